@@ -1,0 +1,104 @@
+"""Argument checks: what is wrong is said when the graph is built, wherever it can be known then.
+
+Where TensorFlow's own function refuses the same arguments, its error is raised, in its wording.
+What only the run can tell is left to small ops whose values the result depends on, so that no
+optimisation drops them.
+"""
+
+from tf1xent import _tf
+from tf1xent._tf import tf
+
+LOGITS_DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
+LABEL_DTYPES = (tf.int32, tf.int64)
+
+
+def _refuse(function, tensors, error, message):
+    _tf.raise_as_stock(function, tensors)
+    raise error("{}: {}".format(function, message))
+
+
+def check_logits_dtype(function, labels, logits):
+    """Logits are floating point."""
+    if logits.dtype.base_dtype not in LOGITS_DTYPES:
+        _refuse(
+            function,
+            {"labels": labels, "logits": logits},
+            TypeError,
+            "`logits` must be half, bfloat16, float32 or float64, got {}. "
+            "Cast them: tf.cast(logits, tf.float32).".format(logits.dtype.name),
+        )
+
+
+def check_sparse(function, labels, logits):
+    """Dtypes and static shapes of integer labels against logits; returns the merged shape."""
+    tensors = {"labels": labels, "logits": logits}
+    check_logits_dtype(function, labels, logits)
+    if labels.dtype.base_dtype not in LABEL_DTYPES:
+        _refuse(
+            function,
+            tensors,
+            TypeError,
+            "`labels` must be int32 or int64, got {}. Cast them: tf.cast(labels, tf.int64).".format(
+                labels.dtype.name
+            ),
+        )
+    if logits.shape.ndims == 0:
+        _refuse(function, tensors, ValueError, "`logits` must have a class axis, got a scalar.")
+    rows = logits.shape[:-1]
+    if not labels.shape.is_compatible_with(rows):
+        _refuse(
+            function,
+            tensors,
+            ValueError,
+            "`labels` must have the shape of `logits` without its last axis, {}, got {}. For one "
+            "distribution per row use softmax_cross_entropy_with_logits.".format(
+                rows, labels.shape
+            ),
+        )
+    return labels.shape.merge_with(rows)
+
+
+def shape_without_axis(function, logits, axis):
+    """The static shape of `logits` without its class axis."""
+    if logits.shape.ndims is None:
+        return tf.TensorShape(None)
+    if not -logits.shape.ndims <= axis < logits.shape.ndims:
+        raise ValueError(
+            "{}: `axis` must be one of the {} axes of `logits`, got {}. The class axis is the last "
+            "by default.".format(function, logits.shape.ndims, axis)
+        )
+    sizes = logits.shape.as_list()
+    del sizes[axis]
+    return tf.TensorShape(sizes)
+
+
+def checked_rows(logits, labels):
+    """`labels`, [batch_size], failing in the run unless `logits` has as many rows, [batch_size, C].
+
+    TensorFlow's own op checks, on one class of zeros: its loss is then exactly 0.
+    """
+    known = labels.shape.is_fully_defined() and logits.shape[:1].is_fully_defined()
+    if known:
+        return labels
+    zeros = tf.zeros(tf.stack([tf.shape(logits)[0], 1]), logits.dtype)
+    nothing = _tf.stock_sparse_op(zeros, tf.zeros_like(labels), name="shapes")
+    return labels + tf.cast(nothing, labels.dtype)
+
+
+def invalid_label_value(logits, labels):
+    """The value that the loss of an invalid label takes: NaN, or the run's error, as TensorFlow's.
+
+    TensorFlow's own op says which: on a CPU it raises, on a GPU and under XLA it returns NaN. It
+    gets one row of zeros, and of the labels the one that is invalid, if any is. With op determinism
+    on, TensorFlow gathers instead, and so do we.
+    """
+    zero = tf.zeros([], labels.dtype)
+    smallest = tf.reduce_min(labels)
+    largest = tf.maximum(tf.reduce_max(labels), zero)  # of no labels: the smallest integer
+    suspect = tf.where(smallest < zero, smallest, largest)
+    num_classes = tf.shape(logits)[1]
+    if _tf.op_determinism_enabled():
+        row = tf.fill([num_classes], tf.constant(float("nan"), logits.dtype))
+        return tf.gather(row, suspect)
+    row = tf.zeros(tf.stack([1, num_classes]), logits.dtype)
+    return _tf.stock_sparse_op(row, suspect[tf.newaxis], name="labels")[0]

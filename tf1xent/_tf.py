@@ -1,0 +1,290 @@
+"""The seam: the one file that knows TensorFlow's private modules and that its versions differ.
+
+Everything else in the package imports ``tf`` from here (the ``tensorflow.compat.v1`` names, which
+all supported versions share) and calls the functions below. What a TensorFlow can do is probed, not
+looked up by version number.
+
+The central tool is `primitive`: a value computed by stock ops whose gradient is not the one that
+TensorFlow would derive from those ops, but a closed form of ours. In graphs the gradient rides on
+an ``IdentityN`` op that names it in its ``_gradient_op_type`` attribute, so that it survives export
+and import; under eager tapes and forward accumulators, which do not look at that attribute, the
+operation is recorded by hand.
+"""
+
+import functools
+import inspect
+
+import tensorflow.compat.v1 as tf
+from tensorflow.python.framework import config, ops, tensor_util
+from tensorflow.python.ops import gen_array_ops, gen_nn_ops, nn_ops
+from tensorflow.python.util import deprecation, dispatch
+
+try:  # where TensorFlow keeps what its gradient tapes record: moved in 2.12
+    from tensorflow.python.eager import record as tape
+except ImportError:
+    from tensorflow.python.eager import tape
+
+SPARSE_OP = "SparseSoftmaxCrossEntropyWithLogits"
+DENSE_OP = "SoftmaxCrossEntropyWithLogits"
+GUARD_OP = "PreventGradient"
+
+_GRADIENT_ATTRIBUTE = "_gradient_op_type"
+
+
+def version():
+    """Returns the version string of the TensorFlow in this process."""
+    return tf.VERSION if hasattr(tf, "VERSION") else tf.version.VERSION
+
+
+# --- The gradient registry --------------------------------------------------------------------
+
+
+def _registry():
+    return ops._gradient_registry._registry
+
+
+def register_gradient(name, function):
+    """Registers `function` as the gradient named `name`; a second time, replaces it."""
+    _registry().pop(name, None)
+    ops.RegisterGradient(name)(function)
+
+
+def gradient_entry(name):
+    """Returns the registry's own entry for `name`, to be put back later as the very same object."""
+    return _registry().get(name)
+
+
+def set_gradient_entry(name, entry):
+    """Puts an entry that `gradient_entry` returned back in its place."""
+    _registry()[name] = entry
+
+
+def entry_function(entry):
+    """Returns the gradient function in a registry entry, or None where there is no entry."""
+    return None if entry is None else entry["type"]
+
+
+def gradient_attribute(op):
+    """Returns the gradient name that `op` carries, or None."""
+    try:
+        name = op.get_attr(_GRADIENT_ATTRIBUTE)
+    except ValueError:
+        return None
+    return name.decode() if isinstance(name, bytes) else name
+
+
+def set_gradient_attribute(op, name):
+    """Makes `op` carry the gradient name `name`; None takes the attribute away."""
+    if name is None:
+        if hasattr(op, "_clear_attr"):
+            op._clear_attr(_GRADIENT_ATTRIBUTE)
+            return
+        name = op.type  # the registry's entry for the op type is what no attribute means
+    encoded = name.encode()
+    op._set_attr(_GRADIENT_ATTRIBUTE, tf.AttrValue(s=encoded))
+
+
+def names_own_gradient(op_type):
+    """Whether a `gradient_override_map` in force names `op_type` (in graphs; eagerly there is none)."""
+    if tf.executing_eagerly():
+        return False
+    return op_type in tf.get_default_graph()._gradient_override_map
+
+
+def function_graphs(graph):
+    """Yields the Python graphs of the functions that `graph` holds, with theirs, once each."""
+    seen = set()
+    pending = [graph]
+    while pending:
+        for function in list(getattr(pending.pop(), "_functions", {}).values()):
+            body = getattr(function, "graph", None) or getattr(function, "_func_graph", None)
+            if body is not None and id(body) not in seen:
+                seen.add(id(body))
+                pending.append(body)
+                yield body
+
+
+# --- Values with a gradient of their own ------------------------------------------------------
+
+
+def primitive(gradient_name, gradient):
+    """Decorator: gives the function below it the gradient `gradient`, to every order.
+
+    Args:
+      gradient_name: public name under which the gradient is registered; plain CamelCase, since
+        TensorFlow 1.x refuses anything else.
+      gradient: ``gradient(cotangent, inputs, residuals)`` returns one gradient (or None) for each
+        of the decorated function's inputs. To be differentiable itself it is made of primitives and
+        of stock ops.
+
+    Returns:
+      A decorator for ``compute(*inputs, **constants)``, which returns the pair of the value and a
+      tuple of residuals: tensors that the gradient wants to use again. They, and the constants, are
+      not differentiated.
+    """
+
+    def decorate(compute):
+        parameters = inspect.signature(compute).parameters.values()
+        count = sum(p.kind == p.POSITIONAL_OR_KEYWORD for p in parameters)
+
+        def registered(op, cotangent, *_):
+            # Residuals are read from the outputs: nothing else uses those, so that TensorFlow may
+            # hand their buffers on to the first op that reads them.
+            inputs, residuals = op.inputs[1 : 1 + count], op.outputs[1 + count :]
+            gradients = gradient(cotangent, tuple(inputs), tuple(residuals))
+            return [None] + list(gradients) + [None] * len(residuals)
+
+        register_gradient(gradient_name, registered)
+
+        @functools.wraps(compute)
+        def apply(*inputs, **constants):
+            name = constants.pop("name", None)
+            with tape.stop_recording():
+                with tf.name_scope(gradient_name):
+                    value, residuals = compute(*inputs, **constants)
+                if not tf.executing_eagerly():
+                    with tf.get_default_graph().gradient_override_map({"IdentityN": gradient_name}):
+                        carried = tf.identity_n([value] + list(inputs) + list(residuals), name=name)
+                    value, residuals = carried[0], carried[1 + count :]
+            if tape.could_possibly_record():
+                tape.record_operation(
+                    gradient_name,
+                    [value],
+                    list(inputs),
+                    lambda cotangent: list(gradient(cotangent, inputs, tuple(residuals))),
+                )
+            return value
+
+        return apply
+
+    return decorate
+
+
+def is_zero(cotangent):
+    """Whether a cotangent is known to be zero: the three shapes in which TensorFlow says so."""
+    if cotangent is None or getattr(cotangent, "_is_zeros_tensor", False):
+        return True
+    if tf.executing_eagerly() or not hasattr(cotangent, "op"):
+        return False
+    if cotangent.op.type in ("ZerosLike", "Zeros"):
+        return True
+    constant = tensor_util.constant_value(cotangent)
+    return constant is not None and not constant.any()
+
+
+# --- Stock ops under their several names ------------------------------------------------------
+
+tensor_scatter_update = getattr(tf, "tensor_scatter_nd_update", None) or tf.tensor_scatter_update
+
+def multiply_no_nan(values, weights):
+    """`values * weights`, 0 wherever the weight is 0, whatever the value (1.13 has no such op)."""
+    if hasattr(tf.math, "multiply_no_nan"):
+        return tf.math.multiply_no_nan(values, weights)
+    return tf.where(tf.equal(weights, 0), tf.zeros_like(values), values * weights)
+
+
+def sum_to_shape(gradient, operand):
+    """Sums `gradient` over the axes along which `operand` was broadcast to its shape."""
+    if operand.shape.is_fully_defined() and gradient.shape.as_list() == operand.shape.as_list():
+        return gradient
+    shape = tf.shape(operand)
+    axes, _ = gen_array_ops.broadcast_gradient_args(shape, tf.shape(gradient))
+    return tf.reshape(tf.reduce_sum(gradient, axes), shape)
+
+
+def stock_sparse_op(logits, labels, name=None):
+    """TensorFlow's own fused op, not differentiated: its loss, one number per row."""
+    return gen_nn_ops.sparse_softmax_cross_entropy_with_logits(logits, labels, name=name)[0]
+
+
+def op_determinism_enabled():
+    """Whether the user asked TensorFlow for deterministic ops (2.8 and later)."""
+    enabled = getattr(config, "is_op_determinism_enabled", None)
+    return bool(enabled is not None and enabled())
+
+
+# --- TensorFlow's own functions, and ours in their place ----------------------------------------
+
+# TensorFlow's functions, by their name in `nn_ops`: what is exported, and where, varies.
+SPARSE_FUNCTIONS = (
+    "sparse_softmax_cross_entropy_with_logits",
+    "sparse_softmax_cross_entropy_with_logits_v2",
+)
+DENSE_STOPPED_FUNCTIONS = ("softmax_cross_entropy_with_logits",)
+DENSE_FUNCTIONS = (
+    "softmax_cross_entropy_with_logits_v2_helper",
+    "softmax_cross_entropy_with_logits_v2",
+)
+
+_STOCK = {
+    name: getattr(nn_ops, name)
+    for name in SPARSE_FUNCTIONS + DENSE_STOPPED_FUNCTIONS + DENSE_FUNCTIONS
+    if hasattr(nn_ops, name)
+}
+
+
+def stock_functions():
+    """TensorFlow's cross-entropy functions as they were when this module was imported, by name."""
+    return dict(_STOCK)
+
+
+def lookup_deprecated_axis(axis, dim):
+    """The one of `axis` and its old name `dim` that is given; ValueError if both are."""
+    return deprecation.deprecated_argument_lookup("axis", axis, "dim", dim)
+
+
+def as_drop_in(stock_name):
+    """Decorator: gives a function the signature that TensorFlow's function has on this TensorFlow."""
+
+    def decorate(implementation):
+        return drop_in(_STOCK[stock_name], implementation, documentation=implementation)
+
+    return decorate
+
+
+def drop_in(stock, implementation, documentation=None, uses_stock=lambda: False):
+    """Returns `implementation` with the signature, the refusals and the dispatch of `stock`.
+
+    Args:
+      stock: one of `stock_functions()`.
+      implementation: takes the arguments of `stock` by name, without ``_sentinel``.
+      documentation: function whose name, module and docstring the result bears; default `stock`.
+      uses_stock: called without arguments; where it returns True, a call goes to `stock` instead.
+    """
+    documentation = documentation or stock
+    signature = inspect.signature(stock)
+    earlier_dispatcher = getattr(stock, "_tf_type_based_dispatcher", None)
+
+    def replacement(*args, **kwargs):
+        if earlier_dispatcher is not None:  # for types that were registered with TensorFlow's own
+            result = earlier_dispatcher.Dispatch(args, kwargs)
+            if result is not NotImplemented:
+                return result
+        arguments = signature.bind(*args, **kwargs).arguments
+        refused = arguments.pop("_sentinel", None) is not None or any(
+            arguments.get(name) is None for name in ("labels", "logits")
+        )
+        if refused or uses_stock():
+            return stock(*args, **kwargs)
+        return implementation(**arguments)
+
+    for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
+        setattr(replacement, attribute, getattr(documentation, attribute))
+    replacement.__signature__ = signature
+    if hasattr(tf, "autograph") and hasattr(tf.autograph.experimental, "do_not_convert"):
+        replacement = tf.autograph.experimental.do_not_convert(replacement)
+    if hasattr(dispatch, "add_dispatch_support"):
+        replacement = dispatch.add_dispatch_support(replacement)
+    return replacement
+
+
+def raise_as_stock(stock_name, tensors):
+    """Calls TensorFlow's own function on placeholders like `tensors`, for the error that it raises.
+
+    So that a refusal has the type and the wording of the TensorFlow at hand. Returns if it accepts
+    them.
+    """
+    with tf.Graph().as_default():
+        _STOCK[stock_name](
+            **{name: tf.placeholder(t.dtype, t.shape, name=name) for name, t in tensors.items()}
+        )

@@ -1,0 +1,9 @@
+"""Exceptions of the package: each is also one of Python's own, so that old handlers catch it."""
+
+
+class PatchConflictError(RuntimeError):
+    """Somebody else replaced what tf1xent had put in place, and theirs was left."""
+
+
+class MissingDerivativeError(LookupError):
+    """A derivative was asked for that cannot be had here; the message says what to do instead."""

@@ -1,0 +1,265 @@
+"""Drop-ins for TensorFlow's softmax cross-entropy functions, exact to every order.
+
+They take the arguments that TensorFlow's functions of the same name take in ``tf.compat.v1.nn`` on
+the TensorFlow at hand, return tensors of the same shape, dtype and name, and refuse what those
+refuse. The values, and the derivatives of every order, are those of the closed forms in
+`tf1xent._softmax`.
+"""
+
+from tf1xent import _checks, _softmax, _tf
+from tf1xent._tf import tf
+
+__all__ = [
+    "softmax_cross_entropy_with_logits",
+    "softmax_cross_entropy_with_logits_v2",
+    "sparse_softmax_cross_entropy_with_logits",
+]
+
+_SPARSE = "sparse_softmax_cross_entropy_with_logits"
+_DENSE = "softmax_cross_entropy_with_logits_v2"
+
+
+def _is_half(logits):
+    return logits.dtype.base_dtype in (tf.float16, tf.bfloat16)
+
+
+@_tf.as_drop_in(_SPARSE)
+def sparse_softmax_cross_entropy_with_logits(labels=None, logits=None, name=None):
+    """Cross-entropy of integer labels and the softmax of logits, one loss per example.
+
+    For one example with logits x and label y::
+
+        loss = log(sum_j exp(x_j)) - x_y
+
+    computed so that its relative error stays at a few roundings, also where the loss is far below
+    the dtype's epsilon.
+
+    Args:
+      labels: `Tensor` of int32 or int64, `[d_0, ..., d_{r-1}]`, values in `[0, num_classes)`.
+      logits: `Tensor` of half, bfloat16, float32 or float64, `[d_0, ..., d_{r-1}, num_classes]`.
+        half and bfloat16 are computed in float32. A logit of -inf leaves its class out.
+      name: name of the operation.
+
+    Returns:
+      `Tensor` of `labels`' shape and `logits`' dtype: the losses, in nats.
+
+    **Derivatives**: in the logits, of every order, by closed forms: ``p - onehot(y)``, then
+      ``p (v - <p, v>)`` for a Hessian-vector product, each about as costly as the loss.
+
+    Raises:
+      ValueError: (graph build) scalar logits, or labels whose shape is not that of the logits
+        without their last axis.
+      TypeError: (graph build) labels that are not int32 or int64, logits that are not floating
+        point.
+      tf.errors.InvalidArgumentError: (session run) a label outside `[0, num_classes)` on a CPU; on
+        a GPU and under XLA the example's loss and derivatives are NaN. Shapes that only the run
+        could tell and that do not fit.
+
+    Example:
+
+    >>> import tensorflow.compat.v1 as tf
+    >>> import tf1xent
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...     logits = tf.constant([[50.0, 0.0, 0.0]])
+    ...     loss = tf1xent.nn.sparse_softmax_cross_entropy_with_logits(labels=[0], logits=logits)
+    ...     (hessian,) = tf.hessians(tf.reduce_sum(loss), logits)
+    ...     value, second = session.run([loss, hessian])
+    >>> print("{:.6e} {:.6e}".format(value[0], second[0, 0, 0, 0]))
+    3.857500e-22 3.857500e-22
+
+    Source: the formula and its accuracy are derived in `tf1xent._softmax`.
+    """
+    with tf.name_scope(name, _tf.SPARSE_OP, [labels, logits]):
+        labels = tf.convert_to_tensor(labels)
+        logits = tf.convert_to_tensor(logits)
+        shape = _checks.check_sparse(_SPARSE, labels, logits)
+        op_name = name or _tf.SPARSE_OP
+        is_matrix = logits.shape.ndims == 2
+        # The result bears the name of the op that TensorFlow's function ends with: its fused op, a
+        # reshape, or the cast back to half. bfloat16 it does not cast, we do.
+        result_name = op_name if is_matrix else "Reshape_2"
+        if logits.dtype == tf.float16:
+            result_name = "Cast_1"
+        precise = tf.cast(logits, tf.float32) if _is_half(logits) else logits
+        with tf.name_scope("rows"):
+            matrix, rows = _sparse_rows(precise, labels)
+            rows = _checks.checked_rows(matrix, rows)
+            invalid_value = _checks.invalid_label_value(matrix, rows)
+        cast_takes_name = _is_half(logits) and result_name == op_name
+        loss = _softmax.sparse_loss(
+            matrix,
+            rows,
+            invalid_value=invalid_value,
+            name="rows_loss" if cast_takes_name else op_name,
+        )
+        if not is_matrix:
+            shape_name = None if _is_half(logits) else result_name
+            loss = tf.reshape(loss, tf.shape(labels), name=shape_name)
+        if _is_half(logits):
+            loss = tf.cast(loss, logits.dtype, name=result_name)
+        return _with_static_shape(loss, shape)
+
+
+@_tf.as_drop_in("softmax_cross_entropy_with_logits")
+def softmax_cross_entropy_with_logits(labels=None, logits=None, dim=-1, name=None, axis=None):
+    """Cross-entropy of label distributions and the softmax of logits; labels are constants.
+
+    As `softmax_cross_entropy_with_logits_v2`, but no gradient flows into `labels`.
+
+    Args:
+      labels: as in `softmax_cross_entropy_with_logits_v2`.
+      logits: as in `softmax_cross_entropy_with_logits_v2`.
+      dim: the class axis.
+      name: name of the operation.
+      axis: new name of `dim`; TensorFlow's function refuses it beside a `dim`.
+
+    Returns:
+      `Tensor` of `logits`' dtype and `logits`' shape without the class axis: the losses, in nats.
+
+    **Derivatives**: in the logits, of every order; none in the labels.
+
+    Raises:
+      ValueError: (graph build) both `dim` and `axis`, an axis that `logits` lacks, shapes that do
+        not broadcast.
+      TypeError: (graph build) logits that are not floating point.
+      tf.errors.InvalidArgumentError: (session run) shapes that do not broadcast.
+
+    Example:
+
+    >>> import tensorflow.compat.v1 as tf
+    >>> import tf1xent
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...     loss = tf1xent.nn.softmax_cross_entropy_with_logits(
+    ...         labels=[[0.25, 0.75]], logits=tf.constant([[0.0, 0.0]])
+    ...     )
+    ...     print(session.run(loss).round(6))
+    [0.693147]
+
+    Source: the formula and its accuracy are derived in `tf1xent._softmax`.
+    """
+    axis = _tf.lookup_deprecated_axis(axis, dim)
+    with tf.name_scope(name, "softmax_cross_entropy_with_logits_sg", [logits, labels]) as scope:
+        labels = tf.stop_gradient(labels, name="labels_stop_gradient")
+    return _dense(labels, logits, axis, scope)
+
+
+@_tf.as_drop_in("softmax_cross_entropy_with_logits_v2_helper")
+def softmax_cross_entropy_with_logits_v2(labels, logits, axis=None, name=None, dim=None):
+    """Cross-entropy of label distributions and the softmax of logits, one loss per example.
+
+    For one example with logits x, labels l and S = sum_j l_j::
+
+        loss = sum_j l_j (log(sum_i exp(x_i)) - x_j)
+
+    computed so that its relative error stays at a few roundings. The labels need not sum to 1: the
+    gradient in the logits is then the exact ``S p - l``, where TensorFlow's op gives ``p - l``.
+
+    Args:
+      labels: `Tensor` of any numeric dtype, cast to the logits'; of `logits`' shape, or one that
+        broadcasts to it once all axes but the class axis are made one, such as `[1, num_classes]`.
+      logits: `Tensor` of half, bfloat16, float32 or float64; `[batch_size, num_classes]` or of any
+        other rank with a class axis. half and bfloat16 are computed in float32. A logit of -inf
+        leaves its class out where its label is 0.
+      axis: the class axis, also negative; default -1.
+      name: name of the operation.
+      dim: deprecated name of `axis`.
+
+    Returns:
+      `Tensor` of `logits`' dtype and `logits`' shape without the class axis: the losses, in nats.
+
+    **Derivatives**: in logits and labels, of every order, also mixed, by closed forms: ``S p - l``;
+      ``t + max(x) - x_j`` in label j, and 0 for a class that is masked and has no label;
+      ``p - e_j`` mixed.
+
+    Raises:
+      ValueError: (graph build) both `dim` and `axis`, an axis that `logits` lacks, shapes that do
+        not broadcast.
+      TypeError: (graph build) logits that are not floating point.
+      tf.errors.InvalidArgumentError: (session run) shapes that do not broadcast.
+
+    Example:
+
+    >>> import tensorflow.compat.v1 as tf
+    >>> import tf1xent
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...     labels, logits = tf.constant([[0.25, 0.75]]), tf.constant([[0.0, 0.0]])
+    ...     loss = tf1xent.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits)
+    ...     (in_labels,) = tf.gradients(loss, labels)
+    ...     (mixed,) = tf.gradients(in_labels[:, 0], logits)
+    ...     print(session.run(mixed))
+    [[-0.5  0.5]]
+
+    Source: the formula and its accuracy are derived in `tf1xent._softmax`.
+    """
+    return _dense(labels, logits, _tf.lookup_deprecated_axis(axis, dim), name)
+
+
+def _dense(labels, logits, axis, name):
+    axis = -1 if axis is None else axis
+    with tf.name_scope(name, "softmax_cross_entropy_with_logits", [logits, labels]) as scope:
+        logits = tf.convert_to_tensor(logits, name="logits")
+        labels = tf.convert_to_tensor(labels, name="labels")
+        _checks.check_logits_dtype(_DENSE, labels, logits)
+        shape = _checks.shape_without_axis(_DENSE, logits, axis)
+        precise = tf.cast(logits, tf.float32) if _is_half(logits) else logits
+        labels = tf.cast(labels, precise.dtype)
+        with tf.name_scope("rows"):
+            precise, labels = _axis_last(precise, axis), _axis_last(labels, axis)
+            matrix, rows = _broadcast(_as_matrix(precise), _as_matrix(labels))
+        # In TensorFlow's function the fused op bears the name of the scope itself.
+        loss = _softmax.dense_loss(matrix, rows, name=scope)
+        loss = tf.reshape(loss, tf.shape(precise)[:-1], name="Reshape_2")
+        if _is_half(logits):
+            loss = tf.cast(loss, logits.dtype)
+        return _with_static_shape(loss, shape)
+
+
+def _with_static_shape(tensor, shape):
+    if not tf.executing_eagerly():
+        tensor.set_shape(shape)
+    return tensor
+
+
+def _sparse_rows(logits, labels):
+    """`logits` as a matrix and `labels` as a vector, failing in the run if they do not fit."""
+    if logits.shape.ndims == 2:
+        return logits, labels
+    if not (labels.shape.is_fully_defined() and logits.shape[:-1].is_fully_defined()):
+        same = tf.assert_equal(tf.shape(labels), tf.shape(logits)[:-1])
+        with tf.control_dependencies([same]):
+            labels = tf.identity(labels)
+    return _as_matrix(logits), tf.reshape(labels, [-1])
+
+
+def _axis_last(tensor, axis):
+    """`tensor` with `axis` moved to the end, and the order of the others kept."""
+    rank = tf.rank(tensor)
+    position = axis if axis >= 0 else rank + axis
+    if axis in (-1, tensor.shape.ndims and tensor.shape.ndims - 1):
+        return tensor
+    others = [tf.range(position), tf.range(position + 1, rank)]
+    return tf.transpose(tensor, tf.concat(others + [[position]], axis=0))
+
+
+def _broadcast(logits, labels):
+    """Both as matrices of one shape."""
+    if logits.shape.is_fully_defined() and logits.shape.as_list() == labels.shape.as_list():
+        return logits, labels
+    static = tf.broadcast_static_shape(logits.shape, labels.shape)
+    shape = tf.broadcast_dynamic_shape(tf.shape(logits), tf.shape(labels))
+    logits, labels = tf.broadcast_to(logits, shape), tf.broadcast_to(labels, shape)
+    logits.set_shape(static)
+    labels.set_shape(static)
+    return logits, labels
+
+
+def _as_matrix(tensor):
+    """`tensor` with all axes but the last made one, [batch_size, num_classes]."""
+    if tensor.shape.ndims == 2:
+        return tensor
+    num_classes = tf.shape(tensor)[-1]
+    size = tf.reduce_prod(tf.shape(tensor)[:-1])
+    matrix = tf.reshape(tensor, tf.stack([size, num_classes]))
+    if tensor.shape.ndims is not None:
+        matrix.set_shape([tensor.shape[:-1].num_elements(), tensor.shape.as_list()[-1]])
+    return matrix
