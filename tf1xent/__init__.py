@@ -5,8 +5,21 @@
 graphs that exist already. Importing the package registers its gradient names and does nothing else.
 """
 
-from tf1xent import nn
+from tf1xent import errors, nn
+from tf1xent.gradients import override_gradients, restore_gradients
+from tf1xent.patching import get_original, is_patched, patch, patched, status, unpatch
 
 __version__ = "0.1.0"
 
-__all__ = ["nn"]
+__all__ = [
+    "errors",
+    "get_original",
+    "is_patched",
+    "nn",
+    "override_gradients",
+    "patch",
+    "patched",
+    "restore_gradients",
+    "status",
+    "unpatch",
+]

@@ -104,6 +104,32 @@ def function_graphs(graph):
                 yield body
 
 
+# TensorFlow's own gradient functions, as they were when this module was imported.
+STOCK_GRADIENTS = {
+    op_type: entry_function(gradient_entry(op_type)) for op_type in (SPARSE_OP, DENSE_OP, GUARD_OP)
+}
+
+# Ops that hand a tensor on, and those by which it comes in from another graph or a stack.
+_HANDING_ON = ("Identity", "Switch", "RefSwitch", "Enter", "RefEnter", "Merge", "Exit")
+_COMING_IN = ("Placeholder", "StackPopV2", "StackPop", "TensorListPopBack", "Arg", "_Arg")
+
+
+def guards_cross_entropy(op):
+    """Whether a PreventGradient op guards the second output of a fused cross-entropy op.
+
+    Inside loops and functions that output comes in from elsewhere; there the guard's own message,
+    which names the function, tells.
+    """
+    tensor = None if tf.executing_eagerly() else op.inputs[0]
+    while tensor is not None and tensor.op.type in _HANDING_ON:
+        tensor = tensor.op.inputs[0]
+    if tensor is not None and tensor.op.type not in _COMING_IN:
+        return tensor.op.type in (SPARSE_OP, DENSE_OP) and tensor.value_index == 1
+    message = op.get_attr("message")
+    message = message.decode("utf-8", "replace") if isinstance(message, bytes) else message
+    return "softmax_cross_entropy_with_logits" in message
+
+
 # --- Values with a gradient of their own ------------------------------------------------------
 
 

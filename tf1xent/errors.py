@@ -1,7 +1,7 @@
 """Exceptions of the package: each is also one of Python's own, so that old handlers catch it."""
 
 
-class PatchConflictError(RuntimeError):
+class PatchConflictWarning(UserWarning):
     """Somebody else replaced what tf1xent had put in place, and theirs was left."""
 
 

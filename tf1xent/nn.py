@@ -69,35 +69,7 @@ def sparse_softmax_cross_entropy_with_logits(labels=None, logits=None, name=None
 
     Source: the formula and its accuracy are derived in `tf1xent._softmax`.
     """
-    with tf.name_scope(name, _tf.SPARSE_OP, [labels, logits]):
-        labels = tf.convert_to_tensor(labels)
-        logits = tf.convert_to_tensor(logits)
-        shape = _checks.check_sparse(_SPARSE, labels, logits)
-        op_name = name or _tf.SPARSE_OP
-        is_matrix = logits.shape.ndims == 2
-        # The result bears the name of the op that TensorFlow's function ends with: its fused op, a
-        # reshape, or the cast back to half. bfloat16 it does not cast, we do.
-        result_name = op_name if is_matrix else "Reshape_2"
-        if logits.dtype == tf.float16:
-            result_name = "Cast_1"
-        precise = tf.cast(logits, tf.float32) if _is_half(logits) else logits
-        with tf.name_scope("rows"):
-            matrix, rows = _sparse_rows(precise, labels)
-            rows = _checks.checked_rows(matrix, rows)
-            invalid_value = _checks.invalid_label_value(matrix, rows)
-        cast_takes_name = _is_half(logits) and result_name == op_name
-        loss = _softmax.sparse_loss(
-            matrix,
-            rows,
-            invalid_value=invalid_value,
-            name="rows_loss" if cast_takes_name else op_name,
-        )
-        if not is_matrix:
-            shape_name = None if _is_half(logits) else result_name
-            loss = tf.reshape(loss, tf.shape(labels), name=shape_name)
-        if _is_half(logits):
-            loss = tf.cast(loss, logits.dtype, name=result_name)
-        return _with_static_shape(loss, shape)
+    return sparse_implementation(labels, logits, name)
 
 
 @_tf.as_drop_in("softmax_cross_entropy_with_logits")
@@ -137,10 +109,7 @@ def softmax_cross_entropy_with_logits(labels=None, logits=None, dim=-1, name=Non
 
     Source: the formula and its accuracy are derived in `tf1xent._softmax`.
     """
-    axis = _tf.lookup_deprecated_axis(axis, dim)
-    with tf.name_scope(name, "softmax_cross_entropy_with_logits_sg", [logits, labels]) as scope:
-        labels = tf.stop_gradient(labels, name="labels_stop_gradient")
-    return _dense(labels, logits, axis, scope)
+    return dense_stopped_implementation(labels, logits, dim, name, axis)
 
 
 @_tf.as_drop_in("softmax_cross_entropy_with_logits_v2_helper")
@@ -191,10 +160,53 @@ def softmax_cross_entropy_with_logits_v2(labels, logits, axis=None, name=None, d
 
     Source: the formula and its accuracy are derived in `tf1xent._softmax`.
     """
-    return _dense(labels, logits, _tf.lookup_deprecated_axis(axis, dim), name)
+    return dense_implementation(labels, logits, axis, name, dim)
 
 
-def _dense(labels, logits, axis, name):
+def sparse_implementation(labels, logits, name=None):
+    """What `sparse_softmax_cross_entropy_with_logits` computes, under any signature."""
+    with tf.name_scope(name, _tf.SPARSE_OP, [labels, logits]):
+        labels = tf.convert_to_tensor(labels)
+        logits = tf.convert_to_tensor(logits)
+        shape = _checks.check_sparse(_SPARSE, labels, logits)
+        op_name = name or _tf.SPARSE_OP
+        is_matrix = logits.shape.ndims == 2
+        # The result bears the name of the op that TensorFlow's function ends with: its fused op, a
+        # reshape, or the cast back to half. bfloat16 it does not cast, we do.
+        result_name = op_name if is_matrix else "Reshape_2"
+        if logits.dtype == tf.float16:
+            result_name = "Cast_1"
+        precise = tf.cast(logits, tf.float32) if _is_half(logits) else logits
+        with tf.name_scope("rows"):
+            matrix, rows = _sparse_rows(precise, labels)
+            rows = _checks.checked_rows(matrix, rows)
+            invalid_value = _checks.invalid_label_value(matrix, rows)
+        cast_takes_name = _is_half(logits) and result_name == op_name
+        loss = _softmax.sparse_loss(
+            matrix,
+            rows,
+            invalid_value=invalid_value,
+            name="rows_loss" if cast_takes_name else op_name,
+        )
+        if not is_matrix:
+            shape_name = None if _is_half(logits) else result_name
+            loss = tf.reshape(loss, tf.shape(labels), name=shape_name)
+        if _is_half(logits):
+            loss = tf.cast(loss, logits.dtype, name=result_name)
+        return _with_static_shape(loss, shape)
+
+
+def dense_stopped_implementation(labels, logits, dim=-1, name=None, axis=None):
+    """What `softmax_cross_entropy_with_logits` computes, under any signature."""
+    axis = _tf.lookup_deprecated_axis(axis, dim)
+    with tf.name_scope(name, "softmax_cross_entropy_with_logits_sg", [logits, labels]) as scope:
+        labels = tf.stop_gradient(labels, name="labels_stop_gradient")
+    return dense_implementation(labels, logits, axis, scope)
+
+
+def dense_implementation(labels, logits, axis=None, name=None, dim=None):
+    """What `softmax_cross_entropy_with_logits_v2` computes, under any signature."""
+    axis = _tf.lookup_deprecated_axis(axis, dim)
     axis = -1 if axis is None else axis
     with tf.name_scope(name, "softmax_cross_entropy_with_logits", [logits, labels]) as scope:
         logits = tf.convert_to_tensor(logits, name="logits")

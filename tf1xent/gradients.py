@@ -1,0 +1,277 @@
+"""Gradients for TensorFlow's own fused ops: exact from the second order on, the first untouched.
+
+``SparseSoftmaxCrossEntropyWithLogits`` and ``SoftmaxCrossEntropyWithLogits`` return the loss and,
+as a second output, its gradient. TensorFlow's first-order gradient is that output times the
+incoming gradient, and stays so here, bit by bit. What is put right is the derivative of the second
+output, which TensorFlow 1.x refuses and the dense op leaves wrong in the labels:
+
+    d <v, output 1> / d logits = S H(x) v        S = 1 for the sparse op
+    d <v, output 1> / d labels = <p, v> - v      dense op only
+
+The functions are registered under public names of their own (`SPARSE_GRADIENT`, `DENSE_GRADIENT`,
+`GUARD_GRADIENT`) when tf1xent is imported, for ``graph.gradient_override_map`` and for saved graphs
+that carry them; `override_gradients` puts them where TensorFlow looks them up by default.
+"""
+
+import threading
+import warnings
+import weakref
+
+from tf1xent import _softmax, _tf
+from tf1xent._tf import tf
+from tf1xent.errors import MissingDerivativeError, PatchConflictWarning
+
+__all__ = [
+    "DENSE_GRADIENT",
+    "GUARD_GRADIENT",
+    "SPARSE_GRADIENT",
+    "override_gradients",
+    "restore_gradients",
+]
+
+SPARSE_GRADIENT = "Tf1xentSparseSoftmaxCrossEntropyWithLogits"
+DENSE_GRADIENT = "Tf1xentSoftmaxCrossEntropyWithLogits"
+GUARD_GRADIENT = "Tf1xentPreventGradient"
+
+_NAMES = {
+    _tf.SPARSE_OP: SPARSE_GRADIENT,
+    _tf.DENSE_OP: DENSE_GRADIENT,
+    _tf.GUARD_OP: GUARD_GRADIENT,
+}
+
+
+def _input(op, index, what):
+    """An input of `op`; eager tapes keep only those that TensorFlow's own gradient needs."""
+    tensor = None if op.inputs is None else op.inputs[index]
+    if tensor is None:
+        raise MissingDerivativeError(
+            "{}: a second derivative needs the {}, which this eager tape has not kept. Compute the "
+            "loss with tf1xent.nn, or after tf1xent.patch().".format(op.type, what)
+        )
+    return tensor
+
+
+def _times_rows(row_factors, matrix):
+    # The ops of TensorFlow's own gradient, in their order: first-order values stay bit-identical.
+    return tf.expand_dims(row_factors, -1) * matrix
+
+
+def _sum(first, second):
+    return second if first is None else first + second
+
+
+def _sparse_gradient(op, loss_cotangent, backprop_cotangent):
+    in_logits = None
+    if loss_cotangent is not None:
+        in_logits = _times_rows(loss_cotangent, op.outputs[1])
+    if not _tf.is_zero(backprop_cotangent):
+        logits = _input(op, 0, "logits")
+        one = tf.ones_like(backprop_cotangent[:, 0])
+        second = hessian_product(logits, backprop_cotangent, one)
+        in_logits = _sum(in_logits, second)
+    return in_logits, None
+
+
+def _dense_gradient(op, loss_cotangent, backprop_cotangent):
+    logits = _input(op, 0, "logits")
+    in_logits = in_labels = None
+    if loss_cotangent is not None:
+        in_logits = _times_rows(loss_cotangent, op.outputs[1])
+        in_labels = _times_rows(loss_cotangent, -tf.nn.log_softmax(logits))
+    if not _tf.is_zero(backprop_cotangent):
+        shape = tf.shape(backprop_cotangent)
+        rows = tf.broadcast_to(logits, shape)
+        second = hessian_product(rows, backprop_cotangent, _labels_sum(op, shape))
+        in_logits = _sum(in_logits, second)
+        in_labels = _sum(in_labels, -centre(rows, backprop_cotangent))
+    labels = op.inputs[1]
+    in_logits = _tf.sum_to_shape(in_logits, logits)
+    return in_logits, in_labels if labels is None else _tf.sum_to_shape(in_labels, labels)
+
+
+def _labels_sum(op, shape):
+    """S of each row. Eager tapes of TF 2.x keep no labels: there, from TF's gradient p - l."""
+    if op.inputs[1] is None:
+        return 1 - tf.reduce_sum(tf.stop_gradient(op.outputs[1]), axis=1)
+    return tf.reduce_sum(tf.broadcast_to(op.inputs[1], shape), axis=1)
+
+
+def _in_float32(function):
+    """`function` of tensors that are half or bfloat16, computed in float32 and cast back."""
+
+    def apply(*tensors):
+        dtype = tensors[0].dtype.base_dtype
+        if dtype not in (tf.float16, tf.bfloat16):
+            return function(*tensors)
+        return tf.cast(function(*(tf.cast(t, tf.float32) for t in tensors)), dtype)
+
+    return apply
+
+
+hessian_product = _in_float32(_softmax.hessian_product)
+centre = _in_float32(_softmax.centre)
+
+
+def _guard_gradient(op, cotangent):
+    """Lets gradients through where the guarded tensor is a cross-entropy op's second output."""
+    if _tf.guards_cross_entropy(op):
+        return cotangent
+    return _tf.STOCK_GRADIENTS[_tf.GUARD_OP](op, cotangent)
+
+
+_FUNCTIONS = {
+    _tf.SPARSE_OP: _sparse_gradient,
+    _tf.DENSE_OP: _dense_gradient,
+    _tf.GUARD_OP: _guard_gradient,
+}
+
+for _op_type, _function in _FUNCTIONS.items():
+    _tf.register_gradient(_NAMES[_op_type], _function)
+
+
+# --- Where TensorFlow looks gradients up ------------------------------------------------------
+
+_lock = threading.RLock()
+_holders = set()  # who wants the process's lookup overridden: "override_gradients", "patch"
+_process_entries = {}  # op type: (the entry that was there, ours)
+_graph_ops = weakref.WeakKeyDictionary()  # graph: names of the ops that carry our attribute
+
+
+def override_gradients(graph=None):
+    """Puts right the second and higher derivatives of TensorFlow's own cross-entropy ops.
+
+    The ops, their values and their first-order gradients stay what they are, bit by bit; no op is
+    added to any graph. Gradients that are built from now on, with `tf.gradients`, `tf.hessians` or
+    a tape, can be differentiated to any order, also for graphs that were built or imported earlier
+    and for gradient tensors that they already hold::
+
+        H v = S p (v - <p, v>)      d2 loss / d labels d logits = p - e_j
+
+    For dense labels that do not sum to 1, S != 1, TensorFlow's first-order gradient ``p - l`` stays,
+    though the exact one is ``S p - l``; second derivatives are those of the loss. `tf1xent.patch`
+    makes the first order exact too.
+
+    Args:
+      graph: a `tf.Graph`: only the ops that it and its functions hold now, by their gradient
+        attribute, which is saved with the graph. Default: every graph of the process, and eager
+        tapes, by TensorFlow's gradient registry.
+
+    **Derivatives**: of every order, in logits and (dense op) labels. Under an eager tape TensorFlow
+      keeps only what its own gradient needs: the sparse op on TF 1.x then raises LookupError for a
+      second derivative, and the dense op on TF 2.x treats S as a constant from the third order on.
+
+    Raises:
+      TypeError: `graph` is not a `tf.Graph`.
+
+    Returns:
+      None. A second call changes nothing, for a graph it takes in the ops added since.
+
+    Example:
+
+    >>> import tensorflow.compat.v1 as tf
+    >>> import tf1xent
+    >>> with tf.Graph().as_default() as graph, tf.Session() as session:
+    ...     logits = tf.constant([[0.0, 0.0]])
+    ...     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=[0], logits=logits)
+    ...     tf1xent.override_gradients(graph)
+    ...     print(session.run(tf.hessians(loss, logits)[0][0, :, 0]))
+    [[ 0.25 -0.25]
+     [-0.25  0.25]]
+
+    Source: the formulas are derived in `tf1xent._softmax`.
+    """
+    with _lock:
+        if graph is None:
+            hold_process_override("override_gradients")
+            return
+        _check_graph(graph)
+        for part in [graph] + list(_tf.function_graphs(graph)):
+            names = _graph_ops.setdefault(part, set())
+            for op in part.get_operations():
+                if op.type not in _NAMES or _tf.gradient_attribute(op) is not None:
+                    continue
+                if op.type == _tf.GUARD_OP and not _tf.guards_cross_entropy(op):
+                    continue
+                _tf.set_gradient_attribute(op, _NAMES[op.type])
+                names.add(op.name)
+
+
+def restore_gradients(graph=None):
+    """Undoes `override_gradients`: the very gradient functions that were there are back.
+
+    Args:
+      graph: as given to `override_gradients`; default: the process.
+
+    **Derivatives**: none are computed here; those built before the call stay as they are.
+
+    Raises:
+      TypeError: `graph` is not a `tf.Graph`.
+
+    Returns:
+      None. Without an override it does nothing. While `tf1xent.patch` is in force the process's
+      gradients stay overridden, since they come with it. If somebody else replaced one of them in
+      between, theirs stays and a `PatchConflictWarning` says so.
+
+    Example:
+
+    >>> import tf1xent
+    >>> tf1xent.override_gradients()
+    >>> tf1xent.restore_gradients()
+
+    Source: none.
+    """
+    with _lock:
+        if graph is None:
+            release_process_override("override_gradients")
+            return
+        _check_graph(graph)
+        for part in [graph] + list(_tf.function_graphs(graph)):
+            for name in _graph_ops.pop(part, ()):
+                _tf.set_gradient_attribute(part.get_operation_by_name(name), None)
+
+
+def _check_graph(graph):
+    if not isinstance(graph, tf.Graph):
+        raise TypeError(
+            "override_gradients: `graph` must be a tf.Graph, got {}. For the whole process leave "
+            "it out.".format(type(graph).__name__)
+        )
+
+
+def hold_process_override(holder):
+    """Overrides the process's gradient lookup for as long as anybody holds it."""
+    with _lock:
+        if not _holders:
+            for op_type in _FUNCTIONS:
+                before = _tf.gradient_entry(op_type)
+                ours = _tf.gradient_entry(_NAMES[op_type])
+                _process_entries[op_type] = before, ours
+                _tf.set_gradient_entry(op_type, ours)
+        _holders.add(holder)
+
+
+def release_process_override(holder):
+    """Ends one holder's wish; the last one's end restores the entries that were there."""
+    with _lock:
+        if holder not in _holders:
+            return
+        _holders.remove(holder)
+        if _holders:
+            return
+        for op_type, (before, ours) in _process_entries.items():
+            if _tf.gradient_entry(op_type) is ours:
+                _tf.set_gradient_entry(op_type, before)
+            else:
+                warnings.warn(
+                    "restore_gradients: somebody else replaced the gradient of {} in between; "
+                    "theirs was left.".format(op_type),
+                    PatchConflictWarning,
+                    stacklevel=3,
+                )
+        _process_entries.clear()
+
+
+def process_override_holders():
+    """Who holds the process's gradient lookup overridden."""
+    with _lock:
+        return frozenset(_holders)

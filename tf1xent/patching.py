@@ -1,0 +1,345 @@
+"""Puts the functions of `tf1xent.nn` in the place of TensorFlow's own, everywhere, and back.
+
+TensorFlow holds each of its functions under many names: ``tf.nn``, ``tf.compat.v1.nn``, the modules
+that its losses, Keras and distributions call through, and the globals of every module that has
+imported one by name. All of them are found by identity, in the modules that are loaded. What holds
+the function elsewhere (a default argument, a `functools.partial`), or calls the raw op, still gets
+its derivatives right by the gradient override that comes with the patch.
+"""
+
+import contextlib
+import sys
+import threading
+import warnings
+
+from tf1xent import _probes, _tf, gradients, nn
+from tf1xent.errors import PatchConflictWarning
+
+__all__ = ["get_original", "is_patched", "patch", "patched", "status", "unpatch"]
+
+# Which of TensorFlow's functions is replaced by which of ours, and the fused op that it builds.
+_IMPLEMENTATIONS = {}
+for _name in _tf.SPARSE_FUNCTIONS:
+    _IMPLEMENTATIONS[_name] = nn.sparse_implementation, _tf.SPARSE_OP
+for _name in _tf.DENSE_STOPPED_FUNCTIONS:
+    _IMPLEMENTATIONS[_name] = nn.dense_stopped_implementation, _tf.DENSE_OP
+for _name in _tf.DENSE_FUNCTIONS:
+    _IMPLEMENTATIONS[_name] = nn.dense_implementation, _tf.DENSE_OP
+
+# The three public names, and what `nn_ops` calls the function that tf.compat.v1.nn has under them.
+_PUBLIC_NAMES = {
+    "sparse_softmax_cross_entropy_with_logits": "sparse_softmax_cross_entropy_with_logits",
+    "softmax_cross_entropy_with_logits": "softmax_cross_entropy_with_logits",
+    "softmax_cross_entropy_with_logits_v2": "softmax_cross_entropy_with_logits_v2_helper",
+}
+
+_lock = threading.RLock()
+_asked_for = False  # patch() was called and unpatch() not
+_open_blocks = 0  # `with patched()` blocks that are open
+_bindings = []  # (module, name, TensorFlow's function, ours), as they were replaced
+
+
+def _make_replacements():
+    replacements = []
+    for name, stock in _tf.stock_functions().items():
+        implementation, op_type = _IMPLEMENTATIONS[name]
+
+        def uses_stock(op_type=op_type):
+            # A program's own gradient for the fused op needs the fused op.
+            return _tf.names_own_gradient(op_type)
+
+        replacements.append((stock, _tf.drop_in(stock, implementation, uses_stock=uses_stock)))
+    return replacements
+
+
+_REPLACEMENTS = _make_replacements()
+
+
+def patch():
+    """Replaces TensorFlow's softmax cross-entropy functions by those of `tf1xent.nn`, process-wide.
+
+    Every module that holds one of them, TensorFlow's own and the program's, gets ours under the
+    same name, and the gradients of TensorFlow's fused ops are overridden as by
+    `tf1xent.override_gradients`, so that graphs built earlier and callers that kept the old
+    function have exact higher derivatives too. Where a program's own `gradient_override_map` names
+    a fused op, TensorFlow's function stays in force inside that map.
+
+    The patch builds other ops than TensorFlow's function. Op-level random seeds that TensorFlow
+    derives from the number of ops in a graph, for random ops built after a loss without a seed of
+    their own, are then others than in the unpatched program. `tf1xent.override_gradients` adds no
+    ops.
+
+    Args:
+      None.
+
+    **Derivatives**: those of `tf1xent.nn`.
+
+    Raises:
+      Nothing.
+
+    Returns:
+      None. A second call only takes in what has been imported since.
+
+    Example:
+
+    >>> import tensorflow.compat.v1 as tf
+    >>> import tf1xent
+    >>> tf1xent.patch()
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...     logits = tf.constant([[20.0, 0.0]])
+    ...     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=[0], logits=logits)
+    ...     print("{:.6e}".format(session.run(loss)[0]))
+    2.061154e-09
+    >>> tf1xent.unpatch()
+
+    Source: none.
+    """
+    global _asked_for
+    with _lock:
+        _asked_for = True
+        _install()
+
+
+def unpatch():
+    """Undoes `patch`: every binding holds the very function that was there.
+
+    Args:
+      None.
+
+    **Derivatives**: none are computed here.
+
+    Raises:
+      Nothing. If somebody else replaced a binding in between, theirs stays and a
+      `tf1xent.errors.PatchConflictWarning` says so.
+
+    Returns:
+      None. Without a patch it does nothing; while a `with tf1xent.patched():` block is open
+      anywhere in the process, the patch stays until that ends.
+
+    Example:
+
+    >>> import tf1xent
+    >>> tf1xent.patch()
+    >>> tf1xent.unpatch()
+    >>> tf1xent.is_patched()
+    False
+
+    Source: none.
+    """
+    global _asked_for
+    with _lock:
+        _asked_for = False
+        _remove_if_unwanted()
+
+
+@contextlib.contextmanager
+def patched():
+    """Context manager: `patch` inside the block; afterwards what was in force before it.
+
+    Args:
+      None.
+
+    **Derivatives**: those of `tf1xent.nn`.
+
+    Raises:
+      Nothing; exceptions of the block pass through.
+
+    Returns:
+      A context manager. Blocks may be nested, and open in several threads; the patch is the
+      process's, and ends with the last of them.
+
+    Example:
+
+    >>> import tf1xent
+    >>> with tf1xent.patched():
+    ...     tf1xent.is_patched()
+    True
+    >>> tf1xent.is_patched()
+    False
+
+    Source: none.
+    """
+    global _open_blocks
+    with _lock:
+        _open_blocks += 1
+        _install()
+    try:
+        yield
+    finally:
+        with _lock:
+            _open_blocks -= 1
+            _remove_if_unwanted()
+
+
+def is_patched(name=None):
+    """Whether the patch is in force.
+
+    Args:
+      name: one of the three functions' names in ``tf.compat.v1.nn``; default: all.
+
+    **Derivatives**: none are computed here.
+
+    Raises:
+      ValueError: no function of that name is patched by tf1xent.
+
+    Returns:
+      bool.
+
+    Example:
+
+    >>> import tf1xent
+    >>> tf1xent.is_patched("sparse_softmax_cross_entropy_with_logits")
+    False
+
+    Source: none.
+    """
+    stock = None if name is None else get_original(name)
+    with _lock:
+        return any(stock is None or original is stock for _, _, original, _ in _bindings)
+
+
+def get_original(name):
+    """Returns TensorFlow's own function, whether patched or not.
+
+    Args:
+      name: one of the three functions' names in ``tf.compat.v1.nn``.
+
+    **Derivatives**: TensorFlow's own, and those of `tf1xent.override_gradients` where in force.
+
+    Raises:
+      ValueError: no function of that name is patched by tf1xent.
+
+    Returns:
+      The very function object that ``tf.compat.v1.nn`` held when tf1xent was imported.
+
+    Example:
+
+    >>> import tf1xent
+    >>> tf1xent.get_original("softmax_cross_entropy_with_logits").__name__
+    'softmax_cross_entropy_with_logits'
+
+    Source: none.
+    """
+    if name not in _PUBLIC_NAMES:
+        raise ValueError(
+            "get_original: `name` must be one of {}, got {!r}.".format(
+                ", ".join(sorted(_PUBLIC_NAMES)), name
+            )
+        )
+    return _tf.stock_functions()[_PUBLIC_NAMES[name]]
+
+
+class Status(object):
+    """What `status` found.
+
+    Attributes:
+      tensorflow: version of the TensorFlow in the process.
+      patched: whether the patch is in force.
+      gradients_overridden: whether the process's gradient lookup is overridden.
+      bindings: list of (module name, name in it): where ours stands for TensorFlow's.
+      stock: tuple of (question, answer): what TensorFlow's own functions answer, probed.
+    """
+
+    def __init__(self, tensorflow, patched, gradients_overridden, bindings, stock):
+        self.tensorflow = tensorflow
+        self.patched = patched
+        self.gradients_overridden = gradients_overridden
+        self.bindings = bindings
+        self.stock = stock
+
+    def __str__(self):
+        rows = [
+            ("TensorFlow", self.tensorflow),
+            ("patched", "yes" if self.patched else "no"),
+            ("gradients of the fused ops overridden", "yes" if self.gradients_overridden else "no"),
+        ]
+        rows += [("TensorFlow's own " + question, answer) for question, answer in self.stock]
+        rows += [("replaced in " + module, name) for module, name in self.bindings]
+        width = max(len(left) for left, _ in rows)
+        return "\n".join("{}  {}".format(left.ljust(width), right) for left, right in rows)
+
+    __repr__ = __str__
+
+
+def status():
+    """Returns what is patched, where, on which TensorFlow, and what that lacks by itself.
+
+    What TensorFlow lacks is found by asking its functions, on graphs of a few numbers, in a session
+    on the CPU; once a process.
+
+    Args:
+      None.
+
+    **Derivatives**: none are computed for the caller.
+
+    Raises:
+      Nothing.
+
+    Returns:
+      A `Status`, whose `str` is a table.
+
+    Example:
+
+    >>> import tf1xent
+    >>> with tf1xent.patched():
+    ...     "tensorflow.python.ops.nn_ops" in dict(tf1xent.status().bindings)
+    True
+
+    Source: none.
+    """
+    with _lock:
+        bindings = sorted((module.__name__, name) for module, name, _, _ in _bindings)
+    return Status(
+        tensorflow=_tf.version(),
+        patched=bool(bindings),
+        gradients_overridden=bool(gradients.process_override_holders()),
+        bindings=bindings,
+        stock=_probes.stock_deficiencies(),
+    )
+
+
+def _install():
+    _rebind(_REPLACEMENTS, _bindings)
+    gradients.hold_process_override("patch")
+
+
+def _remove_if_unwanted():
+    if _asked_for or _open_blocks or not _bindings:
+        return
+    for module, name, stock, ours in _bindings:
+        now = _namespace(module).get(name)
+        if now is ours:
+            setattr(module, name, stock)
+        elif now is not stock:
+            warnings.warn(
+                "unpatch: somebody else replaced {}.{} in between; theirs was left.".format(
+                    module.__name__, name
+                ),
+                PatchConflictWarning,
+                stacklevel=3,
+            )
+    del _bindings[:]
+    # Modules imported in between have taken ours by name.
+    _rebind([(ours, stock) for stock, ours in _REPLACEMENTS], [])
+    gradients.release_process_override("patch")
+
+
+def _rebind(replacements, done):
+    """Puts new for old wherever a loaded module holds old; appends (module, name, old, new)."""
+    new_for = {id(old): (old, new) for old, new in replacements}
+    for module in list(sys.modules.values()):
+        if getattr(module, "__name__", "").split(".")[0] == "tf1xent":
+            continue
+        for name, value in list(_namespace(module).items()):
+            if id(value) in new_for:
+                old, new = new_for[id(value)]
+                setattr(module, name, new)
+                done.append((module, name, old, new))
+
+
+def _namespace(module):
+    # Not vars(): a lazily loaded module must not be loaded for this.
+    try:
+        return object.__getattribute__(module, "__dict__")
+    except AttributeError:
+        return {}
