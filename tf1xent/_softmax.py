@@ -47,9 +47,9 @@ def _take(matrix, entries):
 def _put(matrix, entries, values, increments):
     """`matrix` with `values` at `entries`; `increments` are what it lacks of them there."""
     num_classes = matrix.shape.as_list()[1]
-    shape = tf.shape(matrix, out_type=tf.int64)
+    shape = tf.shape(matrix)
     if num_classes is not None and num_classes <= _FEW_CLASSES:
-        size = tf.reduce_prod(shape)
+        size = tf.size(matrix, out_type=tf.int64)
         return matrix + tf.reshape(tf.unsorted_segment_sum(increments, entries, size), shape)
     flat = _tf.tensor_scatter_update(tf.reshape(matrix, [-1]), entries[:, tf.newaxis], values)
     flat = tf.reshape(flat, shape)

@@ -15,7 +15,7 @@ import functools
 import inspect
 
 import tensorflow.compat.v1 as tf
-from tensorflow.python.framework import config, ops, tensor_util
+from tensorflow.python.framework import ops, tensor_util
 from tensorflow.python.ops import gen_array_ops, gen_nn_ops, nn_ops
 from tensorflow.python.util import deprecation, dispatch
 
@@ -23,6 +23,11 @@ try:  # where TensorFlow keeps what its gradient tapes record: moved in 2.12
     from tensorflow.python.eager import record as tape
 except ImportError:
     from tensorflow.python.eager import tape
+
+try:  # 1.13 has no such module
+    from tensorflow.python.framework import config
+except ImportError:
+    config = None
 
 SPARSE_OP = "SparseSoftmaxCrossEntropyWithLogits"
 DENSE_OP = "SoftmaxCrossEntropyWithLogits"
