@@ -14,7 +14,7 @@ LABEL_DTYPES = (tf.int32, tf.int64)
 
 def _refuse(function, tensors, error, message):
     _tf.raise_as_stock(function, tensors)
-    raise error("{}: {}".format(function, message))
+    raise error(f"{function}: {message}")
 
 
 def check_logits_dtype(function, labels, logits):
@@ -24,8 +24,8 @@ def check_logits_dtype(function, labels, logits):
             function,
             {"labels": labels, "logits": logits},
             TypeError,
-            "`logits` must be half, bfloat16, float32 or float64, got {}. "
-            "Cast them: tf.cast(logits, tf.float32).".format(logits.dtype.name),
+            f"`logits` must be half, bfloat16, float32 or float64, got {logits.dtype.name}. "
+            "Cast them: tf.cast(logits, tf.float32).",
         )
 
 
@@ -38,9 +38,8 @@ def check_sparse(function, labels, logits):
             function,
             tensors,
             TypeError,
-            "`labels` must be int32 or int64, got {}. Cast them: tf.cast(labels, tf.int64).".format(
-                labels.dtype.name
-            ),
+            f"`labels` must be int32 or int64, got {labels.dtype.name}. "
+            "Cast them: tf.cast(labels, tf.int64).",
         )
     if logits.shape.ndims == 0:
         _refuse(function, tensors, ValueError, "`logits` must have a class axis, got a scalar.")
@@ -50,10 +49,8 @@ def check_sparse(function, labels, logits):
             function,
             tensors,
             ValueError,
-            "`labels` must have the shape of `logits` without its last axis, {}, got {}. For one "
-            "distribution per row use softmax_cross_entropy_with_logits.".format(
-                rows, labels.shape
-            ),
+            f"`labels` must have the shape of `logits` without its last axis, {rows}, got "
+            f"{labels.shape}. For one distribution per row use softmax_cross_entropy_with_logits.",
         )
     return labels.shape.merge_with(rows)
 
@@ -64,8 +61,8 @@ def shape_without_axis(function, logits, axis):
         return tf.TensorShape(None)
     if not -logits.shape.ndims <= axis < logits.shape.ndims:
         raise ValueError(
-            "{}: `axis` must be one of the {} axes of `logits`, got {}. The class axis is the last "
-            "by default.".format(function, logits.shape.ndims, axis)
+            f"{function}: `axis` must be one of the {logits.shape.ndims} axes of `logits`, got "
+            f"{axis}. The class axis is the last by default."
         )
     sizes = logits.shape.as_list()
     del sizes[axis]

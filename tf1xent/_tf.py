@@ -13,6 +13,7 @@ operation is recorded by hand.
 
 import functools
 import inspect
+from typing import Any, Callable, TypeVar
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import ops, tensor_util
@@ -32,6 +33,8 @@ except ImportError:
 SPARSE_OP = "SparseSoftmaxCrossEntropyWithLogits"
 DENSE_OP = "SoftmaxCrossEntropyWithLogits"
 GUARD_OP = "PreventGradient"
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _GRADIENT_ATTRIBUTE = "_gradient_op_type"
 
@@ -90,7 +93,7 @@ def set_gradient_attribute(op, name):
 
 
 def names_own_gradient(op_type):
-    """Whether a `gradient_override_map` in force names `op_type` (in graphs; eagerly there is none)."""
+    """Whether a `gradient_override_map` in force names `op_type`; eagerly there is none."""
     if tf.executing_eagerly():
         return False
     return op_type in tf.get_default_graph()._gradient_override_map
@@ -264,8 +267,8 @@ def lookup_deprecated_axis(axis, dim):
     return deprecation.deprecated_argument_lookup("axis", axis, "dim", dim)
 
 
-def as_drop_in(stock_name):
-    """Decorator: gives a function the signature that TensorFlow's function has on this TensorFlow."""
+def as_drop_in(stock_name: str) -> Callable[[_Function], _Function]:
+    """Decorator: gives a function the signature of TensorFlow's function on this TensorFlow."""
 
     def decorate(implementation):
         return drop_in(_STOCK[stock_name], implementation, documentation=implementation)
@@ -301,7 +304,7 @@ def drop_in(stock, implementation, documentation=None, uses_stock=lambda: False)
 
     for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
         setattr(replacement, attribute, getattr(documentation, attribute))
-    replacement.__signature__ = signature
+    setattr(replacement, "__signature__", signature)  # noqa: B010 - functions have no such field
     if hasattr(tf, "autograph") and hasattr(tf.autograph.experimental, "do_not_convert"):
         replacement = tf.autograph.experimental.do_not_convert(replacement)
     if hasattr(dispatch, "add_dispatch_support"):

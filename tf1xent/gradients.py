@@ -16,6 +16,7 @@ that carry them; `override_gradients` puts them where TensorFlow looks them up b
 import threading
 import warnings
 import weakref
+from typing import Any, Dict, Optional, Set, Tuple
 
 from tf1xent import _softmax, _tf
 from tf1xent._tf import tf
@@ -45,8 +46,8 @@ def _input(op, index, what):
     tensor = None if op.inputs is None else op.inputs[index]
     if tensor is None:
         raise MissingDerivativeError(
-            "{}: a second derivative needs the {}, which this eager tape has not kept. Compute the "
-            "loss with tf1xent.nn, or after tf1xent.patch().".format(op.type, what)
+            f"{op.type}: a second derivative needs the {what}, which this eager tape has not kept. "
+            "Compute the loss with tf1xent.nn, or after tf1xent.patch()."
         )
     return tensor
 
@@ -132,12 +133,12 @@ for _op_type, _function in _FUNCTIONS.items():
 # --- Where TensorFlow looks gradients up ------------------------------------------------------
 
 _lock = threading.RLock()
-_holders = set()  # who wants the process's lookup overridden: "override_gradients", "patch"
-_process_entries = {}  # op type: (the entry that was there, ours)
-_graph_ops = weakref.WeakKeyDictionary()  # graph: names of the ops that carry our attribute
+_holders: Set[str] = set()  # who wants the process's lookup overridden: "override_gradients", "patch"
+_process_entries: Dict[str, Tuple[Any, Any]] = {}  # op type: (the entry that was there, ours)
+_graph_ops: "weakref.WeakKeyDictionary[Any, Set[str]]" = weakref.WeakKeyDictionary()  # graph: names of the ops that carry our attribute
 
 
-def override_gradients(graph=None):
+def override_gradients(graph: Optional[Any] = None) -> None:
     """Puts right the second and higher derivatives of TensorFlow's own cross-entropy ops.
 
     The ops, their values and their first-order gradients stay what they are, bit by bit; no op is
@@ -147,9 +148,9 @@ def override_gradients(graph=None):
 
         H v = S p (v - <p, v>)      d2 loss / d labels d logits = p - e_j
 
-    For dense labels that do not sum to 1, S != 1, TensorFlow's first-order gradient ``p - l`` stays,
-    though the exact one is ``S p - l``; second derivatives are those of the loss. `tf1xent.patch`
-    makes the first order exact too.
+    For dense labels that do not sum to 1, S != 1, TensorFlow's first-order gradient ``p - l``
+    stays, though the exact one is ``S p - l``; second derivatives are those of the loss.
+    `tf1xent.patch` makes the first order exact too.
 
     Args:
       graph: a `tf.Graph`: only the ops that it and its functions hold now, by their gradient
@@ -196,7 +197,7 @@ def override_gradients(graph=None):
                 names.add(op.name)
 
 
-def restore_gradients(graph=None):
+def restore_gradients(graph: Optional[Any] = None) -> None:
     """Undoes `override_gradients`: the very gradient functions that were there are back.
 
     Args:
@@ -233,8 +234,8 @@ def restore_gradients(graph=None):
 def _check_graph(graph):
     if not isinstance(graph, tf.Graph):
         raise TypeError(
-            "override_gradients: `graph` must be a tf.Graph, got {}. For the whole process leave "
-            "it out.".format(type(graph).__name__)
+            f"override_gradients: `graph` must be a tf.Graph, got {type(graph).__name__}. "
+            "For the whole process leave it out."
         )
 
 
@@ -263,8 +264,8 @@ def release_process_override(holder):
                 _tf.set_gradient_entry(op_type, before)
             else:
                 warnings.warn(
-                    "restore_gradients: somebody else replaced the gradient of {} in between; "
-                    "theirs was left.".format(op_type),
+                    f"restore_gradients: somebody else replaced the gradient of {op_type} in "
+                    "between; theirs was left.",
                     PatchConflictWarning,
                     stacklevel=3,
                 )

@@ -6,6 +6,8 @@ refuse. The values, and the derivatives of every order, are those of the closed 
 `tf1xent._softmax`.
 """
 
+from typing import Any, Optional
+
 from tf1xent import _checks, _softmax, _tf
 from tf1xent._tf import tf
 
@@ -24,7 +26,9 @@ def _is_half(logits):
 
 
 @_tf.as_drop_in(_SPARSE)
-def sparse_softmax_cross_entropy_with_logits(labels=None, logits=None, name=None):
+def sparse_softmax_cross_entropy_with_logits(
+    labels: Any = None, logits: Any = None, name: Optional[str] = None
+) -> Any:
     """Cross-entropy of integer labels and the softmax of logits, one loss per example.
 
     For one example with logits x and label y::
@@ -73,7 +77,13 @@ def sparse_softmax_cross_entropy_with_logits(labels=None, logits=None, name=None
 
 
 @_tf.as_drop_in("softmax_cross_entropy_with_logits")
-def softmax_cross_entropy_with_logits(labels=None, logits=None, dim=-1, name=None, axis=None):
+def softmax_cross_entropy_with_logits(
+    labels: Any = None,
+    logits: Any = None,
+    dim: int = -1,
+    name: Optional[str] = None,
+    axis: Optional[int] = None,
+) -> Any:
     """Cross-entropy of label distributions and the softmax of logits; labels are constants.
 
     As `softmax_cross_entropy_with_logits_v2`, but no gradient flows into `labels`.
@@ -113,7 +123,13 @@ def softmax_cross_entropy_with_logits(labels=None, logits=None, dim=-1, name=Non
 
 
 @_tf.as_drop_in("softmax_cross_entropy_with_logits_v2_helper")
-def softmax_cross_entropy_with_logits_v2(labels, logits, axis=None, name=None, dim=None):
+def softmax_cross_entropy_with_logits_v2(
+    labels: Any,
+    logits: Any,
+    axis: Optional[int] = None,
+    name: Optional[str] = None,
+    dim: Optional[int] = None,
+) -> Any:
     """Cross-entropy of label distributions and the softmax of logits, one loss per example.
 
     For one example with logits x, labels l and S = sum_j l_j::

@@ -11,6 +11,7 @@ import contextlib
 import sys
 import threading
 import warnings
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from tf1xent import _probes, _tf, gradients, nn
 from tf1xent.errors import PatchConflictWarning
@@ -18,7 +19,7 @@ from tf1xent.errors import PatchConflictWarning
 __all__ = ["get_original", "is_patched", "patch", "patched", "status", "unpatch"]
 
 # Which of TensorFlow's functions is replaced by which of ours, and the fused op that it builds.
-_IMPLEMENTATIONS = {}
+_IMPLEMENTATIONS: Dict[str, Tuple[Callable[..., Any], str]] = {}
 for _name in _tf.SPARSE_FUNCTIONS:
     _IMPLEMENTATIONS[_name] = nn.sparse_implementation, _tf.SPARSE_OP
 for _name in _tf.DENSE_STOPPED_FUNCTIONS:
@@ -36,7 +37,8 @@ _PUBLIC_NAMES = {
 _lock = threading.RLock()
 _asked_for = False  # patch() was called and unpatch() not
 _open_blocks = 0  # `with patched()` blocks that are open
-_bindings = []  # (module, name, TensorFlow's function, ours), as they were replaced
+# (module, name, TensorFlow's function, ours), as they were replaced
+_bindings: List[Tuple[Any, str, Any, Any]] = []
 
 
 def _make_replacements():
@@ -55,7 +57,7 @@ def _make_replacements():
 _REPLACEMENTS = _make_replacements()
 
 
-def patch():
+def patch() -> None:
     """Replaces TensorFlow's softmax cross-entropy functions by those of `tf1xent.nn`, process-wide.
 
     Every module that holds one of them, TensorFlow's own and the program's, gets ours under the
@@ -100,7 +102,7 @@ def patch():
         _install()
 
 
-def unpatch():
+def unpatch() -> None:
     """Undoes `patch`: every binding holds the very function that was there.
 
     Args:
@@ -133,7 +135,7 @@ def unpatch():
 
 
 @contextlib.contextmanager
-def patched():
+def patched() -> Iterator[None]:
     """Context manager: `patch` inside the block; afterwards what was in force before it.
 
     Args:
@@ -171,7 +173,7 @@ def patched():
             _remove_if_unwanted()
 
 
-def is_patched(name=None):
+def is_patched(name: Optional[str] = None) -> bool:
     """Whether the patch is in force.
 
     Args:
@@ -198,7 +200,7 @@ def is_patched(name=None):
         return any(stock is None or original is stock for _, _, original, _ in _bindings)
 
 
-def get_original(name):
+def get_original(name: str) -> Callable[..., Any]:
     """Returns TensorFlow's own function, whether patched or not.
 
     Args:
@@ -229,7 +231,7 @@ def get_original(name):
     return _tf.stock_functions()[_PUBLIC_NAMES[name]]
 
 
-class Status(object):
+class Status:
     """What `status` found.
 
     Attributes:
@@ -240,14 +242,21 @@ class Status(object):
       stock: tuple of (question, answer): what TensorFlow's own functions answer, probed.
     """
 
-    def __init__(self, tensorflow, patched, gradients_overridden, bindings, stock):
+    def __init__(
+        self,
+        tensorflow: str,
+        patched: bool,
+        gradients_overridden: bool,
+        bindings: Sequence[Tuple[str, str]],
+        stock: Sequence[Tuple[str, str]],
+    ) -> None:
         self.tensorflow = tensorflow
         self.patched = patched
         self.gradients_overridden = gradients_overridden
         self.bindings = bindings
         self.stock = stock
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = [
             ("TensorFlow", self.tensorflow),
             ("patched", "yes" if self.patched else "no"),
@@ -256,12 +265,12 @@ class Status(object):
         rows += [("TensorFlow's own " + question, answer) for question, answer in self.stock]
         rows += [("replaced in " + module, name) for module, name in self.bindings]
         width = max(len(left) for left, _ in rows)
-        return "\n".join("{}  {}".format(left.ljust(width), right) for left, right in rows)
+        return "\n".join(f"{left.ljust(width)}  {right}" for left, right in rows)
 
     __repr__ = __str__
 
 
-def status():
+def status() -> Status:
     """Returns what is patched, where, on which TensorFlow, and what that lacks by itself.
 
     What TensorFlow lacks is found by asking its functions, on graphs of a few numbers, in a session
@@ -312,9 +321,8 @@ def _remove_if_unwanted():
             setattr(module, name, stock)
         elif now is not stock:
             warnings.warn(
-                "unpatch: somebody else replaced {}.{} in between; theirs was left.".format(
-                    module.__name__, name
-                ),
+                f"unpatch: somebody else replaced {module.__name__}.{name} in between; "
+                "theirs was left.",
                 PatchConflictWarning,
                 stacklevel=3,
             )

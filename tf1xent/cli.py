@@ -1,0 +1,100 @@
+"""The command ``tf1xent``, also ``python -m tf1xent``.
+
+This module imports nothing heavy, so that the command line's own errors and help do not wait for
+it: what a subcommand needs, the subcommand imports.
+"""
+
+import argparse
+import importlib.util
+import os
+import sys
+from typing import List, Optional
+
+# Module names of the extra `demo`, by the names that pip knows.
+DEMO_REQUIREMENTS = {"matplotlib": "matplotlib", "scikit-learn": "sklearn", "tqdm": "tqdm"}
+USAGE_ERROR = 2
+
+
+def _output_error(output: str) -> Optional[str]:
+    """Returns why nothing can be written to `output`, or None."""
+    folder = os.path.dirname(os.path.abspath(output))
+    if os.path.exists(output) and not os.path.isfile(output):
+        return f"`--output` must be a file, got {output!r}, which is not one."
+    if not os.path.isdir(folder):
+        return f"`--output` must be in a folder that exists, got {output!r}."
+    return None
+
+
+def _demo(options: argparse.Namespace) -> int:
+    missing = [
+        name for name, module in DEMO_REQUIREMENTS.items() if not importlib.util.find_spec(module)
+    ]
+    if missing:
+        names = ", ".join(missing)
+        print(f"tf1xent demo: needs {names}. Run: pip install tf1xent[demo]", file=sys.stderr)
+        return USAGE_ERROR
+    error = _output_error(options.output)
+    if error:
+        print(f"tf1xent demo: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    # What TensorFlow's C++ side says about processors would bury what the demo says.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from tf1xent.demo import runner
+
+    runner.run(options.output, epochs=options.epochs, json_path=options.json)
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    import tf1xent
+
+    print(tf1xent.status())
+    return 0
+
+
+def _version() -> str:
+    import tf1xent
+
+    return f"tf1xent {tf1xent.__version__}"
+
+
+def _positive_integer(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tf1xent", description="Exact cross-entropy for TensorFlow graphs."
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    demo = commands.add_parser(
+        "demo",
+        help="train on real images, with TensorFlow's cross-entropy and with ours",
+        description="Runs an ordinary TensorFlow 1 training script on scikit-learn's digits twice, "
+        "as it is and patched, and checks its Hessian. Downloads nothing; takes a minute.",
+    )
+    demo.add_argument(
+        "--output", default="tf1xent-demo.png", metavar="PNG", help="default: ./%(default)s"
+    )
+    demo.add_argument(
+        "--epochs", type=_positive_integer, default=30, help="of training, default %(default)s"
+    )
+    demo.add_argument("--json", metavar="FILE", help="also write the figures to this file")
+    demo.set_defaults(run=_demo)
+
+    status = commands.add_parser(
+        "status", help="what is patched, where, and what this TensorFlow lacks"
+    )
+    status.set_defaults(run=_status)
+    return parser
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Runs one subcommand; returns the exit code, 2 where the command cannot run as given."""
+    options = _parser().parse_args(arguments)
+    return options.run(options)
