@@ -210,6 +210,7 @@ def is_zero(cotangent):
 
 tensor_scatter_update = getattr(tf, "tensor_scatter_nd_update", None) or tf.tensor_scatter_update
 
+
 def multiply_no_nan(values, weights):
     """`values * weights`, 0 wherever the weight is 0, whatever the value (1.13 has no such op)."""
     if hasattr(tf.math, "multiply_no_nan"):

@@ -133,9 +133,12 @@ for _op_type, _function in _FUNCTIONS.items():
 # --- Where TensorFlow looks gradients up ------------------------------------------------------
 
 _lock = threading.RLock()
-_holders: Set[str] = set()  # who wants the process's lookup overridden: "override_gradients", "patch"
-_process_entries: Dict[str, Tuple[Any, Any]] = {}  # op type: (the entry that was there, ours)
-_graph_ops: "weakref.WeakKeyDictionary[Any, Set[str]]" = weakref.WeakKeyDictionary()  # graph: names of the ops that carry our attribute
+# Who wants the process's lookup overridden: "override_gradients", "patch".
+_holders: Set[str] = set()
+# By op type: the registry entry that was there, and ours.
+_process_entries: Dict[str, Tuple[Any, Any]] = {}
+# By graph: the names of the ops that carry our attribute.
+_graph_ops: "weakref.WeakKeyDictionary[Any, Set[str]]" = weakref.WeakKeyDictionary()
 
 
 def override_gradients(graph: Optional[Any] = None) -> None:
