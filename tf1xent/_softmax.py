@@ -181,8 +181,15 @@ def dense_gradient(logits, labels, scale, *, rows=None):
     return _scale_rows(scale, _put(gradient, entries, at_pivot, at_pivot)), ()
 
 
+def _without_masked(logits, labels, matrix):
+    """`matrix` with 0 for the classes that are masked and have no label."""
+    masked = tf.logical_and(tf.equal(labels, 0), tf.equal(logits, -float("inf")))
+    return tf.where(masked, tf.zeros_like(matrix), matrix)
+
+
 def _label_gradient_gradient(cotangent, inputs, _):
-    logits, _, scale = inputs
+    logits, labels, scale = inputs
+    cotangent = _without_masked(logits, labels, cotangent)
     return [
         dense_gradient(logits, cotangent, scale),
         None,
@@ -198,8 +205,7 @@ def label_gradient(logits, labels, scale):
     """
     differences, log_total, _ = _dense_rows(logits)
     surprise = log_total[:, tf.newaxis] - differences
-    masked = tf.logical_and(tf.equal(labels, 0), tf.equal(differences, -float("inf")))
-    return _scale_rows(scale, tf.where(masked, tf.zeros_like(surprise), surprise)), ()
+    return _scale_rows(scale, _without_masked(logits, labels, surprise)), ()
 
 
 # --- The softmax distribution: what second and higher derivatives are made of ------------------
