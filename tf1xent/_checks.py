@@ -92,7 +92,7 @@ def invalid_label_value(logits, labels):
     zero = tf.zeros([], labels.dtype)
     smallest = tf.reduce_min(labels)
     largest = tf.maximum(tf.reduce_max(labels), zero)  # of no labels: the smallest integer
-    suspect = tf.where(smallest < zero, smallest, largest)
+    suspect = _tf.where(smallest < zero, smallest, largest)
     num_classes = tf.shape(logits)[1]
     if _tf.op_determinism_enabled():
         row = tf.fill([num_classes], tf.constant(float("nan"), logits.dtype))

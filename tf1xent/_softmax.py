@@ -69,7 +69,7 @@ def valid_labels(logits, labels):
 
 def _where_valid(valid, row_values, otherwise=float("nan")):
     """`row_values` where the label is valid, else `otherwise` (a scalar)."""
-    return tf.where(valid, row_values, tf.zeros_like(row_values) + otherwise)
+    return _tf.where(valid, row_values, tf.zeros_like(row_values) + otherwise)
 
 
 # --- Sparse labels ----------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def _where_valid(valid, row_values, otherwise=float("nan")):
 def _sparse_rows(logits, labels, invalid_value):
     """(m - x_y, e_y, e without e_y, s, positions of the labels); s is NaN for invalid labels."""
     valid = valid_labels(logits, labels)
-    entries = _flat_entries(logits, tf.where(valid, labels, tf.zeros_like(labels)))
+    entries = _flat_entries(logits, _tf.where(valid, labels, tf.zeros_like(labels)))
     largest = tf.reduce_max(logits, axis=1)
     exponentials = tf.exp(logits - largest[:, tf.newaxis])
     at_label = _take(exponentials, entries)
@@ -103,7 +103,7 @@ def sparse_loss(logits, labels, *, invalid_value=float("nan")):
 def _sparse_gradient_gradient(cotangent, inputs, _):
     logits, labels, scale = inputs
     valid = valid_labels(logits, labels)
-    entries = _flat_entries(logits, tf.where(valid, labels, tf.zeros_like(labels)))
+    entries = _flat_entries(logits, _tf.where(valid, labels, tf.zeros_like(labels)))
     relative = cotangent - _take(cotangent, entries)[:, tf.newaxis]
     return [
         hessian_product(logits, cotangent, _where_valid(valid, scale)),
@@ -172,7 +172,7 @@ def dense_gradient(logits, labels, scale, *, rows=None):
     other_labels = _put(labels, entries, tf.zeros_like(pivot_label), -pivot_label)
     other_labels_sum = tf.reduce_sum(other_labels, axis=1)
     label_sum = other_labels_sum + pivot_label
-    at_pivot = tf.where(
+    at_pivot = _tf.where(
         others_sum < 1,
         other_labels_sum - label_sum * (others_sum / total),
         label_sum / total - pivot_label,
@@ -184,7 +184,7 @@ def dense_gradient(logits, labels, scale, *, rows=None):
 def _without_masked(logits, labels, matrix):
     """`matrix` with 0 for the classes that are masked and have no label."""
     masked = tf.logical_and(tf.equal(labels, 0), tf.equal(logits, -float("inf")))
-    return tf.where(masked, tf.zeros_like(matrix), matrix)
+    return _tf.where(masked, tf.zeros_like(matrix), matrix)
 
 
 def _label_gradient_gradient(cotangent, inputs, _):
@@ -219,7 +219,7 @@ def _distribution(logits, vectors=None):
     if vectors is None:
         return exponentials, total
     at_pivot = _take(vectors, entries)
-    shift = tf.where(total < 2, at_pivot, tf.zeros_like(at_pivot))
+    shift = _tf.where(total < 2, at_pivot, tf.zeros_like(at_pivot))
     return exponentials, total, vectors - shift[:, tf.newaxis]
 
 

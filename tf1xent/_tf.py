@@ -208,6 +208,9 @@ def is_zero(cotangent):
 
 # --- Stock ops under their several names ------------------------------------------------------
 
+# tf.where of operands of one shape; 1.15 warns of its own tf.where, 1.13 has no other.
+where = getattr(tf, "where_v2", None) or tf.where
+
 tensor_scatter_update = getattr(tf, "tensor_scatter_nd_update", None) or tf.tensor_scatter_update
 
 
@@ -215,7 +218,7 @@ def multiply_no_nan(values, weights):
     """`values * weights`, 0 wherever the weight is 0, whatever the value (1.13 has no such op)."""
     if hasattr(tf.math, "multiply_no_nan"):
         return tf.math.multiply_no_nan(values, weights)
-    return tf.where(tf.equal(weights, 0), tf.zeros_like(values), values * weights)
+    return where(tf.equal(weights, 0), tf.zeros_like(values), values * weights)
 
 
 def sum_to_shape(gradient, operand):
