@@ -69,6 +69,20 @@ def shape_without_axis(function, logits, axis):
     return tf.TensorShape(sizes)
 
 
+def broadcast_static_shape(function, labels, logits):
+    """The static shape to which both matrices broadcast."""
+    try:
+        return tf.broadcast_static_shape(logits.shape, labels.shape)
+    except ValueError:
+        _refuse(
+            function,
+            {"labels": labels, "logits": logits},
+            ValueError,
+            f"`labels` must broadcast to the shape of `logits`, {logits.shape}, got "
+            f"{labels.shape}. Give one label distribution per row of logits, or one for all.",
+        )
+
+
 def checked_rows(logits, labels):
     """`labels`, [batch_size], failing in the run unless `logits` has as many rows, [batch_size, C].
 

@@ -18,9 +18,8 @@ def _stock_gradients():
 
 def _run(build):
     """Runs the tensors of `build(sparse, dense)`; an error is the answer too."""
-    stock = _tf.stock_functions()
-    sparse = stock["sparse_softmax_cross_entropy_with_logits"]
-    dense = stock["softmax_cross_entropy_with_logits_v2_helper"]
+    sparse = _tf.stock_public_function("sparse_softmax_cross_entropy_with_logits")
+    dense = _tf.stock_public_function("softmax_cross_entropy_with_logits_v2")
     with tf.Graph().as_default() as graph, graph.gradient_override_map(_stock_gradients()):
         try:
             tensors = build(sparse, dense)

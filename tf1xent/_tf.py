@@ -266,6 +266,12 @@ def stock_functions():
     return dict(_STOCK)
 
 
+def stock_public_function(name):
+    """TensorFlow's function that `tf.compat.v1.nn` has under `name`."""
+    # There the one with labels that get a gradient goes by another name than in `nn_ops`.
+    return _STOCK.get(name + "_helper", _STOCK[name])
+
+
 def lookup_deprecated_axis(axis, dim):
     """The one of `axis` and its old name `dim` that is given; ValueError if both are."""
     return deprecation.deprecated_argument_lookup("axis", axis, "dim", dim)
@@ -275,7 +281,9 @@ def as_drop_in(stock_name: str) -> Callable[[_Function], _Function]:
     """Decorator: gives a function the signature of TensorFlow's function on this TensorFlow."""
 
     def decorate(implementation):
-        return drop_in(_STOCK[stock_name], implementation, documentation=implementation)
+        return drop_in(
+            stock_public_function(stock_name), implementation, documentation=implementation
+        )
 
     return decorate
 
@@ -316,13 +324,15 @@ def drop_in(stock, implementation, documentation=None, uses_stock=lambda: False)
     return replacement
 
 
-def raise_as_stock(stock_name, tensors):
-    """Calls TensorFlow's own function on placeholders like `tensors`, for the error that it raises.
+def raise_as_stock(name, tensors):
+    """Calls TensorFlow's own function on tensors like these, for the error that it raises.
 
     So that a refusal has the type and the wording of the TensorFlow at hand. Returns if it accepts
     them.
     """
+    stock = stock_public_function(name)
+    if tf.executing_eagerly():
+        stock(**tensors)
+        return
     with tf.Graph().as_default():
-        _STOCK[stock_name](
-            **{name: tf.placeholder(t.dtype, t.shape, name=name) for name, t in tensors.items()}
-        )
+        stock(**{key: tf.placeholder(t.dtype, t.shape, key) for key, t in tensors.items()})

@@ -122,7 +122,7 @@ def softmax_cross_entropy_with_logits(
     return dense_stopped_implementation(labels, logits, dim, name, axis)
 
 
-@_tf.as_drop_in("softmax_cross_entropy_with_logits_v2_helper")
+@_tf.as_drop_in(_DENSE)
 def softmax_cross_entropy_with_logits_v2(
     labels: Any,
     logits: Any,
@@ -273,7 +273,7 @@ def _broadcast(logits, labels):
     """Both as matrices of one shape."""
     if logits.shape.is_fully_defined() and logits.shape.as_list() == labels.shape.as_list():
         return logits, labels
-    static = tf.broadcast_static_shape(logits.shape, labels.shape)
+    static = _checks.broadcast_static_shape(_DENSE, labels, logits)
     shape = tf.broadcast_dynamic_shape(tf.shape(logits), tf.shape(labels))
     logits, labels = tf.broadcast_to(logits, shape), tf.broadcast_to(labels, shape)
     logits.set_shape(static)

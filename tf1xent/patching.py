@@ -27,13 +27,6 @@ for _name in _tf.DENSE_STOPPED_FUNCTIONS:
 for _name in _tf.DENSE_FUNCTIONS:
     _IMPLEMENTATIONS[_name] = nn.dense_implementation, _tf.DENSE_OP
 
-# The three public names, and what `nn_ops` calls the function that tf.compat.v1.nn has under them.
-_PUBLIC_NAMES = {
-    "sparse_softmax_cross_entropy_with_logits": "sparse_softmax_cross_entropy_with_logits",
-    "softmax_cross_entropy_with_logits": "softmax_cross_entropy_with_logits",
-    "softmax_cross_entropy_with_logits_v2": "softmax_cross_entropy_with_logits_v2_helper",
-}
-
 _lock = threading.RLock()
 _asked_for = False  # patch() was called and unpatch() not
 _open_blocks = 0  # `with patched()` blocks that are open
@@ -222,13 +215,11 @@ def get_original(name: str) -> Callable[..., Any]:
 
     Source: none.
     """
-    if name not in _PUBLIC_NAMES:
+    if name not in nn.__all__:
         raise ValueError(
-            "get_original: `name` must be one of {}, got {!r}.".format(
-                ", ".join(sorted(_PUBLIC_NAMES)), name
-            )
+            "get_original: `name` must be one of {}, got {!r}.".format(", ".join(nn.__all__), name)
         )
-    return _tf.stock_functions()[_PUBLIC_NAMES[name]]
+    return _tf.stock_public_function(name)
 
 
 class Status:
