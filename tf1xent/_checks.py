@@ -83,20 +83,30 @@ def broadcast_static_shape(function, labels, logits):
         )
 
 
-def checked_rows(logits, labels):
+def checked_labels(logits, labels):
+    """`labels`, [batch_size], after the run's checks; and what the loss of an invalid one becomes.
+
+    Nothing that reads these labels runs before the checks, so that theirs is the error raised.
+    """
+    labels = _with_as_many_rows(logits, labels)
+    invalid_value = _invalid_label_value(logits, labels)
+    with tf.control_dependencies([invalid_value]):
+        return tf.identity(labels), invalid_value
+
+
+def _with_as_many_rows(logits, labels):
     """`labels`, [batch_size], failing in the run unless `logits` has as many rows, [batch_size, C].
 
     TensorFlow's own op checks, on one class of zeros: its loss is then exactly 0.
     """
-    known = labels.shape.is_fully_defined() and logits.shape[:1].is_fully_defined()
-    if known:
+    if labels.shape.is_fully_defined() and logits.shape[:1].is_fully_defined():
         return labels
     zeros = tf.zeros(tf.stack([tf.shape(logits)[0], 1]), logits.dtype)
     nothing = _tf.stock_sparse_op(zeros, tf.zeros_like(labels), name="shapes")
     return labels + tf.cast(nothing, labels.dtype)
 
 
-def invalid_label_value(logits, labels):
+def _invalid_label_value(logits, labels):
     """The value that the loss of an invalid label takes: NaN, or the run's error, as TensorFlow's.
 
     TensorFlow's own op says which: on a CPU it raises, on a GPU and under XLA it returns NaN. It

@@ -195,8 +195,7 @@ def sparse_implementation(labels, logits, name=None):
         precise = tf.cast(logits, tf.float32) if _is_half(logits) else logits
         with tf.name_scope("rows"):
             matrix, rows = _sparse_rows(precise, labels)
-            rows = _checks.checked_rows(matrix, rows)
-            invalid_value = _checks.invalid_label_value(matrix, rows)
+            rows, invalid_value = _checks.checked_labels(matrix, rows)
         cast_takes_name = _is_half(logits) and result_name == op_name
         loss = _softmax.sparse_loss(
             matrix,

@@ -8,6 +8,7 @@ import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
 import tf1xent
+from tf1xent import _tf
 from tf1xent.demo import collapse, digits, figure
 
 DIFFERENCE_STEP = 1e-5  # in float64 both errors, eps / step and step squared, are then about 1e-10
@@ -112,7 +113,7 @@ def run(output, epochs=30, json_path=None):
       The figures, a dict.
     """
     tf.logging.set_verbosity(tf.logging.ERROR)
-    print(f"tf1xent {tf1xent.__version__} on TensorFlow {tf.__version__}")
+    print(f"tf1xent {tf1xent.__version__} on TensorFlow {_tf.version()}")
     confidences = (collapse.TABLE_CONFIDENCES, collapse.CURVE_CONFIDENCES)
 
     _heading(f"{os.path.basename(digits.__file__)} as it is")

@@ -1,0 +1,1 @@
+"""Ordinary TensorFlow programs, which know nothing of tf1xent, and what runs them patched."""

@@ -1,0 +1,79 @@
+"""The command line: what it prints, its exit codes, and that `python -m tf1xent` is the same."""
+
+import ast
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import tf1xent
+from tf1xent import cli
+
+
+def run_python(*arguments):
+    """Runs Python with `arguments` in a process of its own; returns (code, output, errors)."""
+    process = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    return process.returncode, process.stdout, process.stderr
+
+
+def test_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as exit_information:
+        cli.main(["--version"])
+    assert exit_information.value.code == 0
+    assert capsys.readouterr().out == f"tf1xent {tf1xent.__version__}\n"
+
+
+def test_status_is_printed(capsys):
+    assert cli.main(["status"]) == 0
+    assert capsys.readouterr().out == f"{tf1xent.status()}\n"
+
+
+def test_status_as_a_module_patches_nothing():
+    code, output, errors = run_python("-m", "tf1xent", "status")
+    assert code == 0, errors
+    assert output.strip()
+    assert not tf1xent.is_patched()
+
+
+@pytest.mark.parametrize("arguments", [[], ["status", "more"], ["demo", "--epochs", "0"], ["none"]])
+def test_wrong_arguments_exit_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_information:
+        cli.main(arguments)
+    assert exit_information.value.code == 2
+    assert "usage: tf1xent" in capsys.readouterr().err
+
+
+def test_demo_names_the_command_that_installs_what_is_missing():
+    # In a process where these two cannot be imported, as where they are not installed.
+    program = (
+        "import sys; sys.modules.update(matplotlib=None, tqdm=None); "
+        "from tf1xent.cli import main; sys.exit(main(['demo']))"
+    )
+    code, output, errors = run_python("-c", program)
+    assert code == 2
+    assert output == ""
+    assert errors.splitlines()[-1] == (
+        "tf1xent demo: needs matplotlib, tqdm. Run: pip install tf1xent[demo]"
+    )
+
+
+def test_demo_refuses_an_output_that_is_a_folder(tmp_path, capsys):
+    assert cli.main(["demo", "--output", str(tmp_path)]) == 2
+    assert "`--output` must be a file" in capsys.readouterr().err
+
+
+def test_demo_refuses_an_output_in_a_folder_that_is_not_there(tmp_path, capsys):
+    assert cli.main(["demo", "--output", str(tmp_path / "none" / "demo.png")]) == 2
+    assert "`--output` must be in a folder that exists" in capsys.readouterr().err
+
+
+def test_importing_the_command_line_imports_only_the_standard_library():
+    light = {"argparse", "importlib.util", "os", "sys", "typing"}
+    imported = set()
+    for node in ast.parse(inspect.getsource(cli)).body:
+        if isinstance(node, ast.Import):
+            imported.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module)
+    assert imported == light

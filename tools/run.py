@@ -1,0 +1,241 @@
+#!/usr/bin/env python3
+"""Run the demo or the tests on a machine that has nothing but Python 3.9 to 3.13.
+
+    python3 tools/run.py demo [arguments of the demo]
+    python3 tools/run.py test [--require-all] [-e ENVIRONMENT ...] [-- arguments of pytest]
+
+Each makes the private environment that it needs inside the checkout (.venvs and .tox, both
+ignored by git), and uses it again while it is up to date. `test` runs the matrix of setup.cfg
+on every interpreter that it finds on PATH and among pyenv's.
+"""
+
+import argparse
+import collections
+import configparser
+import functools
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SUPPORTED = ((3, 9), (3, 13))
+# virtualenv 20.27 and later make no environments of Python 3.7; this tox is of its age.
+TOX = ("tox==4.23.2", "virtualenv==20.26.6")
+# What may stand in for an environment of the matrix where its Python is missing, so that one
+# interpreter of any supported version is enough to run something. Not under --require-all.
+STAND_INS = {
+    "py39-tf215": ("py310-tf215", "py311-tf215"),
+    "py311-tf221": ("py312-tf221", "py310-tf221"),
+}
+
+Environment = collections.namedtuple("Environment", "name tensorflow python interpreter")
+
+
+def private_environment(name, requirements, depends_on=()):
+    """Return the Python of .venvs/NAME, which has `requirements`, made anew if out of date."""
+    folder = ROOT / ".venvs" / "{}-py{}.{}".format(name, *sys.version_info[:2])
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    content = repr((sys.version, sys.base_prefix, str(folder), requirements)).encode()
+    for path in depends_on:
+        content += path.read_bytes()
+    stamp, state = folder / "up-to-date", hashlib.sha256(content).hexdigest()
+    if python.exists() and stamp.exists() and stamp.read_text() == state:
+        return str(python)
+    print(f"Setting up {folder.relative_to(ROOT)} (once)", flush=True)
+    made = subprocess.call([sys.executable, "-m", "venv", "--clear", str(folder)])
+    if made != 0:
+        sys.exit(
+            f"run.py: `{sys.executable} -m venv` must work. On Debian and Ubuntu it comes with "
+            "the package python3-venv."
+        )
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    if subprocess.call(install + list(requirements), cwd=str(ROOT)) != 0:
+        sys.exit("run.py: pip could not install {}.".format(" ".join(requirements)))
+    stamp.write_text(state)
+    return str(python)
+
+
+def run_demo(arguments):
+    """Run `python -m tf1xent demo` with the newest TensorFlow of this Python."""
+    version = "2.15.1" if sys.version_info < (3, 10) else "2.21.0"
+    # The build without GPU support is a third of the size, but not made for every platform.
+    small = sys.platform == "linux" and platform.machine() == "x86_64"
+    tensorflow = "{}=={}".format("tensorflow-cpu" if small else "tensorflow", version)
+    python = private_environment(
+        "demo",
+        ("--editable", ".[demo]", tensorflow),
+        depends_on=(ROOT / "setup.cfg", ROOT / "setup.py"),
+    )
+    # The environment stays private if nothing leads Python to packages outside of it.
+    variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONPATH")}
+    return subprocess.call([python, "-m", "tf1xent", "demo"] + arguments, env=variables)
+
+
+@functools.lru_cache(maxsize=None)
+def find_interpreter(version):
+    """Return the path of a Python `version` ("3.7") that answers, or None."""
+    command = f"python{version}"
+    on_path = [shutil.which(command, path=folder) for folder in os.get_exec_path()]
+    candidates = [sys.executable, *filter(None, on_path)]
+    pyenv_roots = [os.environ.get("PYENV_ROOT"), os.path.expanduser("~/.pyenv")]
+    if shutil.which("pyenv"):
+        asked = subprocess.run(["pyenv", "root"], stdout=subprocess.PIPE, text=True)
+        pyenv_roots.append(asked.stdout.strip())
+    # By path and not by pyenv's shims, which answer only for versions that are switched on.
+    for root in filter(None, pyenv_roots):
+        candidates += map(str, Path(root, "versions").glob(version + ".*/bin/python"))
+    question = "import sys; print('%d.%d' % sys.version_info[:2]); print(sys.executable)"
+    for candidate in candidates:
+        answer = subprocess.run(
+            [candidate, "-c", question],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ).stdout.splitlines()
+        if len(answer) == 2 and answer[0] == version:
+            return answer[1]
+    return None
+
+
+def read_matrix(chosen, strict):
+    """Return the environments of setup.cfg, or those `chosen`, each with its interpreter."""
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(str(ROOT / "setup.cfg"), encoding="utf-8")
+    names = config["tox:tox"]["env_list"].split()
+    known = sorted(set(names).union(*STAND_INS.values()))
+    unknown = sorted(set(chosen) - set(known))
+    if unknown:
+        sys.exit(
+            "run.py test: `-e` must name environments of the matrix, got {}. They are {}.".format(
+                ", ".join(unknown), ", ".join(known)
+            )
+        )
+    tensorflows = dict(re.findall(r"(tf\d+): tensorflow\S*?==(\S+)", config["testenv"]["deps"]))
+    matrix = []
+    for name in chosen or names:
+        stand_ins = () if strict or chosen else STAND_INS.get(name, ())
+        options = [describe(option, tensorflows, config) for option in (name, *stand_ins)]
+        matrix.append(next((option for option in options if option.interpreter), options[0]))
+    return matrix
+
+
+def describe(name, tensorflows, config):
+    """Return the Environment of a name like py37-tf115, or of one with a section of its own."""
+    factors = re.fullmatch(r"py3(\d+)-(tf\d+)", name)
+    if factors:
+        python, tensorflow = "3." + factors.group(1), tensorflows[factors.group(2)]
+    else:
+        python = config["testenv:" + name]["base_python"].replace("python", "")
+        tensorflow = "-"
+    return Environment(name, tensorflow, python, find_interpreter(python))
+
+
+def run_tox(environments, arguments):
+    """Run tox and return what it says of each environment: {name: whether it passed}."""
+    tox = private_environment("tox", TOX)
+    result = ROOT / ".tox" / "result.json"
+    # setuptools would put modules that are gone by now from its own old output into the wheel.
+    shutil.rmtree(str(ROOT / "build"), ignore_errors=True)
+    for left in [result] + [junit_file(environment) for environment in environments]:
+        if left.exists():
+            left.unlink()
+    command = [tox, "-m", "tox"]
+    if len(environments) == 1:
+        command += ["run"]
+    else:
+        # Two at once: while one waits for the network another one computes. What an environment
+        # prints comes out in one piece when it is done.
+        command += ["run-parallel", "--parallel", "2"]
+    command += ["--result-json", str(result), "--skip-missing-interpreters", "false"]
+    command += ["-e", ",".join(environment.name for environment in environments)]
+    # The first one also builds the wheel.
+    interpreters = [sys.executable] + [environment.interpreter for environment in environments]
+    command += ["--discover"] + list(dict.fromkeys(interpreters))
+    # Without its spinner, which it also drops where CI is set, tox runs all of them at once.
+    variables = dict(os.environ, TOX_PARALLEL_NO_SPINNER="0")
+    subprocess.call(command + ["--"] + arguments, cwd=str(ROOT), env=variables)
+    reported = json.loads(result.read_text())["testenvs"] if result.exists() else {}
+    return {
+        environment.name: reported.get(environment.name, {}).get("result", {}).get("success", False)
+        for environment in environments
+    }
+
+
+def junit_file(environment):
+    """Return where pytest leaves its counts of an environment."""
+    return ROOT / ".tox" / environment.name / "junit.xml"
+
+
+def count_tests(environment):
+    """Return pytest's own counts (passed, failed, skipped) of an environment that has run."""
+    if not junit_file(environment).exists():
+        return 0, 0, 0
+    suite = next(xml.etree.ElementTree.parse(str(junit_file(environment))).iter("testsuite"))
+    tests, failures, errors, skipped = (
+        int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")
+    )
+    return tests - failures - errors - skipped, failures + errors, skipped
+
+
+def run_tests(chosen, require_all, arguments):
+    """Run the matrix, print its table, and return the exit code."""
+    matrix = read_matrix(chosen, strict=require_all)
+    present = [environment for environment in matrix if environment.interpreter]
+    for environment in matrix:
+        print(f"{environment.name}: {environment.interpreter or 'no interpreter'}")
+    sys.stdout.flush()
+    passed = run_tox(present, arguments) if present else {}
+
+    row = "{:<12} {:<11} {:<7} {:<20} {:>7} {:>7} {:>8}".format
+    print()
+    print(row("environment", "TensorFlow", "Python", "result", "passed", "failed", "skipped"))
+    totals = [0, 0, 0]
+    for environment in matrix:
+        if environment not in present:
+            print(row(*environment[:3], "interpreter missing", "-", "-", "-"))
+            continue
+        counts = count_tests(environment)
+        success = passed[environment.name]
+        print(row(*environment[:3], "passed" if success else "failed", *counts))
+        # One that failed with no failed test (set-up, lint, a crash) must not end as "0 failed".
+        counts = counts if success else (counts[0], max(counts[1], 1), counts[2])
+        totals = [total + count for total, count in zip(totals, counts)]
+    missing = [environment for environment in matrix if environment not in present]
+    if missing:
+        pythons = sorted({environment.python for environment in missing})
+        print("\nNot run, since Python {} was not found.".format(", ".join(pythons)))
+    print("\ntests: {} passed, {} failed, {} skipped".format(*totals), flush=True)
+    failed = not present or not all(passed.values()) or (require_all and bool(missing))
+    return 1 if failed else 0
+
+
+def main(arguments):
+    """Run the command that the arguments name and return its exit code."""
+    if not SUPPORTED[0] <= sys.version_info[:2] <= SUPPORTED[1]:
+        sys.exit(f"run.py: Python must be 3.9 to 3.13, got {platform.python_version()}.")
+    if arguments[:1] == ["demo"]:
+        return run_demo(arguments[1:])
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("demo", help="what follows goes to `python -m tf1xent demo`")
+    test = commands.add_parser("test", help="what follows -- goes to pytest")
+    test.add_argument("--require-all", action="store_true", help="fail if a Python is missing")
+    test.add_argument(
+        "-e", dest="chosen", action="extend", nargs="+", default=[], metavar="ENVIRONMENT"
+    )
+    options = parser.parse_args(arguments[:end])
+    return run_tests(options.chosen, options.require_all, arguments[end + 1 :])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
