@@ -32,6 +32,8 @@ SHAPES = (
     Shape("matrix_zero_rows_fed", [None, 10], [0, 10]),
     Shape("matrix_one_class", [5, 1], [5, 1]),
     Shape("matrix_two_classes", [5, 2], [5, 2]),
+    Shape("matrix_one_number", [1, 1], [1, 1]),
+    Shape("matrix_one_number_unknown", [None, None], [1, 1]),
     Shape("sequence", [2, 3, 10], [2, 3, 10]),
     Shape("sequence_unknown_length", [2, None, 10], [2, 3, 10]),
     Shape("sequence_unknown", [None, None, None], [2, 3, 10]),

@@ -143,7 +143,7 @@ def main(path):
     for name, value in results.items():
         values = value if isinstance(value, (tuple, list)) else [value]
         for i, part in enumerate(values):
-            flat["{}/{}".format(name, i)] = np.asarray(part)
+            flat[f"{name}/{i}"] = np.asarray(part)
     np.savez(path, **flat)
 
 

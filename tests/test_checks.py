@@ -113,3 +113,14 @@ def test_static_shapes_that_cannot_fit_are_refused_before_the_run():
             nn.sparse_softmax_cross_entropy_with_logits(
                 labels=tf.placeholder(tf.int32, [2, 3]), logits=logits
             )
+
+
+@pytest.mark.parametrize("labels", [[1], [[1], [0]], 1])
+def test_the_runs_checks_survive_constant_folding(labels):
+    # Logits that are constants leave nothing of the check to the run but the labels.
+    with tf.Graph().as_default(), tf.Session() as session:
+        fed = tf.placeholder(tf.int32)
+        logits = tf.constant([[7.0, 1.0], [0.0, 1.0]])
+        loss = nn.sparse_softmax_cross_entropy_with_logits(labels=fed, logits=logits)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="labels must be 1-D|dimension"):
+            session.run(loss, {fed: labels})

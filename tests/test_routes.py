@@ -35,7 +35,7 @@ def _process_results(folder, behaviour):
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            universal_newlines=True,
+            text=True,
         )
         assert process.returncode == 0, process.stdout
         with np.load(path) as file:
@@ -57,7 +57,7 @@ def eager_results(tmp_path_factory):
 
 def _checked(results, route):
     """The results of one route by quantity; skips what TensorFlow lacks, fails on an error."""
-    key = "{}.{}/".format(route.program, route.name)
+    key = f"{route.program}.{route.name}/"
     found = {name[len(key) :]: value for name, value in results.items() if name.startswith(key)}
     if "lacks" in found:
         pytest.skip("this TensorFlow has no {}".format(found["lacks"]))
@@ -73,7 +73,7 @@ def _check(results, route, order):
     oracle = reference.Reference(table.LOGITS)
     soft_labels = None if is_sparse else table.SOFT_LABELS
     want = {
-        "order {}".format(n + 1): oracle.derivative_product(table.VECTORS[:n], soft_labels)
+        f"order {n + 1}": oracle.derivative_product(table.VECTORS[:n], soft_labels)
         for n in (1, 2, 3)
     }
     if is_sparse:
@@ -118,7 +118,7 @@ def _hessian(oracle, shape):
 
 
 def _name(route):
-    return "{}.{}".format(route.program, route.name)
+    return f"{route.program}.{route.name}"
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -137,8 +137,6 @@ def test_every_function_of_a_program_is_in_the_table():
     """A route that is written but not listed would not be tested."""
     for program in {route.program for route in GRAPH_ROUTES + table.EAGER_ROUTES}:
         text = (ROOT / "tests" / "routes" / (program + ".py")).read_text(encoding="utf-8")
-        written = {
-            line.split("(")[0][4:] for line in text.splitlines() if line.startswith("def ")
-        }
+        written = {line.split("(")[0][4:] for line in text.splitlines() if line.startswith("def ")}
         listed = {r.name for r in GRAPH_ROUTES + table.EAGER_ROUTES if r.program == program}
         assert {name for name in written if not name.startswith("_")} == listed

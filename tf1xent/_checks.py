@@ -86,23 +86,31 @@ def broadcast_static_shape(function, labels, logits):
 def checked_labels(logits, labels):
     """`labels`, [batch_size], after the run's checks; and what the loss of an invalid one becomes.
 
-    Nothing that reads these labels runs before the checks, so that theirs is the error raised.
+    Nothing that reads these labels runs before the checks, so that theirs is the error raised, and
+    the loss depends on the second value, so that no optimisation drops them. With op determinism on
+    TensorFlow's function gathers instead of calling its fused op, and its errors are the gather's.
     """
-    labels = _with_as_many_rows(logits, labels)
-    invalid_value = _invalid_label_value(logits, labels)
+    if _tf.op_determinism_enabled():
+        at_labels = tf.gather(logits, labels, batch_dims=1)
+        invalid_value = tf.reduce_sum(at_labels) + tf.constant(float("nan"), logits.dtype)
+    else:
+        labels = _with_as_many_rows(logits, labels)
+        invalid_value = _invalid_label_value(logits, labels)
     with tf.control_dependencies([invalid_value]):
         return tf.identity(labels), invalid_value
 
 
 def _with_as_many_rows(logits, labels):
-    """`labels`, [batch_size], failing in the run unless `logits` has as many rows, [batch_size, C].
+    """`labels`, failing in the run unless they are a vector with one entry per row of `logits`.
 
     TensorFlow's own op checks, on one class of zeros: its loss is then exactly 0.
     """
     if labels.shape.is_fully_defined() and logits.shape[:1].is_fully_defined():
         return labels
-    zeros = tf.zeros(tf.stack([tf.shape(logits)[0], 1]), logits.dtype)
-    nothing = _tf.stock_sparse_op(zeros, tf.zeros_like(labels), name="shapes")
+    one_class = tf.zeros(tf.stack([tf.shape(logits)[0], 1]), logits.dtype)
+    # Not tf.zeros_like: of constants alone the op would be folded, and the check with it.
+    zero_labels = tf.minimum(tf.maximum(labels, 0), 0)
+    nothing = _tf.stock_sparse_op(one_class, zero_labels, name="shapes")
     return labels + tf.cast(nothing, labels.dtype)
 
 
@@ -110,16 +118,11 @@ def _invalid_label_value(logits, labels):
     """The value that the loss of an invalid label takes: NaN, or the run's error, as TensorFlow's.
 
     TensorFlow's own op says which: on a CPU it raises, on a GPU and under XLA it returns NaN. It
-    gets one row of zeros, and of the labels the one that is invalid, if any is. With op determinism
-    on, TensorFlow gathers instead, and so do we.
+    gets one row of zeros, and of the labels the one that is invalid, if any is.
     """
     zero = tf.zeros([], labels.dtype)
     smallest = tf.reduce_min(labels)
     largest = tf.maximum(tf.reduce_max(labels), zero)  # of no labels: the smallest integer
     suspect = _tf.where(smallest < zero, smallest, largest)
-    num_classes = tf.shape(logits)[1]
-    if _tf.op_determinism_enabled():
-        row = tf.fill([num_classes], tf.constant(float("nan"), logits.dtype))
-        return tf.gather(row, suspect)
-    row = tf.zeros(tf.stack([1, num_classes]), logits.dtype)
+    row = tf.zeros(tf.stack([1, tf.shape(logits)[1]]), logits.dtype)
     return _tf.stock_sparse_op(row, suspect[tf.newaxis], name="labels")[0]

@@ -32,6 +32,14 @@ from tf1xent._tf import tf
 # above it by an update in place. In place costs per row, the sum per entry of the matrix.
 _FEW_CLASSES = 64
 
+# Rows whose length has no divisor of use are filled up with zeros to as many blocks.
+_PADDED_BLOCKS = 32
+
+
+def _is_narrow(matrix):
+    num_classes = matrix.shape.as_list()[1]
+    return num_classes is not None and num_classes <= _FEW_CLASSES
+
 
 def _flat_entries(logits, classes):
     """Positions of the entries [i, classes[i]] in the flattened matrix."""
@@ -46,15 +54,41 @@ def _take(matrix, entries):
 
 def _put(matrix, entries, values, increments):
     """`matrix` with `values` at `entries`; `increments` are what it lacks of them there."""
-    num_classes = matrix.shape.as_list()[1]
     shape = tf.shape(matrix)
-    if num_classes is not None and num_classes <= _FEW_CLASSES:
-        size = tf.size(matrix, out_type=tf.int64)
+    if _is_narrow(matrix):
+        size = tf.size(matrix)  # int32: XLA takes no other for sizes of the run
         return matrix + tf.reshape(tf.unsorted_segment_sum(increments, entries, size), shape)
-    flat = _tf.tensor_scatter_update(tf.reshape(matrix, [-1]), entries[:, tf.newaxis], values)
-    flat = tf.reshape(flat, shape)
-    flat.set_shape(matrix.shape)
-    return flat
+    flat = _tf.put(tf.reshape(matrix, [-1]), entries, values, increments)
+    changed = tf.reshape(flat, shape)
+    changed.set_shape(matrix.shape)
+    return changed
+
+
+def _block_count(num_classes):
+    """Into how many blocks a row is cut to be summed: a divisor near the square root, or None."""
+    root = num_classes**0.5
+    near = range(max(2, int(root / 8)), int(root * 2))
+    divisors = [n for n in near if num_classes % n == 0]
+    return min(divisors, key=lambda n: abs(n - root)) if divisors else None
+
+
+def _row_sum(matrix):
+    """Sums over the classes: [batch_size].
+
+    TF 1.x adds thousands of terms nearly one after another, and where these are equal its roundings
+    all go one way. Blocks are summed first, and then their sums.
+    """
+    if _is_narrow(matrix):
+        return tf.reduce_sum(matrix, axis=1)
+    num_classes = matrix.shape.as_list()[1]
+    blocks = _block_count(num_classes) if num_classes is not None else None
+    if blocks is None:
+        blocks = _PADDED_BLOCKS
+        missing = tf.floormod(-tf.shape(matrix)[1], blocks)
+        matrix = tf.pad(matrix, [[0, 0], [0, missing]])
+    shape = tf.shape(matrix)
+    matrix = tf.reshape(matrix, tf.stack([shape[0], blocks, shape[1] // blocks]))
+    return tf.reduce_sum(tf.reduce_sum(matrix, axis=2), axis=1)
 
 
 def _scale_rows(row_factors, matrix):
@@ -83,7 +117,7 @@ def _sparse_rows(logits, labels, invalid_value):
     exponentials = tf.exp(logits - largest[:, tf.newaxis])
     at_label = _take(exponentials, entries)
     others = _put(exponentials, entries, tf.zeros_like(at_label), -at_label)
-    others_sum = _where_valid(valid, tf.reduce_sum(others, axis=1), invalid_value)
+    others_sum = _where_valid(valid, _row_sum(others), invalid_value)
     return largest - _take(logits, entries), at_label, others, others_sum, entries
 
 
@@ -126,15 +160,26 @@ def sparse_gradient(logits, labels, scale, *, rows=None):
 
 
 def _dense_rows(logits):
-    """x - m; t; and for the gradient: e without the pivot's entry, s, Z, position of the pivot."""
-    entries = _flat_entries(logits, tf.argmax(logits, axis=1))
-    differences = logits - _take(logits, entries)[:, tf.newaxis]
-    exponentials = tf.exp(differences)
-    at_pivot = _take(exponentials, entries)  # 1, or NaN where the largest logit is not finite
-    others = _put(exponentials, entries, tf.zeros_like(at_pivot), -at_pivot)
-    others_sum = tf.reduce_sum(others, axis=1)
-    log_total = tf.log1p(others_sum + (at_pivot - 1))
-    return differences, log_total, (others, others_sum, others_sum + at_pivot, entries)
+    """(x - m, t); and for the gradient: e without the pivots' entries, s, the pivots.
+
+    With few classes the pivots are a mask of 0 and 1, in which ties are pivots all; else the
+    position of one.
+    """
+    if _is_narrow(logits):
+        differences = logits - tf.reduce_max(logits, axis=1)[:, tf.newaxis]
+        exponentials = tf.exp(differences)
+        pivots = tf.cast(tf.equal(differences, 0), logits.dtype)
+        at_pivots = tf.reduce_sum(pivots, axis=1)
+        others = exponentials - pivots
+    else:
+        pivots = _flat_entries(logits, tf.argmax(logits, axis=1))
+        differences = logits - _take(logits, pivots)[:, tf.newaxis]
+        exponentials = tf.exp(differences)
+        at_pivots = _take(exponentials, pivots)
+        others = _put(exponentials, pivots, tf.zeros_like(at_pivots), -at_pivots)
+    # at_pivots - 1 is 0, the number of further ties, or NaN where the largest logit is not finite.
+    others_sum = _row_sum(others) + (at_pivots - 1)
+    return differences, tf.log1p(others_sum), (others, others_sum, pivots)
 
 
 def _dense_loss_gradient(cotangent, inputs, residuals):
@@ -149,36 +194,47 @@ def _dense_loss_gradient(cotangent, inputs, residuals):
 def dense_loss(logits, labels):
     """Loss of label distributions [batch_size, num_classes]: [batch_size], nats."""
     differences, log_total, rows = _dense_rows(logits)
-    gap = tf.reduce_sum(_tf.multiply_no_nan(differences, labels), axis=1)
-    loss = tf.reduce_sum(labels, axis=1) * log_total - gap
-    return loss, rows
+    gap = _row_sum(_tf.multiply_no_nan(differences, labels))
+    label_sum = _row_sum(labels)
+    return label_sum * log_total - gap, rows + (label_sum,)
 
 
 def _dense_gradient_gradient(cotangent, inputs, _):
     logits, labels, scale = inputs
     centred = centre(logits, cotangent)
     return [
-        hessian_product(logits, cotangent, scale * tf.reduce_sum(labels, axis=1)),
+        hessian_product(logits, cotangent, scale * _row_sum(labels)),
         -_scale_rows(scale, centred),
-        -tf.reduce_sum(labels * centred, axis=1),
+        -_row_sum(labels * centred),
     ]
 
 
 @_tf.primitive("Tf1xentDenseGradient", _dense_gradient_gradient)
 def dense_gradient(logits, labels, scale, *, rows=None):
     """`scale` times the gradient of `dense_loss` in the logits: [batch_size, num_classes]."""
-    others, others_sum, total, entries = _dense_rows(logits)[2] if rows is None else rows
-    pivot_label = _take(labels, entries)
-    other_labels = _put(labels, entries, tf.zeros_like(pivot_label), -pivot_label)
-    other_labels_sum = tf.reduce_sum(other_labels, axis=1)
-    label_sum = other_labels_sum + pivot_label
-    at_pivot = _tf.where(
-        others_sum < 1,
-        other_labels_sum - label_sum * (others_sum / total),
-        label_sum / total - pivot_label,
+    if rows is None:
+        rows = _dense_rows(logits)[2] + (_row_sum(labels),)
+    others, others_sum, pivots, label_sum = rows
+    total = others_sum + 1
+    confident = others_sum < 1  # then there is one pivot, and its label is taken out of the sum
+    if _is_narrow(logits):
+        own = pivots * tf.cast(confident, labels.dtype)[:, tf.newaxis]
+        other_labels = labels - own * labels
+    else:
+        pivot_label = _take(labels, pivots)
+        kept_label = _tf.where(confident, tf.zeros_like(pivot_label), pivot_label)
+        other_labels = _put(labels, pivots, kept_label, kept_label - pivot_label)
+    at_pivots = _tf.where(
+        confident,
+        _row_sum(other_labels) - label_sum * (others_sum / total),
+        label_sum / total,
     )
     gradient = _scale_rows(label_sum / total, others) - other_labels
-    return _scale_rows(scale, _put(gradient, entries, at_pivot, at_pivot)), ()
+    if _is_narrow(logits):
+        gradient = gradient + _scale_rows(at_pivots, pivots)
+    else:
+        gradient = _put(gradient, pivots, at_pivots - kept_label, at_pivots)
+    return _scale_rows(scale, gradient), ()
 
 
 def _without_masked(logits, labels, matrix):
@@ -215,7 +271,7 @@ def _distribution(logits, vectors=None):
     """(e, Z, w): `vectors` are shifted to 0 at a pivot that has more than half of the mass."""
     entries = _flat_entries(logits, tf.argmax(logits, axis=1))
     exponentials = tf.exp(logits - _take(logits, entries)[:, tf.newaxis])
-    total = tf.reduce_sum(exponentials, axis=1)
+    total = _row_sum(exponentials)
     if vectors is None:
         return exponentials, total
     at_pivot = _take(vectors, entries)
@@ -247,12 +303,12 @@ def _mean_gradient(cotangent, inputs, _):
 def mean(logits, vectors):
     """<p, v>: [batch_size]."""
     exponentials, total = _distribution(logits)
-    return tf.reduce_sum(exponentials * vectors, axis=1) / total, ()
+    return _row_sum(exponentials * vectors) / total, ()
 
 
 def _centre_gradient(cotangent, inputs, _):
     logits, vectors = inputs
-    cotangent_sum = tf.reduce_sum(cotangent, axis=1)
+    cotangent_sum = _row_sum(cotangent)
     return [
         -hessian_product(logits, vectors, cotangent_sum),
         cotangent - _scale_rows(cotangent_sum, softmax(logits)),
@@ -263,7 +319,7 @@ def _centre_gradient(cotangent, inputs, _):
 def centre(logits, vectors):
     """v - <p, v>: [batch_size, num_classes]."""
     exponentials, total, shifted = _distribution(logits, vectors)
-    mean_shifted = tf.reduce_sum(exponentials * shifted, axis=1) / total
+    mean_shifted = _row_sum(exponentials * shifted) / total
     return shifted - mean_shifted[:, tf.newaxis], ()
 
 
@@ -281,6 +337,6 @@ def _hessian_product_gradient(cotangent, inputs, _):
 def hessian_product(logits, vectors, scale):
     """`scale` times H(x) v: [batch_size, num_classes]."""
     exponentials, total, shifted = _distribution(logits, vectors)
-    mean_shifted = tf.reduce_sum(exponentials * shifted, axis=1) / total
+    mean_shifted = _row_sum(exponentials * shifted) / total
     centred = shifted - mean_shifted[:, tf.newaxis]
     return _scale_rows(scale / total, exponentials * centred), ()

@@ -165,6 +165,7 @@ def primitive(gradient_name, gradient):
             # Residuals are read from the outputs: nothing else uses those, so that TensorFlow may
             # hand their buffers on to the first op that reads them.
             inputs, residuals = op.inputs[1 : 1 + count], op.outputs[1 + count :]
+            cotangent = with_static_shape(cotangent, op.outputs[0].shape)
             gradients = gradient(cotangent, tuple(inputs), tuple(residuals))
             return [None] + list(gradients) + [None] * len(residuals)
 
@@ -194,6 +195,18 @@ def primitive(gradient_name, gradient):
     return decorate
 
 
+def with_static_shape(tensor, shape):
+    """`tensor`, known to have the static `shape`; the tensor given is left as it is."""
+    known = tensor.shape
+    if tf.executing_eagerly() or shape.ndims is None:
+        return tensor
+    if known.ndims is not None and known.as_list() == known.merge_with(shape).as_list():
+        return tensor
+    shaped = tf.identity(tensor)
+    shaped.set_shape(shape)
+    return shaped
+
+
 def is_zero(cotangent):
     """Whether a cotangent is known to be zero: the three shapes in which TensorFlow says so."""
     if cotangent is None or getattr(cotangent, "_is_zeros_tensor", False):
@@ -211,7 +224,17 @@ def is_zero(cotangent):
 # tf.where of operands of one shape; 1.15 warns of its own tf.where, 1.13 has no other.
 where = getattr(tf, "where_v2", None) or tf.where
 
-tensor_scatter_update = getattr(tf, "tensor_scatter_nd_update", None) or tf.tensor_scatter_update
+
+def put(vector, positions, values, increments):
+    """`vector` with `values` at `positions`; `increments` are what it lacks of them there.
+
+    Updated in place where TensorFlow may; 1.13's op for that fails on a vector of one number.
+    """
+    update = getattr(tf, "tensor_scatter_nd_update", None)
+    if update is not None:
+        return update(vector, positions[:, tf.newaxis], values)
+    shape = tf.shape(vector, out_type=positions.dtype)
+    return vector + tf.scatter_nd(positions[:, tf.newaxis], increments, shape)
 
 
 def multiply_no_nan(values, weights):

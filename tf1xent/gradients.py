@@ -67,6 +67,7 @@ def _sparse_gradient(op, loss_cotangent, backprop_cotangent):
         in_logits = _times_rows(loss_cotangent, op.outputs[1])
     if not _tf.is_zero(backprop_cotangent):
         logits = _input(op, 0, "logits")
+        backprop_cotangent = _tf.with_static_shape(backprop_cotangent, op.outputs[1].shape)
         one = tf.ones_like(backprop_cotangent[:, 0])
         second = hessian_product(logits, backprop_cotangent, one)
         in_logits = _sum(in_logits, second)
@@ -80,6 +81,7 @@ def _dense_gradient(op, loss_cotangent, backprop_cotangent):
         in_logits = _times_rows(loss_cotangent, op.outputs[1])
         in_labels = _times_rows(loss_cotangent, -tf.nn.log_softmax(logits))
     if not _tf.is_zero(backprop_cotangent):
+        backprop_cotangent = _tf.with_static_shape(backprop_cotangent, op.outputs[1].shape)
         shape = tf.shape(backprop_cotangent)
         rows = tf.broadcast_to(logits, shape)
         second = hessian_product(rows, backprop_cotangent, _labels_sum(op, shape))

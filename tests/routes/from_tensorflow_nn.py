@@ -2,12 +2,15 @@
 
 import functools
 
-from tensorflow.nn import softmax_cross_entropy_with_logits, sparse_softmax_cross_entropy_with_logits
+from tensorflow.nn import (
+    softmax_cross_entropy_with_logits,
+    sparse_softmax_cross_entropy_with_logits,
+)
 
 captured = functools.partial(sparse_softmax_cross_entropy_with_logits, name="xent")
 
 
-class Model(object):
+class Model:
     loss = staticmethod(sparse_softmax_cross_entropy_with_logits)
 
 

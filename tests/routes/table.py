@@ -21,7 +21,7 @@ VECTORS = np.random.RandomState(5).normal(size=(3,) + LOGITS.shape).astype(np.fl
 # name: of the function in the program. needs: what TensorFlow must have. labels: sparse or dense.
 # divisor: of the sum of losses (a mean over rows has 3). rebound: whether the call reaches us;
 # "patched first" says that the program keeps what it found when it was imported.
-Route = collections.namedtuple("Route", ["program", "name", "needs", "labels", "divisor", "rebound"])
+Route = collections.namedtuple("Route", "program name needs labels divisor rebound")
 
 _SPARSE = "sparse_softmax_cross_entropy_with_logits"
 _DENSE = "softmax_cross_entropy_with_logits"
