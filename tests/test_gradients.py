@@ -753,6 +753,24 @@ def test_mixed_derivative_in_forward_mode(ran_before):
     assert_close(mixed(), reference.Reference(LOGITS[:rows, :3]).mixed_product(tangent))
 
 
+def test_forward_mode_after_restore_is_stock():
+    _needs_forward_mode()
+    logits, labels = tf.constant(LOGITS[:3, :2]), tf.constant(SOFT_LABELS[:3, :2])
+
+    def mixed():
+        return _forward_over_reverse(
+            lambda: tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits),
+            labels,
+            V[:3, :2],
+            logits,
+        ).numpy()
+
+    tf1xent.override_gradients()
+    assert mixed().any()
+    tf1xent.restore_gradients()
+    assert not mixed().any()  # stock TensorFlow's wrong zeros
+
+
 def test_eager_execution_of_1x():
     """Its tapes do not keep the sparse op's inputs: LookupError, and nothing else."""
     if tf.executing_eagerly():

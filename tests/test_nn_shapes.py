@@ -322,3 +322,27 @@ def test_first_order_uses_no_random_ops_and_no_state(name):
         assert "Random" not in op.type and "Variable" not in op.type, op.name
     with graph.graph.as_default():
         assert not tf.global_variables()
+
+
+@pytest.mark.parametrize("num_classes", [3, 100])
+@pytest.mark.parametrize("by_tape", [False, True])
+def test_a_cotangent_of_unknown_shape(num_classes, by_tape):
+    values = np.arange(2.0 * num_classes).reshape(2, num_classes) / num_classes
+    with tf.Graph().as_default(), tf.Session() as session:
+        logits = tf.constant(values)
+        fed = tf.placeholder(tf.float64)
+        if by_tape:
+            with tf.GradientTape() as outer:
+                outer.watch(logits)
+                with tf.GradientTape() as inner:
+                    inner.watch(logits)
+                    loss = nn.sparse_softmax_cross_entropy_with_logits(labels=[0, 1], logits=logits)
+                gradient = inner.gradient(loss, logits)
+            product = outer.gradient(gradient, logits, output_gradients=[fed])
+        else:
+            loss = nn.sparse_softmax_cross_entropy_with_logits(labels=[0, 1], logits=logits)
+            gradient = tf.gradients(loss, logits)[0]
+            product = tf.gradients(gradient, logits, grad_ys=fed)[0]
+        got = session.run(product, {fed: values**2})
+    want = reference.Reference(values).derivative_product([values**2]).astype(np.float64)
+    np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-13)

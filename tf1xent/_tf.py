@@ -161,13 +161,16 @@ def primitive(gradient_name, gradient):
         parameters = inspect.signature(compute).parameters.values()
         count = sum(p.kind == p.POSITIONAL_OR_KEYWORD for p in parameters)
 
+        def pull_back(value, cotangent, inputs, residuals):
+            cotangent = with_static_shape(cotangent, value.shape)
+            return list(gradient(cotangent, tuple(inputs), tuple(residuals)))
+
         def registered(op, cotangent, *_):
             # Residuals are read from the outputs: nothing else uses those, so that TensorFlow may
             # hand their buffers on to the first op that reads them.
             inputs, residuals = op.inputs[1 : 1 + count], op.outputs[1 + count :]
-            cotangent = with_static_shape(cotangent, op.outputs[0].shape)
-            gradients = gradient(cotangent, tuple(inputs), tuple(residuals))
-            return [None] + list(gradients) + [None] * len(residuals)
+            gradients = pull_back(op.outputs[0], cotangent, inputs, residuals)
+            return [None] + gradients + [None] * len(residuals)
 
         register_gradient(gradient_name, registered)
 
@@ -186,7 +189,7 @@ def primitive(gradient_name, gradient):
                     gradient_name,
                     [value],
                     list(inputs),
-                    lambda cotangent: list(gradient(cotangent, inputs, tuple(residuals))),
+                    lambda cotangent: pull_back(value, cotangent, inputs, residuals),
                 )
             return value
 
