@@ -89,8 +89,10 @@ def softmax_cross_entropy_with_logits(
     As `softmax_cross_entropy_with_logits_v2`, but no gradient flows into `labels`.
 
     Args:
-      labels: as in `softmax_cross_entropy_with_logits_v2`.
-      logits: as in `softmax_cross_entropy_with_logits_v2`.
+      labels: `Tensor` of any numeric dtype, cast to the logits'; of `logits`' shape, or
+        `[1, num_classes]` for all examples.
+      logits: `Tensor` of half, bfloat16, float32 or float64, `[batch_size, num_classes]` or of any
+        other rank with a class axis.
       dim: the class axis.
       name: name of the operation.
       axis: new name of `dim`; TensorFlow's function refuses it beside a `dim`.
