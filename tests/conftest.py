@@ -20,3 +20,6 @@ settings.register_profile(
     "tf1xent", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile("tf1xent")
+
+# Programs that tests run in processes of their own; collecting doctests would import them here.
+collect_ignore_glob = ["routes/*.py", "tape_program.py"]

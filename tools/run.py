@@ -35,6 +35,9 @@ STAND_INS = {
     "py311-tf221": ("py312-tf221", "py310-tf221"),
 }
 
+# What tox draws over and over on one line while environments run side by side.
+SPINNER_FRAME = re.compile(r"\x1b\[K|[\u2800-\u28ff] \[\d+/\d+\].*")
+
 Environment = collections.namedtuple("Environment", "name tensorflow python interpreter")
 
 
@@ -160,12 +163,32 @@ def run_tox(environments, arguments):
     command += ["--discover"] + list(dict.fromkeys(interpreters))
     # Without its spinner, which it also drops where CI is set, tox runs all of them at once.
     variables = dict(os.environ, TOX_PARALLEL_NO_SPINNER="0")
-    subprocess.call(command + ["--"] + arguments, cwd=str(ROOT), env=variables)
+    print_without_spinner(command + ["--"] + arguments, variables)
     reported = json.loads(result.read_text())["testenvs"] if result.exists() else {}
     return {
         environment.name: reported.get(environment.name, {}).get("result", {}).get("success", False)
         for environment in environments
     }
+
+
+def print_without_spinner(command, variables):
+    """Run a command of tox and pass on what it prints, but for the frames of its spinner."""
+    process = subprocess.Popen(
+        command,
+        cwd=str(ROOT),
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        for line in process.stdout:
+            rest = SPINNER_FRAME.sub("", line)
+            if rest == line or rest.strip():
+                print(rest, end="", flush=True)
+    process.wait()
 
 
 def junit_file(environment):
