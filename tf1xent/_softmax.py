@@ -36,8 +36,13 @@ _FEW_CLASSES = 64
 _PADDED_BLOCKS = 32
 
 
+def _num_classes(matrix):
+    """The static number of classes, or None; TF 1.15 forgets shapes inside v2 while loops."""
+    return None if matrix.shape.ndims is None else matrix.shape.as_list()[1]
+
+
 def _is_narrow(matrix):
-    num_classes = matrix.shape.as_list()[1]
+    num_classes = _num_classes(matrix)
     return num_classes is not None and num_classes <= _FEW_CLASSES
 
 
@@ -80,7 +85,7 @@ def _row_sum(matrix):
     """
     if _is_narrow(matrix):
         return tf.reduce_sum(matrix, axis=1)
-    num_classes = matrix.shape.as_list()[1]
+    num_classes = _num_classes(matrix)
     blocks = _block_count(num_classes) if num_classes is not None else None
     if blocks is None:
         blocks = _PADDED_BLOCKS
@@ -217,7 +222,8 @@ def dense_gradient(logits, labels, scale, *, rows=None):
     others, others_sum, pivots, label_sum = rows
     total = others_sum + 1
     confident = others_sum < 1  # then there is one pivot, and its label is taken out of the sum
-    if _is_narrow(logits):
+    pivots_are_a_mask = pivots.dtype.is_floating
+    if pivots_are_a_mask:
         own = pivots * tf.cast(confident, labels.dtype)[:, tf.newaxis]
         other_labels = labels - own * labels
     else:
@@ -230,7 +236,7 @@ def dense_gradient(logits, labels, scale, *, rows=None):
         label_sum / total,
     )
     gradient = _scale_rows(label_sum / total, others) - other_labels
-    if _is_narrow(logits):
+    if pivots_are_a_mask:
         gradient = gradient + _scale_rows(at_pivots, pivots)
     else:
         gradient = _put(gradient, pivots, at_pivots - kept_label, at_pivots)

@@ -12,6 +12,7 @@ operation is recorded by hand.
 """
 
 import functools
+import importlib
 import inspect
 from typing import Any, Callable, TypeVar
 
@@ -20,15 +21,18 @@ from tensorflow.python.framework import ops, tensor_util
 from tensorflow.python.ops import gen_array_ops, gen_nn_ops, nn_ops
 from tensorflow.python.util import deprecation, dispatch
 
-try:  # where TensorFlow keeps what its gradient tapes record: moved in 2.12
-    from tensorflow.python.eager import record as tape
-except ImportError:
-    from tensorflow.python.eager import tape
 
-try:  # 1.13 has no such module
-    from tensorflow.python.framework import config
-except ImportError:
-    config = None
+def _module_if_there(name):
+    try:
+        return importlib.import_module("tensorflow.python." + name)
+    except ImportError:
+        return None
+
+
+# What gradient tapes record: moved in 2.12. 1.13 has no `config`, 1.x no forward mode.
+tape = _module_if_there("eager.record") or _module_if_there("eager.tape")
+config = _module_if_there("framework.config")
+forwardprop = _module_if_there("eager.forwardprop")
 
 SPARSE_OP = "SparseSoftmaxCrossEntropyWithLogits"
 DENSE_OP = "SoftmaxCrossEntropyWithLogits"
@@ -72,8 +76,22 @@ def entry_function(entry):
     return None if entry is None else entry["type"]
 
 
+def forget_forward_mode_traces():
+    """Makes forward mode look gradients up anew: it keeps traces of those that it once found."""
+    cache = getattr(forwardprop, "_jvp_function_cache", None)
+    if cache is not None:  # 2.13 and later
+        cache.clear()
+        return
+    for name in ("_jvp_exact_shapes", "_jvp_relaxed_shapes"):
+        traced = getattr(forwardprop, name, None)
+        if traced is not None:
+            traced._function_cache = type(traced._function_cache)()
+
+
 def gradient_attribute(op):
-    """Returns the gradient name that `op` carries, or None."""
+    """Returns the gradient name that `op`, an operation or a NodeDef, carries, or None."""
+    if isinstance(op, tf.NodeDef):
+        return op.attr[_GRADIENT_ATTRIBUTE].s.decode() if _GRADIENT_ATTRIBUTE in op.attr else None
     try:
         name = op.get_attr(_GRADIENT_ATTRIBUTE)
     except ValueError:
@@ -83,6 +101,12 @@ def gradient_attribute(op):
 
 def set_gradient_attribute(op, name):
     """Makes `op` carry the gradient name `name`; None takes the attribute away."""
+    if isinstance(op, tf.NodeDef):
+        if name is None:
+            del op.attr[_GRADIENT_ATTRIBUTE]
+        else:
+            op.attr[_GRADIENT_ATTRIBUTE].s = name.encode()
+        return
     if name is None:
         if hasattr(op, "_clear_attr"):
             op._clear_attr(_GRADIENT_ATTRIBUTE)
@@ -99,17 +123,31 @@ def names_own_gradient(op_type):
     return op_type in tf.get_default_graph()._gradient_override_map
 
 
-def function_graphs(graph):
-    """Yields the Python graphs of the functions that `graph` holds, with theirs, once each."""
-    seen = set()
+def op_type(op):
+    """The type of an operation or a NodeDef."""
+    return op.op if isinstance(op, tf.NodeDef) else op.type
+
+
+def gradient_sites(graph):
+    """Yields (holder, its ops) for `graph` and the functions that it holds, with theirs.
+
+    A function holds the graph that it was traced in, and a definition, from which TF 1.x builds
+    that graph anew for each gradient of a v2 cond or while loop: then its ops are NodeDefs.
+    """
+    seen = {id(graph)}
     pending = [graph]
     while pending:
-        for function in list(getattr(pending.pop(), "_functions", {}).values()):
+        part = pending.pop()
+        yield part, part.get_operations()
+        for function in list(getattr(part, "_functions", {}).values()):
+            definition = getattr(function, "__dict__", {}).get("definition")
+            if definition is not None and id(function) not in seen:
+                seen.add(id(function))
+                yield function, definition.node_def
             body = getattr(function, "graph", None) or getattr(function, "_func_graph", None)
             if body is not None and id(body) not in seen:
                 seen.add(id(body))
                 pending.append(body)
-                yield body
 
 
 # TensorFlow's own gradient functions, as they were when this module was imported.
@@ -128,12 +166,17 @@ def guards_cross_entropy(op):
     Inside loops and functions that output comes in from elsewhere; there the guard's own message,
     which names the function, tells.
     """
+    if isinstance(op, tf.NodeDef):
+        return _names_cross_entropy(op.attr["message"].s)
     tensor = None if tf.executing_eagerly() else op.inputs[0]
     while tensor is not None and tensor.op.type in _HANDING_ON:
         tensor = tensor.op.inputs[0]
     if tensor is not None and tensor.op.type not in _COMING_IN:
         return tensor.op.type in (SPARSE_OP, DENSE_OP) and tensor.value_index == 1
-    message = op.get_attr("message")
+    return _names_cross_entropy(op.get_attr("message"))
+
+
+def _names_cross_entropy(message):
     message = message.decode("utf-8", "replace") if isinstance(message, bytes) else message
     return "softmax_cross_entropy_with_logits" in message
 
@@ -144,17 +187,11 @@ def guards_cross_entropy(op):
 def primitive(gradient_name, gradient):
     """Decorator: gives the function below it the gradient `gradient`, to every order.
 
-    Args:
-      gradient_name: public name under which the gradient is registered; plain CamelCase, since
-        TensorFlow 1.x refuses anything else.
-      gradient: ``gradient(cotangent, inputs, residuals)`` returns one gradient (or None) for each
-        of the decorated function's inputs. To be differentiable itself it is made of primitives and
-        of stock ops.
-
-    Returns:
-      A decorator for ``compute(*inputs, **constants)``, which returns the pair of the value and a
-      tuple of residuals: tensors that the gradient wants to use again. They, and the constants, are
-      not differentiated.
+    ``compute(*inputs, **constants)``, the function, returns its value and a tuple of residuals:
+    tensors that ``gradient(cotangent, inputs, residuals)`` wants to use again. That returns one
+    gradient (or None) for each input, and is made of primitives and stock ops, to be differentiable
+    itself. Constants and residuals are not differentiated. The gradient is registered under
+    `gradient_name`, in plain CamelCase, since TensorFlow 1.x refuses anything else.
     """
 
     def decorate(compute):
@@ -249,7 +286,8 @@ def multiply_no_nan(values, weights):
 
 def sum_to_shape(gradient, operand):
     """Sums `gradient` over the axes along which `operand` was broadcast to its shape."""
-    if operand.shape.is_fully_defined() and gradient.shape.as_list() == operand.shape.as_list():
+    known = operand.shape.is_fully_defined() and gradient.shape.is_fully_defined()
+    if known and gradient.shape.as_list() == operand.shape.as_list():
         return gradient
     shape = tf.shape(operand)
     axes, _ = gen_array_ops.broadcast_gradient_args(shape, tf.shape(gradient))
@@ -317,11 +355,8 @@ def as_drop_in(stock_name: str) -> Callable[[_Function], _Function]:
 def drop_in(stock, implementation, documentation=None, uses_stock=lambda: False):
     """Returns `implementation` with the signature, the refusals and the dispatch of `stock`.
 
-    Args:
-      stock: one of `stock_functions()`.
-      implementation: takes the arguments of `stock` by name, without ``_sentinel``.
-      documentation: function whose name, module and docstring the result bears; default `stock`.
-      uses_stock: called without arguments; where it returns True, a call goes to `stock` instead.
+    The result bears the name and the docstring of `documentation`, by default those of `stock`.
+    Where ``uses_stock()`` is true, a call goes to `stock` instead.
     """
     documentation = documentation or stock
     signature = inspect.signature(stock)
@@ -347,6 +382,9 @@ def drop_in(stock, implementation, documentation=None, uses_stock=lambda: False)
         replacement = tf.autograph.experimental.do_not_convert(replacement)
     if hasattr(dispatch, "add_dispatch_support"):
         replacement = dispatch.add_dispatch_support(replacement)
+    for attribute in ("_tf_api_names", "_tf_api_names_v1"):  # where TensorFlow exports it
+        if hasattr(stock, attribute):
+            setattr(replacement, attribute, getattr(stock, attribute))
     return replacement
 
 

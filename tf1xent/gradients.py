@@ -16,7 +16,7 @@ that carry them; `override_gradients` puts them where TensorFlow looks them up b
 import threading
 import warnings
 import weakref
-from typing import Any, Dict, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from tf1xent import _softmax, _tf
 from tf1xent._tf import tf
@@ -139,7 +139,7 @@ _lock = threading.RLock()
 _holders: Set[str] = set()
 # By op type: the registry entry that was there, and ours.
 _process_entries: Dict[str, Tuple[Any, Any]] = {}
-# By graph: the names of the ops that carry our attribute.
+# By graph or function: the names of its ops that carry our attribute.
 _graph_ops: "weakref.WeakKeyDictionary[Any, Set[str]]" = weakref.WeakKeyDictionary()
 
 
@@ -190,15 +190,16 @@ def override_gradients(graph: Optional[Any] = None) -> None:
         if graph is None:
             hold_process_override("override_gradients")
             return
-        _check_graph(graph)
-        for part in [graph] + list(_tf.function_graphs(graph)):
-            names = _graph_ops.setdefault(part, set())
-            for op in part.get_operations():
-                if op.type not in _NAMES or _tf.gradient_attribute(op) is not None:
+        _check_graph("override_gradients", graph)
+        for holder, ops in _tf.gradient_sites(graph):
+            names = _graph_ops.setdefault(holder, set())
+            for op in ops:
+                op_type = _tf.op_type(op)
+                if op_type not in _NAMES or _tf.gradient_attribute(op) is not None:
                     continue
-                if op.type == _tf.GUARD_OP and not _tf.guards_cross_entropy(op):
+                if op_type == _tf.GUARD_OP and not _tf.guards_cross_entropy(op):
                     continue
-                _tf.set_gradient_attribute(op, _NAMES[op.type])
+                _tf.set_gradient_attribute(op, _NAMES[op_type])
                 names.add(op.name)
 
 
@@ -228,18 +229,21 @@ def restore_gradients(graph: Optional[Any] = None) -> None:
     """
     with _lock:
         if graph is None:
-            release_process_override("override_gradients")
+            conflicts = release_process_override("override_gradients")
+            warn_of_conflicts("restore_gradients", conflicts, stacklevel=3)
             return
-        _check_graph(graph)
-        for part in [graph] + list(_tf.function_graphs(graph)):
-            for name in _graph_ops.pop(part, ()):
-                _tf.set_gradient_attribute(part.get_operation_by_name(name), None)
+        _check_graph("restore_gradients", graph)
+        for holder, ops in _tf.gradient_sites(graph):
+            names = _graph_ops.pop(holder, set())
+            for op in ops:
+                if op.name in names:
+                    _tf.set_gradient_attribute(op, None)
 
 
-def _check_graph(graph):
+def _check_graph(function, graph):
     if not isinstance(graph, tf.Graph):
         raise TypeError(
-            f"override_gradients: `graph` must be a tf.Graph, got {type(graph).__name__}. "
+            f"{function}: `graph` must be a tf.Graph, got {type(graph).__name__}. "
             "For the whole process leave it out."
         )
 
@@ -253,28 +257,40 @@ def hold_process_override(holder):
                 ours = _tf.gradient_entry(_NAMES[op_type])
                 _process_entries[op_type] = before, ours
                 _tf.set_gradient_entry(op_type, ours)
+            _tf.forget_forward_mode_traces()
         _holders.add(holder)
 
 
 def release_process_override(holder):
-    """Ends one holder's wish; the last one's end restores the entries that were there."""
+    """Ends one holder's wish; the last one's end restores the entries that were there.
+
+    Returns what somebody else replaced in between and what was therefore left, in words.
+    """
+    conflicts: List[str] = []
     with _lock:
         if holder not in _holders:
-            return
+            return conflicts
         _holders.remove(holder)
         if _holders:
-            return
+            return conflicts
         for op_type, (before, ours) in _process_entries.items():
             if _tf.gradient_entry(op_type) is ours:
                 _tf.set_gradient_entry(op_type, before)
             else:
-                warnings.warn(
-                    f"restore_gradients: somebody else replaced the gradient of {op_type} in "
-                    "between; theirs was left.",
-                    PatchConflictWarning,
-                    stacklevel=3,
-                )
+                conflicts.append(f"the gradient of {op_type}")
         _process_entries.clear()
+        _tf.forget_forward_mode_traces()
+    return conflicts
+
+
+def warn_of_conflicts(function, conflicts, stacklevel):
+    """One warning for each: after everything else is restored, since a warning may be an error."""
+    for what in conflicts:
+        warnings.warn(
+            f"{function}: somebody else replaced {what} in between; theirs was left.",
+            PatchConflictWarning,
+            stacklevel=stacklevel,
+        )
 
 
 def process_override_holders():

@@ -10,11 +10,9 @@ its derivatives right by the gradient override that comes with the patch.
 import contextlib
 import sys
 import threading
-import warnings
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from tf1xent import _probes, _tf, gradients, nn
-from tf1xent.errors import PatchConflictWarning
 
 __all__ = ["get_original", "is_patched", "patch", "patched", "status", "unpatch"]
 
@@ -124,7 +122,7 @@ def unpatch() -> None:
     global _asked_for
     with _lock:
         _asked_for = False
-        _remove_if_unwanted()
+        _remove_if_unwanted("unpatch", stacklevel=3)
 
 
 @contextlib.contextmanager
@@ -163,7 +161,7 @@ def patched() -> Iterator[None]:
     finally:
         with _lock:
             _open_blocks -= 1
-            _remove_if_unwanted()
+            _remove_if_unwanted("patched", stacklevel=4)
 
 
 def is_patched(name: Optional[str] = None) -> bool:
@@ -303,24 +301,21 @@ def _install():
     gradients.hold_process_override("patch")
 
 
-def _remove_if_unwanted():
+def _remove_if_unwanted(function, stacklevel):
     if _asked_for or _open_blocks or not _bindings:
         return
+    conflicts = []
     for module, name, stock, ours in _bindings:
         now = _namespace(module).get(name)
         if now is ours:
             setattr(module, name, stock)
         elif now is not stock:
-            warnings.warn(
-                f"unpatch: somebody else replaced {module.__name__}.{name} in between; "
-                "theirs was left.",
-                PatchConflictWarning,
-                stacklevel=3,
-            )
+            conflicts.append(f"{module.__name__}.{name}")
     del _bindings[:]
     # Modules imported in between have taken ours by name.
     _rebind([(ours, stock) for stock, ours in _REPLACEMENTS], [])
-    gradients.release_process_override("patch")
+    conflicts += gradients.release_process_override("patch")
+    gradients.warn_of_conflicts(function, conflicts, stacklevel + 1)
 
 
 def _rebind(replacements, done):

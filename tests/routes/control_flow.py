@@ -3,9 +3,8 @@
     python -m tests.routes.control_flow v1|v2 process|graph|patch RESULTS.npz
 
 TensorFlow's functions are patched before the graph is built, or the gradients of its own ops are
-overridden when the graph is there. Writes gradients and
-Hessian-vector products; for second order through a v1 while loop, which TensorFlow refuses, the
-product is computed inside of the loop's body alone.
+overridden when the graph is there. Writes gradients and Hessian-vector products; since TensorFlow
+refuses second order through a v1 while loop, one product is computed inside of a loop's body.
 """
 
 import sys
@@ -44,16 +43,16 @@ def in_while(function, logits):
     return total
 
 
-def product(loss, logits):
-    (gradient,) = tf.gradients(loss, logits)
+def product(gradient, logits):
     return tf.gradients(tf.reduce_sum(gradient * table.VECTORS[0]), logits)[0]
 
 
 def product_in_while_body(function, logits):
-    """The loss is built before the override, the product after it, but in one loop's body."""
+    """Loss, gradient and product in one body: no order goes through the loop itself."""
 
     def body(step, total):
-        return step + 1, total + product(function(logits), logits)
+        (gradient,) = tf.gradients(function(logits), logits)
+        return step + 1, total + product(gradient, logits)
 
     start = (tf.constant(0), tf.zeros_like(logits))
     return tf.while_loop(lambda step, _: step < 2, body, start)[1]
@@ -79,9 +78,10 @@ def main(control_flow, scope, path):
                     tensors[name + " before"] = tf.gradients(loss, logits)[0]
             tf1xent.override_gradients(graph if scope == "graph" else None)
             for name, loss in losses.items():
-                tensors[name + " gradient"] = tf.gradients(loss, logits)[0]
+                (gradient,) = tf.gradients(loss, logits)
+                tensors[name + " gradient"] = gradient
                 if name == "cond" or control_flow == "v2":
-                    tensors[name + " product"] = product(loss, logits)
+                    tensors[name + " product"] = product(gradient, logits)
             if scope != "graph":
                 tensors["body product"] = product_in_while_body(function, logits)
             for name, array in session.run(tensors).items():
