@@ -318,22 +318,18 @@ DENSE_FUNCTIONS = (
     "softmax_cross_entropy_with_logits_v2",
 )
 
-_STOCK = {
+# As they were when this module was imported.
+STOCK_FUNCTIONS = {
     name: getattr(nn_ops, name)
     for name in SPARSE_FUNCTIONS + DENSE_STOPPED_FUNCTIONS + DENSE_FUNCTIONS
     if hasattr(nn_ops, name)
 }
 
 
-def stock_functions():
-    """TensorFlow's cross-entropy functions as they were when this module was imported, by name."""
-    return dict(_STOCK)
-
-
 def stock_public_function(name):
     """TensorFlow's function that `tf.compat.v1.nn` has under `name`."""
     # There the one with labels that get a gradient goes by another name than in `nn_ops`.
-    return _STOCK.get(name + "_helper", _STOCK[name])
+    return STOCK_FUNCTIONS.get(name + "_helper", STOCK_FUNCTIONS[name])
 
 
 def lookup_deprecated_axis(axis, dim):

@@ -34,7 +34,7 @@ _bindings: List[Tuple[Any, str, Any, Any]] = []
 
 def _make_replacements():
     replacements = []
-    for name, stock in _tf.stock_functions().items():
+    for name, stock in _tf.STOCK_FUNCTIONS.items():
         implementation, op_type = _IMPLEMENTATIONS[name]
 
         def uses_stock(op_type=op_type):
