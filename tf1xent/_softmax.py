@@ -100,10 +100,11 @@ def _scale_rows(row_factors, matrix):
     return row_factors[:, tf.newaxis] * matrix
 
 
-def valid_labels(logits, labels):
-    """Which labels name a class: [batch_size], bool."""
+def _label_entries(logits, labels):
+    """Which labels name a class, [batch_size], bool; and their positions, else class 0's."""
     num_classes = tf.shape(logits, out_type=labels.dtype)[1]
-    return tf.logical_and(labels >= 0, labels < num_classes)
+    valid = tf.logical_and(labels >= 0, labels < num_classes)
+    return valid, _flat_entries(logits, _tf.where(valid, labels, tf.zeros_like(labels)))
 
 
 def _where_valid(valid, row_values, otherwise=float("nan")):
@@ -116,8 +117,7 @@ def _where_valid(valid, row_values, otherwise=float("nan")):
 
 def _sparse_rows(logits, labels, invalid_value):
     """(m - x_y, e_y, e without e_y, s, positions of the labels); s is NaN for invalid labels."""
-    valid = valid_labels(logits, labels)
-    entries = _flat_entries(logits, _tf.where(valid, labels, tf.zeros_like(labels)))
+    valid, entries = _label_entries(logits, labels)
     largest = tf.reduce_max(logits, axis=1)
     exponentials = tf.exp(logits - largest[:, tf.newaxis])
     at_label = _take(exponentials, entries)
@@ -141,8 +141,7 @@ def sparse_loss(logits, labels, *, invalid_value=float("nan")):
 
 def _sparse_gradient_gradient(cotangent, inputs, _):
     logits, labels, scale = inputs
-    valid = valid_labels(logits, labels)
-    entries = _flat_entries(logits, _tf.where(valid, labels, tf.zeros_like(labels)))
+    valid, entries = _label_entries(logits, labels)
     relative = cotangent - _take(cotangent, entries)[:, tf.newaxis]
     return [
         hessian_product(logits, cotangent, _where_valid(valid, scale)),
@@ -273,16 +272,21 @@ def label_gradient(logits, labels, scale):
 # --- The softmax distribution: what second and higher derivatives are made of ------------------
 
 
-def _distribution(logits, vectors=None):
-    """(e, Z, w): `vectors` are shifted to 0 at a pivot that has more than half of the mass."""
+def _distribution(logits):
+    """(e, Z, position of the pivot)."""
     entries = _flat_entries(logits, tf.argmax(logits, axis=1))
     exponentials = tf.exp(logits - _take(logits, entries)[:, tf.newaxis])
-    total = _row_sum(exponentials)
-    if vectors is None:
-        return exponentials, total
+    return exponentials, _row_sum(exponentials), entries
+
+
+def _centred(logits, vectors):
+    """(e, Z, v - <p, v>); v is first shifted to 0 at a pivot with more than half of the mass."""
+    exponentials, total, entries = _distribution(logits)
     at_pivot = _take(vectors, entries)
     shift = _tf.where(total < 2, at_pivot, tf.zeros_like(at_pivot))
-    return exponentials, total, vectors - shift[:, tf.newaxis]
+    shifted = vectors - shift[:, tf.newaxis]
+    mean_shifted = _row_sum(exponentials * shifted) / total
+    return exponentials, total, shifted - mean_shifted[:, tf.newaxis]
 
 
 def _softmax_gradient(cotangent, inputs, _):
@@ -293,7 +297,7 @@ def _softmax_gradient(cotangent, inputs, _):
 @_tf.primitive("Tf1xentSoftmax", _softmax_gradient)
 def softmax(logits):
     """p: [batch_size, num_classes]."""
-    exponentials, total = _distribution(logits)
+    exponentials, total, _ = _distribution(logits)
     return _scale_rows(1 / total, exponentials), ()
 
 
@@ -308,7 +312,7 @@ def _mean_gradient(cotangent, inputs, _):
 @_tf.primitive("Tf1xentSoftmaxMean", _mean_gradient)
 def mean(logits, vectors):
     """<p, v>: [batch_size]."""
-    exponentials, total = _distribution(logits)
+    exponentials, total, _ = _distribution(logits)
     return _row_sum(exponentials * vectors) / total, ()
 
 
@@ -324,9 +328,7 @@ def _centre_gradient(cotangent, inputs, _):
 @_tf.primitive("Tf1xentSoftmaxCentre", _centre_gradient)
 def centre(logits, vectors):
     """v - <p, v>: [batch_size, num_classes]."""
-    exponentials, total, shifted = _distribution(logits, vectors)
-    mean_shifted = _row_sum(exponentials * shifted) / total
-    return shifted - mean_shifted[:, tf.newaxis], ()
+    return _centred(logits, vectors)[2], ()
 
 
 def _hessian_product_gradient(cotangent, inputs, _):
@@ -342,7 +344,5 @@ def _hessian_product_gradient(cotangent, inputs, _):
 @_tf.primitive("Tf1xentHessianProduct", _hessian_product_gradient)
 def hessian_product(logits, vectors, scale):
     """`scale` times H(x) v: [batch_size, num_classes]."""
-    exponentials, total, shifted = _distribution(logits, vectors)
-    mean_shifted = _row_sum(exponentials * shifted) / total
-    centred = shifted - mean_shifted[:, tf.newaxis]
+    exponentials, total, centred = _centred(logits, vectors)
     return _scale_rows(scale / total, exponentials * centred), ()
