@@ -1,0 +1,99 @@
+"""The seam: the one package that knows TensorFlow's private modules and that its versions differ.
+
+Everything else imports ``tf`` from here (the ``tensorflow.compat.v1`` names, which all supported
+versions share) and calls the functions below. What a TensorFlow can do is probed, not looked up by
+version number.
+
+The central tool is `primitive`: a value computed by stock ops whose gradient is not the one that
+TensorFlow would derive from those ops, but a closed form of ours. In graphs the gradient rides on
+an ``IdentityN`` op that names it in its ``_gradient_op_type`` attribute, so that it survives export
+and import; under eager tapes and forward accumulators, which do not look at that attribute, the
+operation is recorded by hand.
+"""
+
+import tensorflow.compat.v1 as tf
+
+from tf1xent._tf.drop_ins import (
+    DENSE_FUNCTIONS,
+    DENSE_STOPPED_FUNCTIONS,
+    SPARSE_FUNCTIONS,
+    STOCK_FUNCTIONS,
+    as_drop_in,
+    drop_in,
+    lookup_deprecated_axis,
+    raise_as_stock,
+    stock_public_function,
+)
+from tf1xent._tf.primitives import (
+    is_zero,
+    primitive,
+    register_pull_back,
+    with_pull_back,
+    with_static_shape,
+)
+from tf1xent._tf.registry import (
+    DENSE_OP,
+    GUARD_OP,
+    SPARSE_OP,
+    STOCK_GRADIENTS,
+    entry_function,
+    forget_forward_mode_traces,
+    gradient_attribute,
+    gradient_entry,
+    gradient_sites,
+    guards_cross_entropy,
+    names_own_gradient,
+    op_type,
+    register_gradient,
+    set_gradient_attribute,
+    set_gradient_entry,
+)
+from tf1xent._tf.stock_ops import (
+    multiply_no_nan,
+    op_determinism_enabled,
+    put,
+    stock_sparse_op,
+    sum_to_shape,
+    version,
+    where,
+)
+
+__all__ = [
+    "DENSE_FUNCTIONS",
+    "DENSE_OP",
+    "DENSE_STOPPED_FUNCTIONS",
+    "GUARD_OP",
+    "SPARSE_FUNCTIONS",
+    "SPARSE_OP",
+    "STOCK_FUNCTIONS",
+    "STOCK_GRADIENTS",
+    "as_drop_in",
+    "drop_in",
+    "entry_function",
+    "forget_forward_mode_traces",
+    "gradient_attribute",
+    "gradient_entry",
+    "gradient_sites",
+    "guards_cross_entropy",
+    "is_zero",
+    "lookup_deprecated_axis",
+    "multiply_no_nan",
+    "names_own_gradient",
+    "op_determinism_enabled",
+    "op_type",
+    "primitive",
+    "put",
+    "raise_as_stock",
+    "register_gradient",
+    "register_pull_back",
+    "set_gradient_attribute",
+    "set_gradient_entry",
+    "stock_public_function",
+    "stock_sparse_op",
+    "sum_to_shape",
+    "tf",
+    "version",
+    "where",
+    "with_pull_back",
+    "with_static_shape",
+]

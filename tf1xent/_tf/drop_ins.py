@@ -1,0 +1,100 @@
+"""TensorFlow's own cross-entropy functions, and ours in their place."""
+
+import inspect
+from typing import Any, Callable, TypeVar
+
+import tensorflow.compat.v1 as tf
+from tensorflow.python.ops import nn_ops
+from tensorflow.python.util import deprecation, dispatch
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+# TensorFlow's functions, by their name in `nn_ops`: what is exported, and where, varies.
+SPARSE_FUNCTIONS = (
+    "sparse_softmax_cross_entropy_with_logits",
+    "sparse_softmax_cross_entropy_with_logits_v2",
+)
+DENSE_STOPPED_FUNCTIONS = ("softmax_cross_entropy_with_logits",)
+DENSE_FUNCTIONS = (
+    "softmax_cross_entropy_with_logits_v2_helper",
+    "softmax_cross_entropy_with_logits_v2",
+)
+
+# As they were when this module was imported.
+STOCK_FUNCTIONS = {
+    name: getattr(nn_ops, name)
+    for name in SPARSE_FUNCTIONS + DENSE_STOPPED_FUNCTIONS + DENSE_FUNCTIONS
+    if hasattr(nn_ops, name)
+}
+
+
+def stock_public_function(name):
+    """TensorFlow's function that `tf.compat.v1.nn` has under `name`."""
+    # There the one with labels that get a gradient goes by another name than in `nn_ops`.
+    return STOCK_FUNCTIONS.get(name + "_helper", STOCK_FUNCTIONS[name])
+
+
+def lookup_deprecated_axis(axis, dim):
+    """The one of `axis` and its old name `dim` that is given; ValueError if both are."""
+    return deprecation.deprecated_argument_lookup("axis", axis, "dim", dim)
+
+
+def as_drop_in(stock_name: str) -> Callable[[_Function], _Function]:
+    """Decorator: gives a function the signature of TensorFlow's function on this TensorFlow."""
+
+    def decorate(implementation):
+        return drop_in(
+            stock_public_function(stock_name), implementation, documentation=implementation
+        )
+
+    return decorate
+
+
+def drop_in(stock, implementation, documentation=None, uses_stock=lambda: False):
+    """Returns `implementation` with the signature, the refusals and the dispatch of `stock`.
+
+    The result bears the name and the docstring of `documentation`, by default those of `stock`.
+    Where ``uses_stock()`` is true, a call goes to `stock` instead.
+    """
+    documentation = documentation or stock
+    signature = inspect.signature(stock)
+    earlier_dispatcher = getattr(stock, "_tf_type_based_dispatcher", None)
+
+    def replacement(*args, **kwargs):
+        if earlier_dispatcher is not None:  # for types that were registered with TensorFlow's own
+            result = earlier_dispatcher.Dispatch(args, kwargs)
+            if result is not NotImplemented:
+                return result
+        arguments = signature.bind(*args, **kwargs).arguments
+        refused = arguments.pop("_sentinel", None) is not None or any(
+            arguments.get(name) is None for name in ("labels", "logits")
+        )
+        if refused or uses_stock():
+            return stock(*args, **kwargs)
+        return implementation(**arguments)
+
+    for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
+        setattr(replacement, attribute, getattr(documentation, attribute))
+    setattr(replacement, "__signature__", signature)  # noqa: B010 - functions have no such field
+    if hasattr(tf, "autograph") and hasattr(tf.autograph.experimental, "do_not_convert"):
+        replacement = tf.autograph.experimental.do_not_convert(replacement)
+    if hasattr(dispatch, "add_dispatch_support"):
+        replacement = dispatch.add_dispatch_support(replacement)
+    for attribute in ("_tf_api_names", "_tf_api_names_v1"):  # where TensorFlow exports it
+        if hasattr(stock, attribute):
+            setattr(replacement, attribute, getattr(stock, attribute))
+    return replacement
+
+
+def raise_as_stock(name, tensors):
+    """Calls TensorFlow's own function on tensors like these, for the error that it raises.
+
+    So that a refusal has the type and the wording of the TensorFlow at hand. Returns if it accepts
+    them.
+    """
+    stock = stock_public_function(name)
+    if tf.executing_eagerly():
+        stock(**tensors)
+        return
+    with tf.Graph().as_default():
+        stock(**{key: tf.placeholder(t.dtype, t.shape, key) for key, t in tensors.items()})
