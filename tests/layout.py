@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the ground up; a file imports only from floors below its own (or from its own package).
 FLOORS = (
     {"_tf", "errors"},
-    {"_checks", "_probes", "kernels"},
+    {"_checks", "_options", "_probes", "kernels"},
     {"_softmax"},
     {"gradients", "nn"},
     {"losses", "metrics", "curvature", "diagnostics"},

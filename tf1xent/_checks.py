@@ -13,19 +13,20 @@ LABEL_DTYPES = (tf.int32, tf.int64)
 
 
 def _refuse(function, tensors, error, message):
-    _tf.raise_as_stock(function, tensors)
+    if _tf.is_stock_function(function):
+        _tf.raise_as_stock(function, tensors)
     raise error(f"{function}: {message}")
 
 
-def check_logits_dtype(function, labels, logits):
-    """Logits are floating point."""
+def check_logits_dtype(function, labels, logits, argument="logits"):
+    """Logits, or what the function calls `argument`, are floating point."""
     if logits.dtype.base_dtype not in LOGITS_DTYPES:
         _refuse(
             function,
             {"labels": labels, "logits": logits},
             TypeError,
-            f"`logits` must be half, bfloat16, float32 or float64, got {logits.dtype.name}. "
-            "Cast them: tf.cast(logits, tf.float32).",
+            f"`{argument}` must be half, bfloat16, float32 or float64, got {logits.dtype.name}. "
+            f"Cast them: tf.cast({argument}, tf.float32).",
         )
 
 
@@ -90,17 +91,23 @@ def checked_labels(logits, labels):
     the loss depends on the second value, so that no optimisation drops them. With op determinism on
     TensorFlow's function gathers instead of calling its fused op, and its errors are the gather's.
     """
+    if not _tf.op_determinism_enabled():
+        labels = with_as_many_rows(logits, labels)
+    return checked_label_values(logits, labels)
+
+
+def checked_label_values(logits, labels):
+    """As `checked_labels`, for as many labels as there are rows of `logits`."""
     if _tf.op_determinism_enabled():
         at_labels = tf.gather(logits, labels, batch_dims=1)
         invalid_value = tf.reduce_sum(at_labels) + tf.constant(float("nan"), logits.dtype)
     else:
-        labels = _with_as_many_rows(logits, labels)
         invalid_value = _invalid_label_value(logits, labels)
     with tf.control_dependencies([invalid_value]):
         return tf.identity(labels), invalid_value
 
 
-def _with_as_many_rows(logits, labels):
+def with_as_many_rows(logits, labels):
     """`labels`, failing in the run unless they are a vector with one entry per row of `logits`.
 
     TensorFlow's own op checks, on one class of zeros: its loss is then exactly 0.
@@ -126,3 +133,13 @@ def _invalid_label_value(logits, labels):
     suspect = _tf.where(smallest < zero, smallest, largest)
     row = tf.zeros(tf.stack([1, tf.shape(logits)[1]]), logits.dtype)
     return _tf.stock_sparse_op(row, suspect[tf.newaxis], name="labels")[0]
+
+
+def assert_labels_valid(function, labels, valid, num_classes):
+    """`labels`, failing in the run, on every device that runs assertions, unless all are valid."""
+    message = f"{function}: `labels` must be in [0, num_classes), got"
+    asserted = tf.Assert(
+        tf.reduce_all(valid), [message, labels, "for as many classes as", num_classes]
+    )
+    with tf.control_dependencies([asserted] if asserted is not None else []):
+        return tf.identity(labels)

@@ -100,10 +100,15 @@ def _scale_rows(row_factors, matrix):
     return row_factors[:, tf.newaxis] * matrix
 
 
+def names_a_class(logits, labels):
+    """Which labels are in [0, num_classes): [batch_size], bool."""
+    num_classes = tf.shape(logits, out_type=labels.dtype)[1]
+    return tf.logical_and(labels >= 0, labels < num_classes)
+
+
 def _label_entries(logits, labels):
     """Which labels name a class, [batch_size], bool; and their positions, else class 0's."""
-    num_classes = tf.shape(logits, out_type=labels.dtype)[1]
-    valid = tf.logical_and(labels >= 0, labels < num_classes)
+    valid = names_a_class(logits, labels)
     return valid, _flat_entries(logits, _tf.where(valid, labels, tf.zeros_like(labels)))
 
 
@@ -299,6 +304,17 @@ def softmax(logits):
     """p: [batch_size, num_classes]."""
     exponentials, total, _ = _distribution(logits)
     return _scale_rows(1 / total, exponentials), ()
+
+
+def _log_partition_gradient(cotangent, inputs, _):
+    (logits,) = inputs
+    return [_scale_rows(cotangent, softmax(logits))]
+
+
+@_tf.primitive("Tf1xentLogPartition", _log_partition_gradient)
+def log_partition(logits):
+    """log sum_j exp(x_j): [batch_size]."""
+    return tf.reduce_max(logits, axis=1) + _dense_rows(logits)[1], ()
 
 
 def _mean_gradient(cotangent, inputs, _):

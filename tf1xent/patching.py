@@ -12,18 +12,19 @@ import sys
 import threading
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from tf1xent import _probes, _tf, gradients, nn
+from tf1xent import _probes, _tf, gradients
+from tf1xent.nn import drop_ins
 
 __all__ = ["get_original", "is_patched", "patch", "patched", "status", "unpatch"]
 
 # Which of TensorFlow's functions is replaced by which of ours, and the fused op that it builds.
 _IMPLEMENTATIONS: Dict[str, Tuple[Callable[..., Any], str]] = {}
 for _name in _tf.SPARSE_FUNCTIONS:
-    _IMPLEMENTATIONS[_name] = nn.sparse_implementation, _tf.SPARSE_OP
+    _IMPLEMENTATIONS[_name] = drop_ins.sparse_implementation, _tf.SPARSE_OP
 for _name in _tf.DENSE_STOPPED_FUNCTIONS:
-    _IMPLEMENTATIONS[_name] = nn.dense_stopped_implementation, _tf.DENSE_OP
+    _IMPLEMENTATIONS[_name] = drop_ins.dense_stopped_implementation, _tf.DENSE_OP
 for _name in _tf.DENSE_FUNCTIONS:
-    _IMPLEMENTATIONS[_name] = nn.dense_implementation, _tf.DENSE_OP
+    _IMPLEMENTATIONS[_name] = drop_ins.dense_implementation, _tf.DENSE_OP
 
 _lock = threading.RLock()
 _asked_for = False  # patch() was called and unpatch() not
@@ -213,9 +214,11 @@ def get_original(name: str) -> Callable[..., Any]:
 
     Source: none.
     """
-    if name not in nn.__all__:
+    if name not in drop_ins.__all__:
         raise ValueError(
-            "get_original: `name` must be one of {}, got {!r}.".format(", ".join(nn.__all__), name)
+            "get_original: `name` must be one of {}, got {!r}.".format(
+                ", ".join(drop_ins.__all__), name
+            )
         )
     return _tf.stock_public_function(name)
 

@@ -34,6 +34,11 @@ def stock_public_function(name):
     return STOCK_FUNCTIONS.get(name + "_helper", STOCK_FUNCTIONS[name])
 
 
+def is_stock_function(name):
+    """Whether `name` is that of a cross-entropy function of `tf.compat.v1.nn`."""
+    return name in STOCK_FUNCTIONS or name + "_helper" in STOCK_FUNCTIONS
+
+
 def lookup_deprecated_axis(axis, dim):
     """The one of `axis` and its old name `dim` that is given; ValueError if both are."""
     return deprecation.deprecated_argument_lookup("axis", axis, "dim", dim)

@@ -1,7 +1,13 @@
 """Stock ops under their several names, and what TensorFlow is set to."""
 
 import tensorflow.compat.v1 as tf
-from tensorflow.python.ops import gen_array_ops, gen_nn_ops
+from tensorflow.python.framework import tensor_util
+from tensorflow.python.ops import (
+    gen_array_ops,
+    gen_math_ops,
+    gen_nn_ops,
+    weights_broadcast_ops,
+)
 
 from tf1xent._tf.modules import module_if_there
 
@@ -15,6 +21,12 @@ def version():
 
 # tf.where of operands of one shape; 1.15 warns of its own tf.where, 1.13 has no other.
 where = getattr(tf, "where_v2", None) or tf.where
+
+
+def select_rows(row_condition, matrix, otherwise):
+    """The rows of `matrix` where the vector `row_condition` holds, else those of `otherwise`."""
+    # The op under the first tf.where: it takes a vector of conditions, on every version.
+    return gen_math_ops.select(row_condition, matrix, otherwise)
 
 
 def put(vector, positions, values, increments):
@@ -55,3 +67,13 @@ def op_determinism_enabled():
     """Whether the user asked TensorFlow for deterministic ops (2.8 and later)."""
     enabled = getattr(_config, "is_op_determinism_enabled", None)
     return bool(enabled is not None and enabled())
+
+
+def constant_value(tensor):
+    """The value of `tensor` as an array where the graph tells it, else None."""
+    return tensor_util.constant_value(tensor)
+
+
+def assert_weights_broadcastable(weights, values):
+    """An op that fails unless `weights` broadcast to `values` by the rule of tf.losses."""
+    return weights_broadcast_ops.assert_broadcastable(weights, values)

@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 from tf1xent import _checks, _softmax, _tf
 from tf1xent._tf import tf
+from tf1xent.nn import rows
 
 __all__ = [
     "softmax_cross_entropy_with_logits",
@@ -19,10 +20,6 @@ __all__ = [
 
 _SPARSE = "sparse_softmax_cross_entropy_with_logits"
 _DENSE = "softmax_cross_entropy_with_logits_v2"
-
-
-def _is_half(logits):
-    return logits.dtype.base_dtype in (tf.float16, tf.bfloat16)
 
 
 @_tf.as_drop_in(_SPARSE)
@@ -194,23 +191,23 @@ def sparse_implementation(labels, logits, name=None):
         result_name = op_name if is_matrix else "Reshape_2"
         if logits.dtype == tf.float16:
             result_name = "Cast_1"
-        precise = tf.cast(logits, tf.float32) if _is_half(logits) else logits
+        precise = rows.as_precise(logits)
         with tf.name_scope("rows"):
-            matrix, rows = _sparse_rows(precise, labels)
-            rows, invalid_value = _checks.checked_labels(matrix, rows)
-        cast_takes_name = _is_half(logits) and result_name == op_name
+            matrix, vector = rows.sparse_rows(precise, labels)
+            vector, invalid_value = _checks.checked_labels(matrix, vector)
+        cast_takes_name = rows.is_half(logits) and result_name == op_name
         loss = _softmax.sparse_loss(
             matrix,
-            rows,
+            vector,
             invalid_value=invalid_value,
             name="rows_loss" if cast_takes_name else op_name,
         )
         if not is_matrix:
-            shape_name = None if _is_half(logits) else result_name
+            shape_name = None if rows.is_half(logits) else result_name
             loss = tf.reshape(loss, tf.shape(labels), name=shape_name)
-        if _is_half(logits):
+        if rows.is_half(logits):
             loss = tf.cast(loss, logits.dtype, name=result_name)
-        return _with_static_shape(loss, shape)
+        return rows.with_static_shape(loss, shape)
 
 
 def dense_stopped_implementation(labels, logits, dim=-1, name=None, axis=None):
@@ -230,65 +227,14 @@ def dense_implementation(labels, logits, axis=None, name=None, dim=None):
         labels = tf.convert_to_tensor(labels, name="labels")
         _checks.check_logits_dtype(_DENSE, labels, logits)
         shape = _checks.shape_without_axis(_DENSE, logits, axis)
-        precise = tf.cast(logits, tf.float32) if _is_half(logits) else logits
+        precise = rows.as_precise(logits)
         labels = tf.cast(labels, precise.dtype)
         with tf.name_scope("rows"):
-            precise, labels = _axis_last(precise, axis), _axis_last(labels, axis)
-            matrix, rows = _broadcast(_as_matrix(precise), _as_matrix(labels))
+            precise, labels = rows.axis_last(precise, axis), rows.axis_last(labels, axis)
+            matrix, labels = rows.broadcast(_DENSE, rows.as_matrix(precise), rows.as_matrix(labels))
         # In TensorFlow's function the fused op bears the name of the scope itself.
-        loss = _softmax.dense_loss(matrix, rows, name=scope)
+        loss = _softmax.dense_loss(matrix, labels, name=scope)
         loss = tf.reshape(loss, tf.shape(precise)[:-1], name="Reshape_2")
-        if _is_half(logits):
+        if rows.is_half(logits):
             loss = tf.cast(loss, logits.dtype)
-        return _with_static_shape(loss, shape)
-
-
-def _with_static_shape(tensor, shape):
-    if not tf.executing_eagerly():
-        tensor.set_shape(shape)
-    return tensor
-
-
-def _sparse_rows(logits, labels):
-    """`logits` as a matrix and `labels` as a vector, failing in the run if they do not fit."""
-    if logits.shape.ndims == 2:
-        return logits, labels
-    if not (labels.shape.is_fully_defined() and logits.shape[:-1].is_fully_defined()):
-        same = tf.assert_equal(tf.shape(labels), tf.shape(logits)[:-1])
-        with tf.control_dependencies([same]):
-            labels = tf.identity(labels)
-    return _as_matrix(logits), tf.reshape(labels, [-1])
-
-
-def _axis_last(tensor, axis):
-    """`tensor` with `axis` moved to the end, and the order of the others kept."""
-    rank = tf.rank(tensor)
-    position = axis if axis >= 0 else rank + axis
-    if axis in (-1, tensor.shape.ndims and tensor.shape.ndims - 1):
-        return tensor
-    others = [tf.range(position), tf.range(position + 1, rank)]
-    return tf.transpose(tensor, tf.concat(others + [[position]], axis=0))
-
-
-def _broadcast(logits, labels):
-    """Both as matrices of one shape."""
-    if logits.shape.is_fully_defined() and logits.shape.as_list() == labels.shape.as_list():
-        return logits, labels
-    static = _checks.broadcast_static_shape(_DENSE, labels, logits)
-    shape = tf.broadcast_dynamic_shape(tf.shape(logits), tf.shape(labels))
-    logits, labels = tf.broadcast_to(logits, shape), tf.broadcast_to(labels, shape)
-    logits.set_shape(static)
-    labels.set_shape(static)
-    return logits, labels
-
-
-def _as_matrix(tensor):
-    """`tensor` with all axes but the last made one, [batch_size, num_classes]."""
-    if tensor.shape.ndims == 2:
-        return tensor
-    num_classes = tf.shape(tensor)[-1]
-    size = tf.reduce_prod(tf.shape(tensor)[:-1])
-    matrix = tf.reshape(tensor, tf.stack([size, num_classes]))
-    if tensor.shape.ndims is not None:
-        matrix.set_shape([tensor.shape[:-1].num_elements(), tensor.shape.as_list()[-1]])
-    return matrix
+        return rows.with_static_shape(loss, shape)

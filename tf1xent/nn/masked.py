@@ -1,0 +1,203 @@
+"""Cross-entropy per example where not every example counts."""
+
+from typing import Any, Optional
+
+from tf1xent.nn import objective
+
+__all__ = [
+    "masked_softmax_cross_entropy_with_logits",
+    "masked_sparse_softmax_cross_entropy_with_logits",
+]
+
+
+def masked_sparse_softmax_cross_entropy_with_logits(
+    labels: Any,
+    logits: Any,
+    *,
+    mask: Any = None,
+    ignore_label: Optional[int] = None,
+    weights: Any = None,
+    class_weights: Any = None,
+    label_smoothing: Any = 0.0,
+    class_mask: Any = None,
+    z_loss: Any = 0.0,
+    temperature: Any = 1.0,
+    focal_gamma: Any = 0.0,
+    softcap: Any = None,
+    axis: int = -1,
+    invalid_labels: Optional[str] = None,
+    name: Optional[str] = None,
+) -> Any:
+    """Cross-entropy of integer labels, 0 for the rows that do not count; all options combine.
+
+    For one row with logits a, label y, class weights c and C classes::
+
+        x_j  = softcap tanh(a_j / softcap) / temperature;  -inf for a class left out
+        z    = log sum_j exp(x_j),  p_j = exp(x_j - z)
+        q_j  = (1 - label_smoothing) [j = y] + label_smoothing / K,  K classes left in
+        loss = weight (sum_j c_j q_j (1 - p_j)^focal_gamma (z - x_j) + z_loss z^2)
+
+    A row that does not count has loss 0, smoothing and z_loss included, and nothing that stands in
+    it, be it NaN, takes part in any value or derivative. By default no option is in force: the
+    values are those of `tf1xent.nn.sparse_softmax_cross_entropy_with_logits`.
+
+    Args:
+      labels: `Tensor` of int32 or int64, `[d_0, ..., d_{r-1}]`, values in `[0, num_classes)`.
+      logits: `Tensor` of half, bfloat16, float32 or float64, `[d_0, ..., d_{r-1}, num_classes]`,
+        or with the classes on another `axis`. half and bfloat16 are computed in float32.
+      mask: True (or not 0) for the rows that count; of the labels' rank, each size theirs or 1.
+      ignore_label: an integer, in the range of the classes or not (-1, -100, 255); rows with this
+        label do not count.
+      weights: a number for all rows, or by row: of the labels' rank, each size theirs or 1.
+      class_weights: `[num_classes]`, at least 0; each class's term is multiplied by its own, also
+        the share that label smoothing gives it. The row's z_loss is not.
+      label_smoothing: in [0, 1): the share of the label that is spread evenly over the classes.
+      class_mask: bool, `[num_classes]` or of the logits' rank with each size theirs or 1; False
+        leaves a class out of the partition and of the smoothing. The loss of a row whose label is
+        left out is +inf.
+      z_loss: factor of z^2, which keeps the partition near 1.
+      temperature: above 0; divides the logits.
+      focal_gamma: exponent of the focal loss, at least 0.
+      softcap: above 0; bounds the logits smoothly, before the temperature.
+      axis: the class axis of the logits.
+      invalid_labels: what becomes of a label outside `[0, num_classes)` in a row that counts. None:
+        as TensorFlow does, InvalidArgumentError on a CPU and NaN on a GPU or under XLA. "raise":
+        InvalidArgumentError on every device that runs assertions. "nan": loss and derivatives of
+        the row are NaN. "ignore": the row does not count.
+      name: name of the operation.
+
+    Returns:
+      `Tensor` of the labels' shape and the logits' dtype: the losses, in nats.
+
+    **Derivatives**: of every order, in logits, weights and class weights, by closed forms of each
+      term; in `label_smoothing`, `z_loss`, `temperature`, `focal_gamma` and `softcap` where these
+      are tensors.
+
+    Raises:
+      ValueError: (graph build) shapes that do not fit, a constant option outside its range, no
+        class left in.
+      TypeError: (graph build) labels that are not int32 or int64, logits that are not floating
+        point, an `ignore_label` that is no integer.
+      tf.errors.InvalidArgumentError: (session run) the same, where only the run can tell, and
+        labels as `invalid_labels` says.
+
+    Example: labels for every token of two sentences, the second one shorter.
+
+    >>> import tensorflow.compat.v1 as tf
+    >>> import tf1xent
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...     logits = tf.constant([[[0.0, 0, 0], [3, 0, 0]], [[0, 0, 0], [float("nan"), 0, 0]]])
+    ...     losses = tf1xent.nn.masked_sparse_softmax_cross_entropy_with_logits(
+    ...         labels=[[2, 0], [1, -1]], logits=logits, ignore_label=-1
+    ...     )
+    ...     print([["{:.4f}".format(loss) for loss in row] for row in session.run(losses)])
+    [['1.0986', '0.0949'], ['1.0986', '0.0000']]
+
+    Source: smoothing, Szegedy et al. 2016 (arXiv 1512.00567); focal factor, Lin et al. 2017
+      (arXiv 1708.02002); z_loss and softcap as in PaLM (arXiv 2204.02311) and Gemma 2
+      (arXiv 2408.00118). How they combine is written down in `tf1xent.nn.objective`.
+    """
+    options = objective.Options(
+        mask=mask,
+        ignore_label=ignore_label,
+        weights=weights,
+        class_weights=class_weights,
+        label_smoothing=label_smoothing,
+        class_mask=class_mask,
+        z_loss=z_loss,
+        temperature=temperature,
+        focal_gamma=focal_gamma,
+        softcap=softcap,
+        axis=axis,
+        invalid_labels=invalid_labels,
+    )
+    function = "masked_sparse_softmax_cross_entropy_with_logits"
+    return objective.sparse(function, labels, logits, options, name).cast_losses()
+
+
+def masked_softmax_cross_entropy_with_logits(
+    labels: Any,
+    logits: Any,
+    *,
+    mask: Any = None,
+    weights: Any = None,
+    class_weights: Any = None,
+    label_smoothing: Any = 0.0,
+    class_mask: Any = None,
+    z_loss: Any = 0.0,
+    temperature: Any = 1.0,
+    focal_gamma: Any = 0.0,
+    softcap: Any = None,
+    axis: int = -1,
+    ignore_label: None = None,
+    invalid_labels: None = None,
+    name: Optional[str] = None,
+) -> Any:
+    """Cross-entropy of label distributions, 0 for rows without a label; all options combine.
+
+    The formula is that of `masked_sparse_softmax_cross_entropy_with_logits` with the distribution l
+    in the place of ``[j = y]``. It need not sum to 1.
+
+    Args:
+      labels: `Tensor` of any numeric dtype, cast to the logits'; of the logits' shape, or one that
+        broadcasts to it once all axes but the class axis are made one.
+      logits: `Tensor` of half, bfloat16, float32 or float64, `[batch_size, num_classes]` or of any
+        other rank with a class axis.
+      mask: True (or not 0) for the rows that count; of the losses' rank, each size theirs or 1. By
+        default the rows whose labels are all zero are missing and do not count; with a mask it
+        alone decides.
+      weights: as in `masked_sparse_softmax_cross_entropy_with_logits`, like the options below.
+      class_weights: `[num_classes]`, at least 0.
+      label_smoothing: in [0, 1).
+      class_mask: bool, False leaves a class out.
+      z_loss: factor of z^2.
+      temperature: above 0.
+      focal_gamma: at least 0.
+      softcap: above 0.
+      axis: the class axis of labels and logits.
+      ignore_label: must be None; it is for integer labels.
+      invalid_labels: must be None; it is for integer labels.
+      name: name of the operation.
+
+    Returns:
+      `Tensor` of the logits' dtype and the logits' shape without the class axis: the losses, in
+      nats.
+
+    **Derivatives**: of every order, also mixed, in logits, labels, weights and class weights.
+
+    Raises:
+      ValueError: (graph build) shapes that do not fit, a constant option outside its range, an
+        `ignore_label` or a policy for invalid labels, no class left in.
+      TypeError: (graph build) logits that are not floating point.
+      tf.errors.InvalidArgumentError: (session run) the same, where only the run can tell.
+
+    Example: the second row has no label.
+
+    >>> import tensorflow.compat.v1 as tf
+    >>> import tf1xent
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...     labels = tf.constant([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    ...     logits = tf.constant([[1.0, 2.0, 0.0], [5.0, 1.0, 2.0], [0.0, 3.0, 0.0]])
+    ...     losses = tf1xent.nn.masked_softmax_cross_entropy_with_logits(labels, logits)
+    ...     print(["{:.4f}".format(loss) for loss in session.run(losses)])
+    ['0.4076', '0.0000', '3.0949']
+
+    Source: as `masked_sparse_softmax_cross_entropy_with_logits`.
+    """
+    options = objective.Options(
+        mask=mask,
+        ignore_label=ignore_label,
+        weights=weights,
+        class_weights=class_weights,
+        label_smoothing=label_smoothing,
+        class_mask=class_mask,
+        z_loss=z_loss,
+        temperature=temperature,
+        focal_gamma=focal_gamma,
+        softcap=softcap,
+        axis=axis,
+        invalid_labels=invalid_labels,
+        skip_missing=True,
+    )
+    function = "masked_softmax_cross_entropy_with_logits"
+    return objective.dense(function, labels, logits, options, name).cast_losses()

@@ -1,0 +1,343 @@
+"""The loss of single examples with all its options, for integer labels, soft labels, probabilities.
+
+For one example with logits a, label distribution l (one-hot of an integer label), class weights c
+and C classes::
+
+    x_j  = softcap tanh(a_j / softcap)        if there is a softcap
+    x_j  = x_j / temperature
+    x_j  = -inf                               for a class that `class_mask` leaves out; K stay in
+    z    = log sum_j exp(x_j),  p_j = exp(x_j - z)
+    q_j  = (1 - label_smoothing) l_j + label_smoothing / K      (the second term: classes left in)
+    loss = weight (sum_j c_j q_j (1 - p_j)^focal_gamma (z - x_j) + z_loss z^2)
+
+Smoothing is that of TensorFlow, optax and PyTorch: labels are not divided by their sum. Class
+weights weigh each class's term, and so the smoothing's share of every class by that class's own
+weight, as in PyTorch; z_loss they do not weigh. A row that does not count, because of `mask`,
+`ignore_label`, ``invalid_labels="ignore"`` or missing labels, has a loss of 0, smoothing and z_loss
+included: whatever stands in it is replaced before anything is computed of it, and its result
+afterwards, so that not even a NaN of it reaches a value or a derivative.
+"""
+
+from typing import Any, NamedTuple
+
+from tf1xent import _checks, _options, _softmax, _tf
+from tf1xent._tf import tf
+from tf1xent.nn import rows
+
+# A focal factor 1 - exp(-surprise) is exactly 1 from here on, in every dtype.
+_CERTAINLY_WRONG = 1e3
+
+
+class Options(NamedTuple):
+    """The options of an objective, as the public functions take them."""
+
+    mask: Any = None
+    ignore_label: Any = None
+    weights: Any = None
+    class_weights: Any = None
+    label_smoothing: Any = 0.0
+    class_mask: Any = None
+    z_loss: Any = 0.0
+    temperature: Any = 1.0
+    focal_gamma: Any = 0.0
+    softcap: Any = None
+    axis: int = -1
+    invalid_labels: Any = None
+    skip_missing: bool = False
+
+
+class PerExample(NamedTuple):
+    """Losses, and what a reduction needs to know of them; all of the losses' shape.
+
+    Attributes:
+      losses: weighted, in the computing dtype; 0 for a row that does not count.
+      weights: 0 for a row that does not count; None: all 1; or one scalar.
+      counted: bool; None: all rows count.
+      class_weights: of each row's label, ``sum_j c_j l_j``; None: all 1.
+      dtype: that of the logits; half and bfloat16 are computed in float32.
+    """
+
+    losses: Any
+    weights: Any
+    counted: Any
+    class_weights: Any
+    dtype: Any
+
+    def cast_losses(self):
+        """The losses in the logits' dtype."""
+        return tf.cast(self.losses, self.dtype)
+
+
+def sparse(function, labels, logits, options, name=None):
+    """The `PerExample` of integer labels."""
+    _options.check_invalid_labels(function, options.invalid_labels)
+    with tf.name_scope(name, function, [labels, logits]):
+        labels, logits = tf.convert_to_tensor(labels), tf.convert_to_tensor(logits)
+        _checks.check_logits_dtype(function, labels, logits)
+        _checks.shape_without_axis(function, logits, options.axis)
+        precise = rows.axis_last(rows.as_precise(logits), options.axis)
+        shape = _checks.check_sparse(function, labels, precise)
+        matrix, vector = rows.sparse_rows(precise, labels)
+        vector = _checks.with_as_many_rows(matrix, vector)
+        counted = _counted_labels(function, vector, matrix, options, shape, tf.shape(labels))
+        if counted is not None:
+            vector = _tf.where(counted, vector, tf.zeros_like(vector))
+        vector, invalid_value = _checked(function, matrix, vector, options.invalid_labels)
+        weights = _row_weights(function, options, matrix, counted, shape, tf.shape(labels))
+        matrix, partition = _transformed(function, matrix, logits, counted, options)
+        losses, class_weights = _sparse_terms(
+            function, matrix, vector, invalid_value, partition, options
+        )
+        losses = _whole_loss(function, losses, matrix, weights, counted, options)
+        parts = losses, weights, counted, class_weights
+        return _per_example(parts, tf.shape(labels), shape, logits.dtype)
+
+
+def dense(function, labels, logits, options, name=None):
+    """The `PerExample` of soft labels."""
+    _options.refuse_for_soft_labels(function, options.ignore_label, options.invalid_labels)
+    with tf.name_scope(name, function, [labels, logits]):
+        logits = tf.convert_to_tensor(logits)
+        _checks.check_logits_dtype(function, logits, logits)
+        precise = rows.axis_last(rows.as_precise(logits), options.axis)
+        matrix, labels, counted, shape = _dense_rows(function, labels, logits, precise, options)
+        run_shape = tf.shape(precise)[:-1]
+        weights = _row_weights(function, options, matrix, counted, shape, run_shape)
+        matrix, partition = _transformed(function, matrix, logits, counted, options)
+        gamma = _options.number(function, "focal_gamma", options.focal_gamma, matrix.dtype)
+        labels, class_weights = _smoothed(function, labels, matrix, partition, options)
+        losses = _dense_terms(matrix, labels, gamma)
+        losses = _whole_loss(function, losses, matrix, weights, counted, options)
+        parts = losses, weights, counted, class_weights
+        return _per_example(parts, run_shape, shape, logits.dtype)
+
+
+def from_probabilities(function, labels, probabilities, options, epsilon, name=None):
+    """The `PerExample` of soft labels against probabilities, clipped to [epsilon, 1]."""
+    with tf.name_scope(name, function, [labels, probabilities]):
+        given = tf.convert_to_tensor(probabilities)
+        _checks.check_logits_dtype(function, given, given, "probabilities")
+        precise = rows.axis_last(rows.as_precise(given), options.axis)
+        matrix, labels, counted, shape = _dense_rows(function, labels, given, precise, options)
+        run_shape = tf.shape(precise)[:-1]
+        weights = _row_weights(function, options, matrix, counted, shape, run_shape)
+        if counted is not None:
+            matrix = _tf.select_rows(counted, matrix, tf.ones_like(matrix))
+        least = _options.number(function, "epsilon", epsilon, matrix.dtype)
+        surprise = -tf.log(tf.clip_by_value(matrix, least, tf.ones([], matrix.dtype)))
+        gamma = _options.number(function, "focal_gamma", options.focal_gamma, matrix.dtype)
+        labels, class_weights = _smoothed(function, labels, matrix, None, options)
+        losses = tf.reduce_sum(labels * _focal(surprise, gamma), axis=1)
+        losses = _whole_loss(function, losses, matrix, weights, counted, options)
+        parts = losses, weights, counted, class_weights
+        return _per_example(parts, run_shape, shape, given.dtype)
+
+
+# --- Which rows count, and with what weight -----------------------------------------------------
+
+
+def _counted_labels(function, labels, logits, options, shape, run_shape):
+    """Which rows of integer labels count, [batch_size]; None: all."""
+    conditions = []
+    if options.mask is not None:
+        conditions.append(_options.mask_rows(function, options.mask, shape, run_shape))
+    if options.ignore_label is not None:
+        _options.check_ignore_label(function, options.ignore_label, labels.dtype)
+        ignored = tf.constant(options.ignore_label, labels.dtype)
+        conditions.append(tf.not_equal(labels, ignored))
+    if options.invalid_labels == "ignore":
+        conditions.append(_softmax.names_a_class(logits, labels))
+    return _all_of(conditions)
+
+
+def _all_of(conditions):
+    counted = None
+    for condition in conditions:
+        counted = condition if counted is None else tf.logical_and(counted, condition)
+    return counted
+
+
+def _checked(function, logits, labels, policy):
+    """Integer labels after the run's checks, and the loss that an invalid one gets."""
+    if policy is None:
+        return _checks.checked_label_values(logits, labels)
+    if policy == "raise":
+        labels = _checks.assert_labels_valid(
+            function, labels, _softmax.names_a_class(logits, labels), tf.shape(logits)[1]
+        )
+    return labels, float("nan")
+
+
+def _dense_rows(function, labels, logits, precise, options):
+    """Logits and soft labels as matrices, which rows count, and the losses' static shape."""
+    shape = _checks.shape_without_axis(function, logits, options.axis)
+    labels = tf.convert_to_tensor(labels, name="labels", preferred_dtype=precise.dtype)
+    labels = rows.axis_last(tf.cast(labels, precise.dtype), options.axis)
+    matrix, labels = rows.broadcast(function, rows.as_matrix(precise), rows.as_matrix(labels))
+    counted = None
+    if options.mask is not None:
+        counted = _options.mask_rows(function, options.mask, shape, tf.shape(precise)[:-1])
+    elif options.skip_missing:
+        counted = tf.reduce_any(tf.not_equal(labels, 0), axis=1)
+    if counted is not None:
+        labels = _tf.select_rows(counted, labels, tf.zeros_like(labels))
+    return matrix, labels, counted, shape
+
+
+def _row_weights(function, options, matrix, counted, shape, run_shape):
+    """The rows' weights, 0 where a row does not count: [batch_size]; None: 1; or a scalar."""
+    if options.weights is None:
+        return None
+    weights = _options.weight_rows(function, options.weights, matrix.dtype, shape, run_shape)
+    if counted is None or weights is None or weights.shape.ndims == 0:
+        return weights
+    return _tf.where(counted, weights, tf.zeros_like(weights))
+
+
+# --- The logits ---------------------------------------------------------------------------------
+
+
+def _transformed(function, matrix, logits, counted, options):
+    """x of the formula, and which classes are in the partition, [batch_size, num_classes] or None.
+
+    Rows that do not count are zeros, with every class in.
+    """
+    dtype = matrix.dtype
+    softcap = _options.number(function, "softcap", options.softcap, dtype)
+    temperature = _options.number(function, "temperature", options.temperature, dtype)
+    if counted is not None:
+        matrix = _tf.select_rows(counted, matrix, tf.zeros_like(matrix))
+    partition = None
+    if options.class_mask is not None:
+        partition = _partition(function, matrix, logits, counted, options)
+        matrix = _tf.where(partition, matrix, tf.zeros_like(matrix))
+    if softcap is not None:
+        matrix = softcap * _tanh(matrix / softcap)
+    if temperature is not None:
+        matrix = matrix / temperature
+    if partition is not None:
+        matrix = _tf.where(partition, matrix, tf.fill(tf.shape(matrix), -_infinity(dtype)))
+    return matrix, partition
+
+
+def _partition(function, matrix, logits, counted, options):
+    mask = _options.class_mask_rows(
+        function,
+        options.class_mask,
+        logits,
+        options.axis,
+        lambda tensor: rows.as_matrix(rows.axis_last(tensor, options.axis)),
+    )
+    partition = tf.logical_or(mask, tf.zeros_like(matrix, tf.bool))
+    if counted is not None:
+        partition = tf.logical_or(partition, tf.logical_not(counted)[:, tf.newaxis])
+    return rows.with_static_shape(partition, matrix.shape)
+
+
+def _infinity(dtype):
+    return tf.constant(float("inf"), dtype)
+
+
+def _tanh(values):
+    """tanh whose derivative keeps its relative accuracy where tanh is nearly 1 or -1."""
+    positive = values >= 0
+    one = tf.ones_like(values)
+    decay = -2 * _tf.where(positive, values, -values)
+    magnitude = -tf.expm1(decay) / (1 + tf.exp(decay))
+    return _tf.where(positive, one, -one) * magnitude
+
+
+# --- The loss -----------------------------------------------------------------------------------
+
+
+def _sparse_terms(function, logits, labels, invalid_value, partition, options):
+    """The sum over the classes, and the weights of the labels' own classes, by row."""
+    gamma = _options.number(function, "focal_gamma", options.focal_gamma, logits.dtype)
+    smoothing = _options.number(function, "label_smoothing", options.label_smoothing, logits.dtype)
+    weights = _class_weights(function, logits, options)
+    losses = _focal(_softmax.sparse_loss(logits, labels, invalid_value=invalid_value), gamma)
+    of_labels = None
+    if weights is not None:
+        valid = _softmax.names_a_class(logits, labels)
+        of_labels = tf.gather(weights, _tf.where(valid, labels, tf.zeros_like(labels)))
+        losses = losses * of_labels
+    if smoothing is not None:
+        uniform = _uniform(logits, partition)
+        if weights is not None:
+            uniform = uniform * weights
+        losses = (1 - smoothing) * losses + smoothing * _dense_terms(logits, uniform, gamma)
+    return losses, of_labels
+
+
+def _smoothed(function, labels, logits, partition, options):
+    """Soft labels c_j q_j, and sum_j c_j l_j by row."""
+    smoothing = _options.number(function, "label_smoothing", options.label_smoothing, logits.dtype)
+    weights = _class_weights(function, logits, options)
+    of_labels = None
+    if weights is not None:
+        of_labels = tf.reduce_sum(labels * weights, axis=1)
+    if smoothing is not None:
+        labels = (1 - smoothing) * labels + smoothing * _uniform(logits, partition)
+    if weights is not None:
+        labels = labels * weights
+    return labels, of_labels
+
+
+def _class_weights(function, logits, options):
+    if options.class_weights is None:
+        return None
+    return _options.class_weight_vector(function, options.class_weights, logits.dtype, logits)
+
+
+def _uniform(logits, partition):
+    """The uniform distribution over the classes that are in: [batch_size, num_classes]."""
+    if partition is None:
+        share = 1 / tf.cast(tf.shape(logits)[1], logits.dtype)
+        return rows.with_static_shape(tf.fill(tf.shape(logits), share), logits.shape)
+    inside = tf.cast(partition, logits.dtype)
+    return inside / tf.reduce_sum(inside, axis=1)[:, tf.newaxis]
+
+
+def _dense_terms(logits, labels, gamma):
+    """sum_j l_j (1 - p_j)^gamma (z - x_j): [batch_size]."""
+    if gamma is None:
+        return _softmax.dense_loss(logits, labels)
+    surprise = _softmax.label_gradient(logits, labels, tf.ones_like(logits[:, 0]))
+    return tf.reduce_sum(labels * _focal(surprise, gamma), axis=1)
+
+
+def _focal(surprise, gamma):
+    """(1 - p)^gamma times the surprise -log p, whose ends 0 and inf stay as they are."""
+    if gamma is None:
+        return surprise
+    regular = tf.logical_and(surprise > 0, surprise < _CERTAINLY_WRONG)
+    inner = _tf.where(regular, surprise, tf.ones_like(surprise))
+    focal = tf.pow(-tf.expm1(-inner), gamma) * inner
+    at_end = _tf.where(tf.equal(surprise, 0), tf.zeros_like(surprise), surprise)
+    return _tf.where(regular, focal, at_end)
+
+
+def _whole_loss(function, losses, logits, weights, counted, options):
+    """The sum over the classes, with what is added and multiplied by row."""
+    z_loss = _options.number(function, "z_loss", options.z_loss, logits.dtype)
+    if z_loss is not None:
+        losses = losses + z_loss * tf.square(_softmax.log_partition(logits))
+    if weights is not None:
+        losses = losses * weights
+    if counted is not None:
+        losses = _tf.where(counted, losses, tf.zeros_like(losses))
+    return losses
+
+
+def _per_example(parts, run_shape, shape, dtype):
+    """Vectors by row in the losses' own shape."""
+
+    def shaped(vector):
+        if vector is None or vector.shape.ndims == 0:
+            return vector
+        if shape.ndims != 1:
+            vector = tf.reshape(vector, run_shape)
+        return rows.with_static_shape(vector, shape)
+
+    losses, weights, counted, class_weights = [shaped(part) for part in parts]
+    return PerExample(losses, weights, counted, class_weights, dtype)

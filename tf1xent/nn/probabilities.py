@@ -1,0 +1,85 @@
+"""Cross-entropy per example where a model returns probabilities and no logits."""
+
+from typing import Any, Optional
+
+from tf1xent.nn import objective
+
+__all__ = ["softmax_cross_entropy_with_probabilities"]
+
+
+def softmax_cross_entropy_with_probabilities(
+    labels: Any,
+    probabilities: Any,
+    *,
+    epsilon: Any = 1e-10,
+    mask: Any = None,
+    weights: Any = None,
+    class_weights: Any = None,
+    label_smoothing: Any = 0.0,
+    focal_gamma: Any = 0.0,
+    axis: int = -1,
+    name: Optional[str] = None,
+) -> Any:
+    """Cross-entropy of label distributions and probabilities, clipped to [epsilon, 1].
+
+    For one row with probabilities p, labels l, class weights c and C classes::
+
+        P_j  = min(max(p_j, epsilon), 1)
+        q_j  = (1 - label_smoothing) l_j + label_smoothing / C
+        loss = weight sum_j c_j q_j (1 - P_j)^focal_gamma (-log P_j)
+
+    What softmax has rounded to 0 or 1 is lost; where there are logits, give those to
+    `weighted_softmax_cross_entropy_with_logits`.
+
+    Args:
+      labels: `Tensor` of any numeric dtype, cast to that of the probabilities; of their shape, or
+        one that broadcasts to it once all axes but the class axis are made one.
+      probabilities: `Tensor` of half, bfloat16, float32 or float64, `[batch_size, num_classes]` or
+        of any other rank with a class axis; they are not divided by their sum.
+      epsilon: in (0, 1); smaller probabilities count as this.
+      mask: True (or not 0) for the rows that count; of the losses' rank, each size theirs or 1.
+      weights: a number for all rows, or by row: of the losses' rank, each size theirs or 1.
+      class_weights: `[num_classes]`, at least 0.
+      label_smoothing: in [0, 1).
+      focal_gamma: at least 0.
+      axis: the class axis of labels and probabilities.
+      name: name of the operation.
+
+    Returns:
+      `Tensor` of the dtype of the probabilities and their shape without the class axis: the losses,
+      in nats.
+
+    **Derivatives**: of every order, in probabilities, labels, weights and class weights; 0 in a
+      probability outside [epsilon, 1].
+
+    Raises:
+      ValueError: (graph build) shapes that do not fit, a constant option outside its range.
+      TypeError: (graph build) probabilities that are not floating point.
+      tf.errors.InvalidArgumentError: (session run) the same, where only the run can tell.
+
+    Example: labels and probabilities are both distributions.
+
+    >>> import tensorflow.compat.v1 as tf
+    >>> import tf1xent
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...     probabilities = tf.nn.softmax(tf.constant([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))
+    ...     labels = tf.nn.softmax(tf.constant([[-1.0, 2.0, 0.0], [3.0, 1.0, -4.0]]))
+    ...     losses = tf1xent.nn.softmax_cross_entropy_with_probabilities(labels, probabilities)
+    ...     print("{:.5f}".format(session.run(tf.reduce_mean(losses))))
+    1.81116
+
+    Source: the definition of cross-entropy.
+    """
+    options = objective.Options(
+        mask=mask,
+        weights=weights,
+        class_weights=class_weights,
+        label_smoothing=label_smoothing,
+        focal_gamma=focal_gamma,
+        axis=axis,
+    )
+    function = "softmax_cross_entropy_with_probabilities"
+    per_example = objective.from_probabilities(
+        function, labels, probabilities, options, epsilon, name
+    )
+    return per_example.cast_losses()

@@ -1,0 +1,187 @@
+"""Cross-entropy per example where rows and classes do not count alike."""
+
+from typing import Any, Optional
+
+from tf1xent.nn import objective
+
+__all__ = [
+    "weighted_softmax_cross_entropy_with_logits",
+    "weighted_sparse_softmax_cross_entropy_with_logits",
+]
+
+
+def weighted_sparse_softmax_cross_entropy_with_logits(
+    labels: Any,
+    logits: Any,
+    *,
+    weights: Any = None,
+    class_weights: Any = None,
+    mask: Any = None,
+    ignore_label: Optional[int] = None,
+    label_smoothing: Any = 0.0,
+    class_mask: Any = None,
+    z_loss: Any = 0.0,
+    temperature: Any = 1.0,
+    focal_gamma: Any = 0.0,
+    softcap: Any = None,
+    axis: int = -1,
+    invalid_labels: Optional[str] = None,
+    name: Optional[str] = None,
+) -> Any:
+    """Cross-entropy of integer labels with weights for rows and classes; all options combine.
+
+    The formula and the options are those of `masked_sparse_softmax_cross_entropy_with_logits`;
+    with class weights c and no other option::
+
+        loss = weight c_y (log(sum_j exp(x_j)) - x_y)
+
+    Args:
+      labels: `Tensor` of int32 or int64, `[d_0, ..., d_{r-1}]`, values in `[0, num_classes)`.
+      logits: `Tensor` of half, bfloat16, float32 or float64, `[d_0, ..., d_{r-1}, num_classes]`,
+        or with the classes on another `axis`.
+      weights: a number for all rows, or by row: of the labels' rank, each size theirs or 1.
+      class_weights: `[num_classes]`, at least 0.
+      mask: as in `masked_sparse_softmax_cross_entropy_with_logits`, like the options below.
+      ignore_label: an integer; rows with this label do not count.
+      label_smoothing: in [0, 1); every class's share is weighed by its own class weight.
+      class_mask: bool, False leaves a class out.
+      z_loss: factor of z^2.
+      temperature: above 0.
+      focal_gamma: at least 0.
+      softcap: above 0.
+      axis: the class axis of the logits.
+      invalid_labels: None, "raise", "nan" or "ignore".
+      name: name of the operation.
+
+    Returns:
+      `Tensor` of the labels' shape and the logits' dtype: the losses, in nats.
+
+    **Derivatives**: of every order, in logits, weights and class weights.
+
+    Raises:
+      ValueError: (graph build) shapes that do not fit, a constant option outside its range.
+      TypeError: (graph build) labels that are not int32 or int64, logits that are not floating
+        point.
+      tf.errors.InvalidArgumentError: (session run) the same, where only the run can tell, and
+        labels as `invalid_labels` says.
+
+    Example: two classes, the second one with a weight of 0.25, the first one with 0.57.
+
+    >>> import tensorflow.compat.v1 as tf
+    >>> import tf1xent
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...     losses = tf1xent.nn.weighted_sparse_softmax_cross_entropy_with_logits(
+    ...         labels=[0, 1], logits=tf.constant([[0.0, 0.0], [1.0, 2.0]]),
+    ...         class_weights=[0.57, 0.25],
+    ...     )
+    ...     print(["{:.6f}".format(loss) for loss in session.run(losses)])
+    ['0.395094', '0.078315']
+
+    Source: as `masked_sparse_softmax_cross_entropy_with_logits`; class weights as in PyTorch.
+    """
+    options = objective.Options(
+        mask=mask,
+        ignore_label=ignore_label,
+        weights=weights,
+        class_weights=class_weights,
+        label_smoothing=label_smoothing,
+        class_mask=class_mask,
+        z_loss=z_loss,
+        temperature=temperature,
+        focal_gamma=focal_gamma,
+        softcap=softcap,
+        axis=axis,
+        invalid_labels=invalid_labels,
+    )
+    function = "weighted_sparse_softmax_cross_entropy_with_logits"
+    return objective.sparse(function, labels, logits, options, name).cast_losses()
+
+
+def weighted_softmax_cross_entropy_with_logits(
+    labels: Any,
+    logits: Any,
+    *,
+    weights: Any = None,
+    class_weights: Any = None,
+    mask: Any = None,
+    label_smoothing: Any = 0.0,
+    class_mask: Any = None,
+    z_loss: Any = 0.0,
+    temperature: Any = 1.0,
+    focal_gamma: Any = 0.0,
+    softcap: Any = None,
+    axis: int = -1,
+    ignore_label: None = None,
+    invalid_labels: None = None,
+    name: Optional[str] = None,
+) -> Any:
+    """Cross-entropy of label distributions with weights for rows and classes; all options combine.
+
+    The formula and the options are those of `masked_sparse_softmax_cross_entropy_with_logits` with
+    the distribution l in the place of ``[j = y]``; with class weights c and no other option::
+
+        loss = weight sum_j c_j l_j (log(sum_i exp(x_i)) - x_j)
+
+    A row of labels that are all zero is a row like others here.
+
+    Args:
+      labels: `Tensor` of any numeric dtype, cast to the logits'; of the logits' shape, or one that
+        broadcasts to it once all axes but the class axis are made one.
+      logits: `Tensor` of half, bfloat16, float32 or float64, `[batch_size, num_classes]` or of any
+        other rank with a class axis.
+      weights: a number for all rows, or by row: of the losses' rank, each size theirs or 1.
+      class_weights: `[num_classes]`, at least 0.
+      mask: True (or not 0) for the rows that count; of the losses' rank, each size theirs or 1.
+      label_smoothing: in [0, 1).
+      class_mask: bool, False leaves a class out.
+      z_loss: factor of z^2.
+      temperature: above 0.
+      focal_gamma: at least 0.
+      softcap: above 0.
+      axis: the class axis of labels and logits.
+      ignore_label: must be None; it is for integer labels.
+      invalid_labels: must be None; it is for integer labels.
+      name: name of the operation.
+
+    Returns:
+      `Tensor` of the logits' dtype and the logits' shape without the class axis: the losses, in
+      nats.
+
+    **Derivatives**: of every order, also mixed, in logits, labels, weights and class weights.
+
+    Raises:
+      ValueError: (graph build) shapes that do not fit, a constant option outside its range, an
+        `ignore_label` or a policy for invalid labels.
+      TypeError: (graph build) logits that are not floating point.
+      tf.errors.InvalidArgumentError: (session run) the same, where only the run can tell.
+
+    Example:
+
+    >>> import tensorflow.compat.v1 as tf
+    >>> import tf1xent
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...     losses = tf1xent.nn.weighted_softmax_cross_entropy_with_logits(
+    ...         labels=[[0.5, 0.5], [0.0, 1.0]], logits=tf.constant([[0.0, 0.0], [0.0, 0.0]]),
+    ...         weights=[2.0, 1.0], class_weights=[1.0, 3.0],
+    ...     )
+    ...     print(["{:.6f}".format(loss) for loss in session.run(losses)])
+    ['2.772589', '2.079442']
+
+    Source: as `masked_sparse_softmax_cross_entropy_with_logits`; class weights as in PyTorch.
+    """
+    options = objective.Options(
+        mask=mask,
+        ignore_label=ignore_label,
+        weights=weights,
+        class_weights=class_weights,
+        label_smoothing=label_smoothing,
+        class_mask=class_mask,
+        z_loss=z_loss,
+        temperature=temperature,
+        focal_gamma=focal_gamma,
+        softcap=softcap,
+        axis=axis,
+        invalid_labels=invalid_labels,
+    )
+    function = "weighted_softmax_cross_entropy_with_logits"
+    return objective.dense(function, labels, logits, options, name).cast_losses()
