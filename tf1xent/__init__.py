@@ -5,7 +5,7 @@
 graphs that exist already. Importing the package registers its gradient names and does nothing else.
 """
 
-from tf1xent import errors, nn
+from tf1xent import errors, losses, nn
 from tf1xent.gradients import override_gradients, restore_gradients
 from tf1xent.patching import get_original, is_patched, patch, patched, status, unpatch
 
@@ -15,6 +15,7 @@ __all__ = [
     "errors",
     "get_original",
     "is_patched",
+    "losses",
     "nn",
     "override_gradients",
     "patch",

@@ -10,9 +10,9 @@ its derivatives right by the gradient override that comes with the patch.
 import contextlib
 import sys
 import threading
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
-from tf1xent import _probes, _tf, gradients
+from tf1xent import _probes, _tf, gradients, losses
 from tf1xent.nn import drop_ins
 
 __all__ = ["get_original", "is_patched", "patch", "patched", "status", "unpatch"]
@@ -26,17 +26,22 @@ for _name in _tf.DENSE_STOPPED_FUNCTIONS:
 for _name in _tf.DENSE_FUNCTIONS:
     _IMPLEMENTATIONS[_name] = drop_ins.dense_implementation, _tf.DENSE_OP
 
+_LOSSES: Dict[str, Tuple[Callable[..., Any], str]] = {
+    "sparse_softmax_cross_entropy": (losses.sparse_softmax_cross_entropy, _tf.SPARSE_OP),
+    "softmax_cross_entropy": (losses.softmax_cross_entropy, _tf.DENSE_OP),
+}
+
 _lock = threading.RLock()
-_asked_for = False  # patch() was called and unpatch() not
-_open_blocks = 0  # `with patched()` blocks that are open
-# (module, name, TensorFlow's function, ours), as they were replaced
-_bindings: List[Tuple[Any, str, Any, Any]] = []
+_asked_for: Set[str] = set()  # layers: patch() was called and unpatch() not
+_open_blocks: List[Set[str]] = []  # the layers of each `with patched()` block that is open
+# By layer: (module, name, TensorFlow's function, ours), as they were replaced.
+_bindings: Dict[str, List[Tuple[Any, str, Any, Any]]] = {"nn": [], "losses": []}
 
 
-def _make_replacements():
+def _make_replacements(stock_functions, implementations):
     replacements = []
-    for name, stock in _tf.STOCK_FUNCTIONS.items():
-        implementation, op_type = _IMPLEMENTATIONS[name]
+    for name, stock in stock_functions.items():
+        implementation, op_type = implementations[name]
 
         def uses_stock(op_type=op_type):
             # A program's own gradient for the fused op needs the fused op.
@@ -46,10 +51,13 @@ def _make_replacements():
     return replacements
 
 
-_REPLACEMENTS = _make_replacements()
+_REPLACEMENTS = {
+    "nn": _make_replacements(_tf.STOCK_FUNCTIONS, _IMPLEMENTATIONS),
+    "losses": _make_replacements(_tf.STOCK_LOSSES, _LOSSES),
+}
 
 
-def patch() -> None:
+def patch(losses: bool = False) -> None:
     """Replaces TensorFlow's softmax cross-entropy functions by those of `tf1xent.nn`, process-wide.
 
     Every module that holds one of them, TensorFlow's own and the program's, gets ours under the
@@ -64,7 +72,9 @@ def patch() -> None:
     ops.
 
     Args:
-      None.
+      losses: whether tf.losses.sparse_softmax_cross_entropy and tf.losses.softmax_cross_entropy
+        become those of `tf1xent.losses` too: the same values, but computed in float64 for float64
+        logits. Without it they call ours for the losses by row, and cast those to float32.
 
     **Derivatives**: those of `tf1xent.nn`.
 
@@ -72,7 +82,7 @@ def patch() -> None:
       Nothing.
 
     Returns:
-      None. A second call only takes in what has been imported since.
+      None. A second call only takes in what has been imported since, and `losses` if that is new.
 
     Example:
 
@@ -88,9 +98,8 @@ def patch() -> None:
 
     Source: none.
     """
-    global _asked_for
     with _lock:
-        _asked_for = True
+        _asked_for.update(_layers(losses))
         _install()
 
 
@@ -120,18 +129,17 @@ def unpatch() -> None:
 
     Source: none.
     """
-    global _asked_for
     with _lock:
-        _asked_for = False
+        _asked_for.clear()
         _remove_if_unwanted("unpatch", stacklevel=3)
 
 
 @contextlib.contextmanager
-def patched() -> Iterator[None]:
+def patched(losses: bool = False) -> Iterator[None]:
     """Context manager: `patch` inside the block; afterwards what was in force before it.
 
     Args:
-      None.
+      losses: as for `patch`.
 
     **Derivatives**: those of `tf1xent.nn`.
 
@@ -153,15 +161,15 @@ def patched() -> Iterator[None]:
 
     Source: none.
     """
-    global _open_blocks
+    layers = _layers(losses)
     with _lock:
-        _open_blocks += 1
+        _open_blocks.append(layers)
         _install()
     try:
         yield
     finally:
         with _lock:
-            _open_blocks -= 1
+            _open_blocks.remove(layers)
             _remove_if_unwanted("patched", stacklevel=4)
 
 
@@ -169,7 +177,8 @@ def is_patched(name: Optional[str] = None) -> bool:
     """Whether the patch is in force.
 
     Args:
-      name: one of the three functions' names in ``tf.compat.v1.nn``; default: all.
+      name: one of the three functions' names in ``tf.compat.v1.nn``, or one of the two in
+        ``tf.compat.v1.losses``; default: any.
 
     **Derivatives**: none are computed here.
 
@@ -189,14 +198,19 @@ def is_patched(name: Optional[str] = None) -> bool:
     """
     stock = None if name is None else get_original(name)
     with _lock:
-        return any(stock is None or original is stock for _, _, original, _ in _bindings)
+        return any(
+            stock is None or original is stock
+            for bindings in _bindings.values()
+            for _, _, original, _ in bindings
+        )
 
 
 def get_original(name: str) -> Callable[..., Any]:
     """Returns TensorFlow's own function, whether patched or not.
 
     Args:
-      name: one of the three functions' names in ``tf.compat.v1.nn``.
+      name: one of the three functions' names in ``tf.compat.v1.nn``, or one of the two in
+        ``tf.compat.v1.losses``.
 
     **Derivatives**: TensorFlow's own, and those of `tf1xent.override_gradients` where in force.
 
@@ -204,7 +218,7 @@ def get_original(name: str) -> Callable[..., Any]:
       ValueError: no function of that name is patched by tf1xent.
 
     Returns:
-      The very function object that ``tf.compat.v1.nn`` held when tf1xent was imported.
+      The very function object that TensorFlow held when tf1xent was imported.
 
     Example:
 
@@ -214,13 +228,10 @@ def get_original(name: str) -> Callable[..., Any]:
 
     Source: none.
     """
-    if name not in drop_ins.__all__:
-        raise ValueError(
-            "get_original: `name` must be one of {}, got {!r}.".format(
-                ", ".join(drop_ins.__all__), name
-            )
-        )
-    return _tf.stock_public_function(name)
+    names = drop_ins.__all__ + list(_LOSSES)
+    if name not in names:
+        raise ValueError(f"get_original: `name` must be one of {', '.join(names)}, got {name!r}.")
+    return _tf.STOCK_LOSSES[name] if name in _LOSSES else _tf.stock_public_function(name)
 
 
 class Status:
@@ -289,7 +300,9 @@ def status() -> Status:
     Source: none.
     """
     with _lock:
-        bindings = sorted((module.__name__, name) for module, name, _, _ in _bindings)
+        bindings = sorted(
+            (module.__name__, name) for layer in _bindings.values() for module, name, _, _ in layer
+        )
     return Status(
         tensorflow=_tf.version(),
         patched=bool(bindings),
@@ -299,26 +312,44 @@ def status() -> Status:
     )
 
 
+def _layers(losses):
+    return {"nn", "losses"} if losses else {"nn"}
+
+
+def _wanted():
+    return _asked_for.union(*_open_blocks)
+
+
 def _install():
-    _rebind(_REPLACEMENTS, _bindings)
+    for layer in _wanted():
+        _rebind(_REPLACEMENTS[layer], _bindings[layer])
     gradients.hold_process_override("patch")
 
 
 def _remove_if_unwanted(function, stacklevel):
-    if _asked_for or _open_blocks or not _bindings:
-        return
+    wanted = _wanted()
     conflicts = []
-    for module, name, stock, ours in _bindings:
+    for layer, bindings in _bindings.items():
+        if layer not in wanted and bindings:
+            conflicts += _remove(bindings, _REPLACEMENTS[layer])
+            if layer == "nn":
+                conflicts += gradients.release_process_override("patch")
+    gradients.warn_of_conflicts(function, conflicts, stacklevel + 1)
+
+
+def _remove(bindings, replacements):
+    """Puts TensorFlow's functions back; returns the names that somebody else has replaced since."""
+    conflicts = []
+    for module, name, stock, ours in bindings:
         now = _namespace(module).get(name)
         if now is ours:
             setattr(module, name, stock)
         elif now is not stock:
             conflicts.append(f"{module.__name__}.{name}")
-    del _bindings[:]
+    del bindings[:]
     # Modules imported in between have taken ours by name.
-    _rebind([(ours, stock) for stock, ours in _REPLACEMENTS], [])
-    conflicts += gradients.release_process_override("patch")
-    gradients.warn_of_conflicts(function, conflicts, stacklevel + 1)
+    _rebind([(ours, stock) for stock, ours in replacements], [])
+    return conflicts
 
 
 def _rebind(replacements, done):

@@ -4,8 +4,13 @@ import inspect
 from typing import Any, Callable, TypeVar
 
 import tensorflow.compat.v1 as tf
+from tensorflow.python.framework import ops
 from tensorflow.python.ops import nn_ops
+from tensorflow.python.ops.losses import losses_impl
 from tensorflow.python.util import deprecation, dispatch
+
+# TensorFlow's functions refuse a None, or nothing, for these in words of their own.
+_REQUIRED = ("labels", "logits")
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -39,6 +44,23 @@ def is_stock_function(name):
     return name in STOCK_FUNCTIONS or name + "_helper" in STOCK_FUNCTIONS
 
 
+# TensorFlow's reduced losses, likewise.
+STOCK_LOSSES = {
+    name: getattr(losses_impl, name)
+    for name in ("sparse_softmax_cross_entropy", "softmax_cross_entropy")
+}
+
+
+def remove_squeezable_dimensions(labels, logits, weights):
+    """Labels or weights with an axis of size 1 too many lose it, as in tf.losses."""
+    return losses_impl._remove_squeezable_dimensions(labels, logits, weights, expected_rank_diff=1)
+
+
+def note_loss_reduction(reduction):
+    """Leaves a note of a loss's reduction where optimizers look for it when there are replicas."""
+    ops.get_default_graph()._last_loss_reduction = reduction
+
+
 def lookup_deprecated_axis(axis, dim):
     """The one of `axis` and its old name `dim` that is given; ValueError if both are."""
     return deprecation.deprecated_argument_lookup("axis", axis, "dim", dim)
@@ -63,6 +85,7 @@ def drop_in(stock, implementation, documentation=None, uses_stock=lambda: False)
     """
     documentation = documentation or stock
     signature = inspect.signature(stock)
+    required = [name for name in signature.parameters if name.split("_")[-1] in _REQUIRED]
     earlier_dispatcher = getattr(stock, "_tf_type_based_dispatcher", None)
 
     def replacement(*args, **kwargs):
@@ -72,7 +95,7 @@ def drop_in(stock, implementation, documentation=None, uses_stock=lambda: False)
                 return result
         arguments = signature.bind(*args, **kwargs).arguments
         refused = arguments.pop("_sentinel", None) is not None or any(
-            arguments.get(name) is None for name in ("labels", "logits")
+            arguments.get(name) is None for name in required
         )
         if refused or uses_stock():
             return stock(*args, **kwargs)

@@ -113,3 +113,13 @@ def is_zero(cotangent):
         return True
     constant = tensor_util.constant_value(cotangent)
     return constant is not None and not constant.any()
+
+
+def detached(tensors):
+    """Copies that no tape or forward accumulator follows back to what they copy.
+
+    A value computed from them may be differentiated on the way to `with_pull_back`, which stops
+    all recording where it computes; tapes around see nothing of that.
+    """
+    with _tape.stop_recording():
+        return [tf.identity(tensor) for tensor in tensors]

@@ -53,7 +53,8 @@ class PerExample(NamedTuple):
       losses: weighted, in the computing dtype; 0 for a row that does not count.
       weights: 0 for a row that does not count; None: all 1; or one scalar.
       counted: bool; None: all rows count.
-      class_weights: of each row's label, ``sum_j c_j l_j``; None: all 1.
+      class_weights: of each row's label, ``sum_j c_j l_j``; None: all 1. Anything where a row does
+        not count.
       dtype: that of the logits; half and bfloat16 are computed in float32.
     """
 
@@ -85,8 +86,11 @@ def sparse(function, labels, logits, options, name=None):
         vector, invalid_value = _checked(function, matrix, vector, options.invalid_labels)
         weights = _row_weights(function, options, matrix, counted, shape, tf.shape(labels))
         matrix, partition = _transformed(function, matrix, logits, counted, options)
+        label_losses = _softmax.sparse_loss(
+            matrix, vector, invalid_value=invalid_value, name=name or function
+        )
         losses, class_weights = _sparse_terms(
-            function, matrix, vector, invalid_value, partition, options
+            function, label_losses, matrix, vector, partition, options
         )
         losses = _whole_loss(function, losses, matrix, weights, counted, options)
         parts = losses, weights, counted, class_weights
@@ -250,12 +254,12 @@ def _tanh(values):
 # --- The loss -----------------------------------------------------------------------------------
 
 
-def _sparse_terms(function, logits, labels, invalid_value, partition, options):
+def _sparse_terms(function, label_losses, logits, labels, partition, options):
     """The sum over the classes, and the weights of the labels' own classes, by row."""
     gamma = _options.number(function, "focal_gamma", options.focal_gamma, logits.dtype)
     smoothing = _options.number(function, "label_smoothing", options.label_smoothing, logits.dtype)
     weights = _class_weights(function, logits, options)
-    losses = _focal(_softmax.sparse_loss(logits, labels, invalid_value=invalid_value), gamma)
+    losses = _focal(label_losses, gamma)
     of_labels = None
     if weights is not None:
         valid = _softmax.names_a_class(logits, labels)
@@ -273,9 +277,7 @@ def _smoothed(function, labels, logits, partition, options):
     """Soft labels c_j q_j, and sum_j c_j l_j by row."""
     smoothing = _options.number(function, "label_smoothing", options.label_smoothing, logits.dtype)
     weights = _class_weights(function, logits, options)
-    of_labels = None
-    if weights is not None:
-        of_labels = tf.reduce_sum(labels * weights, axis=1)
+    of_labels = tf.reduce_sum(labels if weights is None else labels * weights, axis=1)
     if smoothing is not None:
         labels = (1 - smoothing) * labels + smoothing * _uniform(logits, partition)
     if weights is not None:
