@@ -135,7 +135,7 @@ def class_weight_vector(function, class_weights, dtype, logits):
             f"{message}the shape {weights.shape} for {_or_unknown(num_classes)} classes. Give a "
             "vector [num_classes]; for weights by row there is `weights`."
         )
-    if known is not None and not np.all(known >= 0):
+    if known is not None and (np.isnan(known).any() or np.any(known < 0)):
         raise ValueError(f"{message}{known.tolist()}. Replace negative ones and NaN.")
     if num_classes is None or weights.shape.ndims is None or weights.shape.as_list() == [None]:
         same = tf.reduce_all(tf.equal(tf.shape(weights), tf.shape(logits)[-1:]))

@@ -225,6 +225,15 @@ def _require(function, **arguments):
 def _without_axes_of_one(labels, logits, weights):
     """Labels `[batch_size, 1]` and weights with an axis of size 1 too many, as in tf.losses."""
     labels, logits = tf.convert_to_tensor(labels), tf.convert_to_tensor(logits)
-    by_row = None if isinstance(weights, (int, float)) else weights
-    labels, logits, by_row = _tf.remove_squeezable_dimensions(labels, logits, by_row)
+    by_row = None
+    if not isinstance(weights, (int, float)):
+        weights = tf.convert_to_tensor(weights, preferred_dtype=logits.dtype)
+        by_row = weights if _may_end_in_one(weights) else None
+    if by_row is not None or _may_end_in_one(labels) or _may_end_in_one(logits):
+        labels, logits, by_row = _tf.remove_squeezable_dimensions(labels, logits, by_row)
     return labels, logits, weights if by_row is None else by_row
+
+
+def _may_end_in_one(tensor):
+    shape = tensor.shape
+    return shape.ndims is None or (shape.ndims > 0 and shape.as_list()[-1] in (None, 1))
