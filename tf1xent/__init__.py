@@ -5,7 +5,7 @@
 graphs that exist already. Importing the package registers its gradient names and does nothing else.
 """
 
-from tf1xent import errors, losses, nn
+from tf1xent import errors, losses, metrics, nn
 from tf1xent.gradients import override_gradients, restore_gradients
 from tf1xent.patching import get_original, is_patched, patch, patched, status, unpatch
 
@@ -16,6 +16,7 @@ __all__ = [
     "get_original",
     "is_patched",
     "losses",
+    "metrics",
     "nn",
     "override_gradients",
     "patch",

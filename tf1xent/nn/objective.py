@@ -20,7 +20,7 @@ afterwards, so that not even a NaN of it reaches a value or a derivative.
 
 from typing import Any, NamedTuple
 
-from tf1xent import _checks, _options, _softmax, _tf
+from tf1xent import _checks, _options, _softcap, _softmax, _tf
 from tf1xent._tf import tf
 from tf1xent.nn import rows
 
@@ -216,7 +216,7 @@ def _transformed(function, matrix, logits, counted, options):
         partition = _partition(function, matrix, logits, counted, options)
         matrix = _tf.where(partition, matrix, tf.zeros_like(matrix))
     if softcap is not None:
-        matrix = softcap * _tanh(matrix / softcap)
+        matrix = _softcap.softcap(matrix, softcap)
     if temperature is not None:
         matrix = matrix / temperature
     if partition is not None:
@@ -240,15 +240,6 @@ def _partition(function, matrix, logits, counted, options):
 
 def _infinity(dtype):
     return tf.constant(float("inf"), dtype)
-
-
-def _tanh(values):
-    """tanh whose derivative keeps its relative accuracy where tanh is nearly 1 or -1."""
-    positive = values >= 0
-    one = tf.ones_like(values)
-    decay = -2 * _tf.where(positive, values, -values)
-    magnitude = -tf.expm1(decay) / (1 + tf.exp(decay))
-    return _tf.where(positive, one, -one) * magnitude
 
 
 # --- The loss -----------------------------------------------------------------------------------

@@ -1,0 +1,99 @@
+"""Labels and logits of any rank as rows, and which of them count: what all metrics share."""
+
+import collections
+
+from tf1xent import _checks, _options, _tf
+from tf1xent._tf import tf
+from tf1xent.nn import rows
+
+# logits: [batch_size, num_classes], float32 or float64
+# labels: [batch_size] of integers, or [batch_size, num_classes] of the logits' dtype if is_dense
+# counted: [batch_size] of bool, or None where every row counts
+# weights: [batch_size] of float64, 0 for a row that does not count, whatever its weight was
+# has_weights: whether the caller gave any
+Examples = collections.namedtuple(
+    "Examples", ["logits", "labels", "is_dense", "counted", "weights", "has_weights"]
+)
+
+
+def as_examples(function, labels, logits, mask, ignore_label, weights, axis):
+    """Checks the arguments of a metric; its rows, their labels and their weights."""
+    logits = tf.convert_to_tensor(logits, name="logits")
+    labels = tf.convert_to_tensor(labels, name="labels")
+    _checks.check_logits_dtype(function, labels, logits)
+    rows_shape = _checks.shape_without_axis(function, logits, axis)
+    is_dense = _are_dense(function, labels, logits)
+    if is_dense:
+        _options.refuse_for_soft_labels(function, ignore_label, None)
+    elif ignore_label is not None:
+        _options.check_ignore_label(function, ignore_label, labels.dtype.base_dtype)
+    _check_static_shape(function, labels, logits.shape if is_dense else rows_shape)
+
+    precise = rows.axis_last(rows.as_precise(logits), axis)
+    if is_dense:
+        labels = rows.axis_last(tf.cast(labels, precise.dtype), axis)
+    shape = tf.shape(precise)[:-1]
+    labels = _with_shape(labels, tf.shape(precise) if is_dense else shape, precise.shape)
+    matrix = rows.as_matrix(precise)
+    labels = rows.as_matrix(labels) if is_dense else tf.reshape(labels, [-1])
+
+    counted = None
+    if mask is not None:
+        counted = _options.mask_rows(function, mask, rows_shape, shape)
+    elif is_dense:
+        counted = tf.reduce_any(tf.not_equal(labels, 0), axis=1)
+    if ignore_label is not None:
+        kept = tf.not_equal(labels, tf.constant(ignore_label, labels.dtype.base_dtype))
+        counted = kept if counted is None else tf.logical_and(counted, kept)
+    # Every metric needs the weights, and so fails where the labels do not fit.
+    with tf.control_dependencies([labels]):
+        row_weights = tf.ones(tf.shape(matrix)[:1], tf.float64)
+    if weights is not None:
+        given = _options.weight_rows(function, weights, tf.float64, rows_shape, shape)
+        row_weights = row_weights if given is None else given * row_weights
+    if counted is not None:
+        # Selected, not multiplied by 0: a weight that does not count may be NaN.
+        row_weights = _tf.where(counted, row_weights, tf.zeros_like(row_weights))
+    return Examples(matrix, labels, is_dense, counted, row_weights, weights is not None)
+
+
+def _are_dense(function, labels, logits):
+    """Whether labels are numbers by class; integers of an unknown rank are taken as classes."""
+    dtype = labels.dtype.base_dtype
+    if not (dtype.is_floating or dtype.is_integer or dtype == tf.bool):
+        raise TypeError(
+            f"{function}: `labels` must be class numbers or numbers by class, got {dtype.name}. "
+            "Cast them: tf.cast(labels, tf.int64)."
+        )
+    ranks = labels.shape.ndims, logits.shape.ndims
+    if None not in ranks and ranks[0] == ranks[1]:
+        return True
+    if dtype in _checks.LABEL_DTYPES:
+        return False
+    if None not in ranks or not dtype.is_floating:
+        raise TypeError(
+            f"{function}: `labels` must be int32 or int64 of the shape of `logits` without the "
+            f"class axis, or have the shape of `logits`, {logits.shape}, got {dtype.name} of shape "
+            f"{labels.shape}. Cast class numbers: tf.cast(labels, tf.int64)."
+        )
+    return True
+
+
+def _check_static_shape(function, labels, wanted):
+    if not labels.shape.is_compatible_with(wanted):
+        raise ValueError(
+            f"{function}: `labels` must have the shape {wanted}, got {labels.shape}. Give one "
+            "class number per example, or one number per class in the shape of `logits`."
+        )
+
+
+def _with_shape(labels, shape, logits_shape):
+    """`labels`, failing in the run unless they have that shape; static shapes are checked."""
+    if labels.shape.is_fully_defined() and logits_shape.is_fully_defined():
+        return labels
+    # The ranks first: shapes of unlike ranks would broadcast in the comparison.
+    same_rank = tf.assert_equal(tf.size(tf.shape(labels)), tf.size(shape))
+    with tf.control_dependencies([same_rank]):
+        same_shape = tf.assert_equal(tf.shape(labels), shape)
+    with tf.control_dependencies([same_shape]):
+        return tf.identity(labels)
