@@ -112,7 +112,9 @@ def read_matrix(chosen, strict):
     config = configparser.ConfigParser(interpolation=None)
     config.read(str(ROOT / "setup.cfg"), encoding="utf-8")
     names = config["tox:tox"]["env_list"].split()
-    known = sorted(set(names).union(*STAND_INS.values()))
+    # Those that only `-e` runs, like references, have a section of their own.
+    own = [name.split(":", 1)[1] for name in config.sections() if name.startswith("testenv:")]
+    known = sorted(set(names).union(own, *STAND_INS.values()))
     unknown = sorted(set(chosen) - set(known))
     if unknown:
         sys.exit(

@@ -25,19 +25,20 @@ class Reduction:
 
     What other libraries call their mean:
 
-    ===================================================  =========================================
-    tf.losses, by default                                SUM_BY_NONZERO_WEIGHTS
-    tf.losses, Reduction.MEAN                            MEAN
-    tf.contrib.seq2seq.sequence_loss, by default         MEAN
-    tf.reduce_mean of the losses by row                  SUM_OVER_BATCH_SIZE
-    Keras, SUM_OVER_BATCH_SIZE (its default)             SUM_OVER_BATCH_SIZE
-    Keras metrics, with sample weights                   MEAN
-    Keras 3, SUM_OVER_BATCH_SIZE with a mask             SUM_BY_VALID_TOKENS
-    torch F.cross_entropy, class indices                 SUM_BY_CLASS_WEIGHTS
-    torch F.cross_entropy, class probabilities           SUM_OVER_BATCH_SIZE
-    optax, losses.mean()                                 SUM_OVER_BATCH_SIZE
-    optax, losses.mean(where=mask)                       SUM_BY_VALID_TOKENS
-    ===================================================  =========================================
+    ======================================================  ======================================
+    tf.losses, by default                                   SUM_BY_NONZERO_WEIGHTS
+    tf.losses, Reduction.MEAN                               MEAN
+    tf.contrib.seq2seq.sequence_loss, by default            MEAN
+    tf.reduce_mean of the losses by row                     SUM_OVER_BATCH_SIZE
+    Keras losses, by default; Keras 3 "mean"                SUM_OVER_BATCH_SIZE
+    Keras of TF 1.13, compiled loss with sample weights     MEAN
+    Keras of TF 2.11 or later, with a mask or ignore_class  SUM_BY_VALID_TOKENS
+    Keras 3 "mean_with_sample_weight"; Keras metrics        MEAN
+    torch F.cross_entropy, class indices                    SUM_BY_CLASS_WEIGHTS
+    torch F.cross_entropy, class probabilities              SUM_OVER_BATCH_SIZE
+    optax, the losses' .mean()                              SUM_OVER_BATCH_SIZE
+    optax, the losses' .mean(where=mask)                    SUM_BY_VALID_TOKENS
+    ======================================================  ======================================
 
     Where the denominator is 0, the loss is 0 and so is its gradient.
 
