@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     {"_tf", "errors"},
     {"_checks", "_options", "_probes", "kernels"},
-    {"_softmax"},
+    {"_softcap", "_softmax"},
+    {"_chunks"},
     {"gradients", "nn"},
     {"losses", "metrics", "curvature", "diagnostics"},
     {"patching", "graphs"},

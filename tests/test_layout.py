@@ -70,9 +70,10 @@ def test_only_the_seam_knows_tensorflows_inside_and_version(name):
     assert seam_faults(parsed(PACKAGE[name])) == []
 
 
-def test_the_oracle_does_not_know_the_package():
-    tree = parsed(ROOT / "tests" / "reference.py")
-    names = {module.split(".")[0] for _, module in imported_modules(tree, "tests.reference")}
+@pytest.mark.parametrize("oracle", ["reference", "option_reference", "metric_reference"])
+def test_an_oracle_does_not_know_the_package(oracle):
+    tree = parsed(ROOT / "tests" / (oracle + ".py"))
+    names = {module.split(".")[0] for _, module in imported_modules(tree, "tests." + oracle)}
     assert not names & {"tf1xent", "tools", "tensorflow"}
 
 

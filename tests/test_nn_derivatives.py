@@ -109,6 +109,20 @@ def test_mixed_derivatives_of_labels_and_logits(dtype, width, known):
     check(("logits", "labels", "logits", "logits"), fourth, v, m, v)
 
 
+def test_a_masked_class_without_a_label_has_no_mixed_derivative():
+    """Its entry of the gradient in the labels is 0 whatever the logits, so both orders agree."""
+    graph = _graph(DENSE_V2, "float64", (None, 4))
+    logits = np.array([[1.0, -np.inf, 0.5, 0.0]])
+    labels, v = np.array([[0.5, 0.0, 0.25, 0.25]]), np.array([[1.0, 2.0, 3.0, 5.0]])
+    rows = [
+        graph.run(("labels", "logits"), logits, labels, direction[np.newaxis])[0]
+        for direction in np.eye(4)
+    ]
+    product = graph.run(("logits", "labels"), logits, labels, v)[0]
+    assert product[1] == 0 and not rows[1].any()
+    np.testing.assert_allclose(product, np.array(rows) @ v[0], rtol=1e-14)
+
+
 def test_the_loss_is_linear_in_the_labels():
     graph = _graph(DENSE_V2, "float64", (None, 4))
     vector = np.ones((4, 4))

@@ -138,8 +138,9 @@ def class_weight_vector(function, class_weights, dtype, logits):
     if known is not None and (np.isnan(known).any() or np.any(known < 0)):
         raise ValueError(f"{message}{known.tolist()}. Replace negative ones and NaN.")
     if num_classes is None or weights.shape.ndims is None or weights.shape.as_list() == [None]:
-        same = tf.reduce_all(tf.equal(tf.shape(weights), tf.shape(logits)[-1:]))
-        weights = _asserted(weights, same, message)
+        is_vector = tf.equal(tf.rank(weights), 1)
+        fits = tf.logical_and(is_vector, tf.equal(tf.size(weights), tf.shape(logits)[-1]))
+        weights = _asserted(weights, fits, message)
     if known is None:
         weights = _asserted(weights, tf.reduce_all(weights >= 0), message)
     weights.set_shape([num_classes])
@@ -187,7 +188,7 @@ def _known(tensor):
 
 
 def _broadcast(function, name, tensor, losses_shape, shape):
-    """`tensor` of the losses' shape, broadcast to it by the rule of tf.losses."""
+    """`tensor` of the losses' shape, broadcast to it by the rule that tf.losses has for weights."""
     known, sizes = tensor.shape, losses_shape
     if known.ndims is not None and sizes.ndims is not None:
         if not _fit(known, sizes.as_list(), True):
@@ -197,11 +198,26 @@ def _broadcast(function, name, tensor, losses_shape, shape):
             )
         if sizes.is_fully_defined() and known.as_list() == sizes.as_list():
             return tensor
-    ones = tf.ones(shape, tensor.dtype)
     if not (known.is_fully_defined() and sizes.is_fully_defined()):
-        with tf.control_dependencies([_tf.assert_weights_broadcastable(tensor, ones)]):
-            tensor = tf.identity(tensor)
-    return tensor * ones
+        message = (
+            f"{function}: `{name}` must have the shape of the losses, or 1 in place of any of its "
+            "sizes, got the shapes"
+        )
+        fits = _fit_in_the_run(tf.shape(tensor), shape, may_be_scalar=name == "weights")
+        tensor = _asserted(tensor, fits, message, [tf.shape(tensor), shape])
+    return tensor * tf.ones(shape, tensor.dtype)
+
+
+def _fit_in_the_run(own_shape, shape, may_be_scalar):
+    """As `_fit`, with sizes that may be 1, of shapes that only the run knows."""
+    own_rank, rank = tf.size(own_shape), tf.size(shape)
+    missing = tf.ones(tf.expand_dims(tf.maximum(rank - own_rank, 0), 0), tf.int32)
+    padded = tf.concat([own_shape, missing], axis=0)[:rank]
+    sizes_fit = tf.reduce_all(tf.logical_or(tf.equal(padded, shape), tf.equal(padded, 1)))
+    rank_fits = tf.equal(own_rank, rank)
+    if may_be_scalar:
+        rank_fits = tf.logical_or(rank_fits, tf.equal(own_rank, 0))
+    return tf.logical_and(rank_fits, sizes_fit)
 
 
 def _fit(shape, sizes, may_be_one):
@@ -212,8 +228,8 @@ def _fit(shape, sizes, may_be_one):
     )
 
 
-def _asserted(tensor, holds, message):
-    asserted = tf.Assert(holds, [message, tensor], name="check")
+def _asserted(tensor, holds, message, data=None):
+    asserted = tf.Assert(holds, [message] + (data or [tensor]), name="check")
     with tf.control_dependencies([asserted] if asserted is not None else []):
         return tf.identity(tensor)
 

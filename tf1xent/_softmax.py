@@ -208,12 +208,18 @@ def dense_loss(logits, labels):
     return label_sum * log_total - gap, rows + (label_sum,)
 
 
+def _without_masked(logits, labels, matrix):
+    """`matrix` with 0 for the classes that are masked and have no label."""
+    masked = tf.logical_and(tf.equal(labels, 0), tf.equal(logits, -float("inf")))
+    return _tf.where(masked, tf.zeros_like(matrix), matrix)
+
+
 def _dense_gradient_gradient(cotangent, inputs, _):
     logits, labels, scale = inputs
     centred = centre(logits, cotangent)
     return [
         hessian_product(logits, cotangent, scale * _row_sum(labels)),
-        -_scale_rows(scale, centred),
+        -_scale_rows(scale, _without_masked(logits, labels, centred)),
         -_row_sum(labels * centred),
     ]
 
@@ -245,12 +251,6 @@ def dense_gradient(logits, labels, scale, *, rows=None):
     else:
         gradient = _put(gradient, pivots, at_pivots - kept_label, at_pivots)
     return _scale_rows(scale, gradient), ()
-
-
-def _without_masked(logits, labels, matrix):
-    """`matrix` with 0 for the classes that are masked and have no label."""
-    masked = tf.logical_and(tf.equal(labels, 0), tf.equal(logits, -float("inf")))
-    return _tf.where(masked, tf.zeros_like(matrix), matrix)
 
 
 def _label_gradient_gradient(cotangent, inputs, _):
