@@ -165,6 +165,35 @@ def sparse_gradient(logits, labels, scale, *, rows=None):
     return _scale_rows(scale / total, _put(others, entries, -others_sum, -others_sum)), ()
 
 
+def _label_gap_gradient(cotangent, inputs, _):
+    logits, labels = inputs
+    return [_gap_direction(logits, labels, cotangent), None]
+
+
+@_tf.primitive("Tf1xentLabelGap", _label_gap_gradient)
+def label_gap(logits, labels):
+    """x_y - mean_j x_j: [batch_size], by differences; 0 where the label's own logit is -inf.
+
+    Added to the loss of a label, its epsilon-fold makes the loss of the label smoothed by epsilon.
+    """
+    at_label = _take(logits, _label_entries(logits, labels)[1])
+    at_label = _tf.where(tf.equal(at_label, -float("inf")), tf.zeros_like(at_label), at_label)
+    num_classes = tf.cast(tf.shape(logits)[1], logits.dtype)
+    return -_row_sum(logits - at_label[:, tf.newaxis]) / num_classes, ()
+
+
+def _gap_direction_gradient(cotangent, inputs, _):
+    return [None, None, label_gap(cotangent, inputs[1])]
+
+
+@_tf.primitive("Tf1xentLabelGapDirection", _gap_direction_gradient)
+def _gap_direction(logits, labels, scale):
+    """`scale` times the gradient of `label_gap`, which is constant: [batch_size, num_classes]."""
+    share = scale / tf.cast(tf.shape(logits)[1], logits.dtype)
+    shares = tf.zeros_like(logits) - share[:, tf.newaxis]
+    return _put(shares, _label_entries(logits, labels)[1], scale - share, scale), ()
+
+
 # --- Dense labels -----------------------------------------------------------------------------
 
 

@@ -256,7 +256,9 @@ def _sparse_terms(function, label_losses, logits, labels, partition, options):
         valid = _softmax.names_a_class(logits, labels)
         of_labels = tf.gather(weights, _tf.where(valid, labels, tf.zeros_like(labels)))
         losses = losses * of_labels
-    if smoothing is not None:
+    if smoothing is not None and (gamma, weights, partition) == (None, None, None):
+        losses = losses + smoothing * _softmax.label_gap(logits, labels)
+    elif smoothing is not None:
         uniform = _uniform(logits, partition)
         if weights is not None:
             uniform = uniform * weights
