@@ -383,6 +383,29 @@ def test_derivatives_through_the_denominators():
     np.testing.assert_allclose(gradient, (losses - mean) / WEIGHTS.sum(), rtol=1e-12)
 
 
+@pytest.mark.skipif(not hasattr(tf, "function"), reason="TensorFlow 1.13 has no tf.function")
+def test_in_a_function_that_autograph_converts():
+    def losses(logits, weights):
+        return [
+            tf1xent.losses.sparse_softmax_cross_entropy(
+                LABELS, logits, weights, label_smoothing=0.1, loss_collection=None
+            ),
+            tf1xent.losses.softmax_cross_entropy(
+                SOFT_LABELS, logits, mask=weights > 0, focal_gamma=2.0, loss_collection=None
+            ),
+            tf1xent.losses.sequence_loss(
+                logits[tf.newaxis], LABELS[tf.newaxis], weights[tf.newaxis]
+            ),
+        ]
+
+    with tf.Graph().as_default(), tf.Session() as session:
+        logits, weights = tf.constant(LOGITS), tf.constant(WEIGHTS)
+        converted, plain = session.run(
+            [tf.function(losses)(logits, weights), losses(logits, weights)]
+        )
+    assert converted == pytest.approx(plain, rel=1e-14)
+
+
 # --- Bad input --------------------------------------------------------------------------------
 
 

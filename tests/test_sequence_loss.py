@@ -133,7 +133,8 @@ def test_unknown_sizes_and_half():
         ({"weights": 1.0}, r"`weights` must be \[batch_size, sequence_length\]"),
         ({"sum_over_timesteps": True}, "average_across_timesteps.*must not both be True"),
         ({"sum_over_batch": True}, "average_across_batch.*must not both be True"),
-        ({"softmax_loss_function": len, "ignore_label": 0}, "beside `softmax_loss_function`"),
+        ({"softmax_loss_function": len, "ignore_label": 0}, "beside .*got ignore_label"),
+        ({"softmax_loss_function": len, "mask": WEIGHTS > 0}, "beside .*got mask"),
         ({"weights": np.ones((3, 5))}, "`weights` must have the shape"),
     ],
 )

@@ -23,6 +23,7 @@ from tf1xent._tf.drop_ins import (
     drop_in,
     is_stock_function,
     lookup_deprecated_axis,
+    not_converted,
     note_loss_reduction,
     raise_as_stock,
     remove_squeezable_dimensions,
@@ -54,11 +55,12 @@ from tf1xent._tf.registry import (
     set_gradient_entry,
 )
 from tf1xent._tf.stock_ops import (
-    assert_weights_broadcastable,
+    buffer_like,
     constant_value,
     multiply_no_nan,
     op_determinism_enabled,
     put,
+    put_slice,
     select_rows,
     stock_sparse_op,
     sum_to_shape,
@@ -67,6 +69,7 @@ from tf1xent._tf.stock_ops import (
 )
 
 __all__ = [
+    "buffer_like",
     "DENSE_FUNCTIONS",
     "DENSE_OP",
     "DENSE_STOPPED_FUNCTIONS",
@@ -77,7 +80,6 @@ __all__ = [
     "STOCK_GRADIENTS",
     "STOCK_LOSSES",
     "as_drop_in",
-    "assert_weights_broadcastable",
     "constant_value",
     "detached",
     "drop_in",
@@ -92,11 +94,13 @@ __all__ = [
     "lookup_deprecated_axis",
     "multiply_no_nan",
     "names_own_gradient",
+    "not_converted",
     "note_loss_reduction",
     "op_determinism_enabled",
     "op_type",
     "primitive",
     "put",
+    "put_slice",
     "raise_as_stock",
     "register_gradient",
     "register_pull_back",

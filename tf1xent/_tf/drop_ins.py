@@ -104,14 +104,20 @@ def drop_in(stock, implementation, documentation=None, uses_stock=lambda: False)
     for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
         setattr(replacement, attribute, getattr(documentation, attribute))
     setattr(replacement, "__signature__", signature)  # noqa: B010 - functions have no such field
-    if hasattr(tf, "autograph") and hasattr(tf.autograph.experimental, "do_not_convert"):
-        replacement = tf.autograph.experimental.do_not_convert(replacement)
+    replacement = not_converted(replacement)
     if hasattr(dispatch, "add_dispatch_support"):
         replacement = dispatch.add_dispatch_support(replacement)
     for attribute in ("_tf_api_names", "_tf_api_names_v1"):  # where TensorFlow exports it
         if hasattr(stock, attribute):
             setattr(replacement, attribute, getattr(stock, attribute))
     return replacement
+
+
+def not_converted(function: _Function) -> _Function:
+    """Decorator: AutoGraph leaves the function, and what it calls, as they are."""
+    if hasattr(tf, "autograph") and hasattr(tf.autograph.experimental, "do_not_convert"):
+        return tf.autograph.experimental.do_not_convert(function)
+    return function  # on 1.13 only what is handed to AutoGraph is converted
 
 
 def raise_as_stock(name, tensors):

@@ -115,11 +115,23 @@ def is_zero(cotangent):
     return constant is not None and not constant.any()
 
 
-def detached(tensors):
-    """Copies that no tape or forward accumulator follows back to what they copy.
+# Of the same number of bytes, and not differentiable.
+_INTEGERS = {2: tf.int16, 4: tf.int32, 8: tf.int64}
 
-    A value computed from them may be differentiated on the way to `with_pull_back`, which stops
-    all recording where it computes; tapes around see nothing of that.
+
+def detached(tensors):
+    """The same values, which no tape, forward accumulator or `tf.gradients` follows back.
+
+    What is computed from them may be differentiated on the way to `with_pull_back`, which stops all
+    recording where it computes; tapes around see nothing of that. And `tf.gradients` finds no path
+    through what is computed: were a v1 while loop on one, it would ask for the loop's gradient,
+    even where the result has a gradient of its own.
     """
     with _tape.stop_recording():
-        return [tf.identity(tensor) for tensor in tensors]
+        return [_without_path(tensor) for tensor in tensors]
+
+
+def _without_path(tensor):
+    if not tensor.dtype.is_floating:
+        return tf.identity(tensor)
+    return tf.bitcast(tf.bitcast(tensor, _INTEGERS[tensor.dtype.size]), tensor.dtype.base_dtype)

@@ -6,7 +6,6 @@ from tensorflow.python.ops import (
     gen_array_ops,
     gen_math_ops,
     gen_nn_ops,
-    weights_broadcast_ops,
 )
 
 from tf1xent._tf.modules import module_if_there
@@ -74,6 +73,46 @@ def constant_value(tensor):
     return tensor_util.constant_value(tensor)
 
 
-def assert_weights_broadcastable(weights, values):
-    """An op that fails unless `weights` broadcast to `values` by the rule of tf.losses."""
-    return weights_broadcast_ops.assert_broadcastable(weights, values)
+def buffer_like(tensor):
+    """Zeros of the tensor's shape, for `put_slice` to overwrite; no optimisation makes a constant
+    of them, which would have to be copied first."""
+    zeros = gen_array_ops.empty(tf.shape(tensor), tensor.dtype.base_dtype, init=True)
+    if not tf.executing_eagerly():
+        zeros.set_shape(tensor.shape)
+    return zeros
+
+
+def put_slice(matrix, piece, axis, first):
+    """A vector or matrix with `piece` written from position `first` of `axis` on.
+
+    Updated in place in graphs, where nothing else reads it; on 1.13 copied.
+    """
+    end = first + tf.shape(piece)[axis]
+    if not hasattr(tf, "tensor_scatter_nd_update"):
+        behind = tf.shape(matrix)[axis] - end
+        before, _, after = tf.split(matrix, tf.stack([first, end - first, behind]), axis=axis)
+        updated = tf.concat([before, piece, after], axis=axis)
+    elif version().startswith("1."):
+        updated = _scatter_slice(matrix, piece, axis, first, end)
+    else:
+        begin = [first if i == axis else 0 for i in range(matrix.shape.ndims)]
+        beyond = [end if i == axis else 0 for i in range(matrix.shape.ndims)]
+        others = sum(1 << i for i in range(matrix.shape.ndims) if i != axis)
+        updated = gen_array_ops.tensor_strided_slice_update(
+            matrix, begin, beyond, [1] * len(begin), piece, begin_mask=others, end_mask=others
+        )
+    if not tf.executing_eagerly():
+        updated.set_shape(matrix.shape)
+    return updated
+
+
+def _scatter_slice(matrix, piece, axis, first, end):
+    """`put_slice` for 1.15, whose op for slices crashes where it overwrites its operand."""
+    columns = axis == 1  # then every number has a position of its own, else every row
+    shape = tf.shape(matrix)
+    outer, inner = (shape[0], 1) if columns else (1, tf.size(matrix) // shape[0])
+    positions = tf.range(outer)[:, tf.newaxis] * shape[axis] + tf.range(first, end)
+    rows = tf.reshape(matrix, tf.stack([-1, inner]))
+    new_rows = tf.reshape(piece, tf.stack([-1, inner]))
+    updated = tf.tensor_scatter_nd_update(rows, tf.reshape(positions, [-1, 1]), new_rows)
+    return tf.reshape(updated, shape)

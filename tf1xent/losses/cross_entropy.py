@@ -10,6 +10,7 @@ from tf1xent.nn import objective
 __all__ = ["softmax_cross_entropy", "sparse_softmax_cross_entropy"]
 
 
+@_tf.not_converted
 def sparse_softmax_cross_entropy(
     labels: Any,
     logits: Any,
@@ -112,6 +113,7 @@ def sparse_softmax_cross_entropy(
     return loss
 
 
+@_tf.not_converted
 def softmax_cross_entropy(
     onehot_labels: Any,
     logits: Any,

@@ -2,6 +2,7 @@
 
 from typing import Any, Callable, Optional
 
+from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent.losses.reduction import count_nonzero, row_weights
 from tf1xent.nn import objective
@@ -11,6 +12,7 @@ __all__ = ["sequence_loss"]
 _FUNCTION = "sequence_loss"
 
 
+@_tf.not_converted
 def sequence_loss(
     logits: Any,
     targets: Any,
@@ -104,11 +106,8 @@ def sequence_loss(
         softcap=softcap,
         invalid_labels=invalid_labels,
     )
-    if softmax_loss_function is not None and options != objective.Options():
-        raise ValueError(
-            f"{_FUNCTION}: options of the loss must not be given beside `softmax_loss_function`, "
-            "got both. Give them to that function."
-        )
+    if softmax_loss_function is not None:
+        _check_no_options(options)
     with tf.name_scope(name, _FUNCTION, [logits, targets, weights]):
         logits, targets, weights = _checked_tensors(logits, targets, weights)
         options = options._replace(weights=weights)
@@ -140,6 +139,14 @@ def _from_function(softmax_loss_function, logits, targets, weights):
     losses = tf.reshape(losses, tf.shape(logits)[:2])
     weights = tf.cast(weights, losses.dtype)
     return objective.PerExample(losses * weights, weights, None, None, logits.dtype)
+
+
+def _check_no_options(options):
+    if options.given():
+        raise ValueError(
+            f"{_FUNCTION}: options of the loss must not be given beside `softmax_loss_function`, "
+            f"got {', '.join(options.given())}. Give them to that function."
+        )
 
 
 def _check_flags(average_timesteps, average_batch, sum_timesteps, sum_batch):

@@ -2,6 +2,7 @@
 
 from typing import Any, Optional, Tuple
 
+from tf1xent import _tf
 from tf1xent.metrics import running, sums
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
 ]
 
 
+@_tf.not_converted
 def streaming_accuracy(
     labels: Any,
     logits: Any,
@@ -75,6 +77,7 @@ def streaming_accuracy(
     )
 
 
+@_tf.not_converted
 def streaming_top_k_accuracy(
     labels: Any,
     logits: Any,
@@ -137,6 +140,7 @@ def streaming_top_k_accuracy(
     )
 
 
+@_tf.not_converted
 def streaming_negative_log_likelihood(
     labels: Any,
     logits: Any,
@@ -200,6 +204,7 @@ def streaming_negative_log_likelihood(
     )
 
 
+@_tf.not_converted
 def streaming_perplexity(
     labels: Any,
     logits: Any,
@@ -260,6 +265,7 @@ def streaming_perplexity(
     )
 
 
+@_tf.not_converted
 def streaming_expected_calibration_error(
     labels: Any,
     logits: Any,
@@ -327,6 +333,7 @@ def streaming_expected_calibration_error(
     )
 
 
+@_tf.not_converted
 def streaming_token_count(
     labels: Any,
     logits: Any,

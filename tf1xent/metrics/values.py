@@ -6,6 +6,7 @@ in float64, so that none is lost past 2**24 of them.
 
 from typing import Any, Optional
 
+from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent.metrics import sums
 from tf1xent.metrics.examples import as_examples
@@ -26,6 +27,7 @@ def _value(metric, function, name, arguments):
         return metric.value(examples, *metric.sums(examples))
 
 
+@_tf.not_converted
 def accuracy(
     labels: Any,
     logits: Any,
@@ -96,6 +98,7 @@ def accuracy(
     )
 
 
+@_tf.not_converted
 def top_k_accuracy(
     labels: Any,
     logits: Any,
@@ -160,6 +163,7 @@ def top_k_accuracy(
     )
 
 
+@_tf.not_converted
 def negative_log_likelihood(
     labels: Any,
     logits: Any,
@@ -222,6 +226,7 @@ def negative_log_likelihood(
     )
 
 
+@_tf.not_converted
 def perplexity(
     labels: Any,
     logits: Any,
@@ -279,6 +284,7 @@ def perplexity(
     )
 
 
+@_tf.not_converted
 def expected_calibration_error(
     labels: Any,
     logits: Any,
@@ -340,6 +346,7 @@ def expected_calibration_error(
     )
 
 
+@_tf.not_converted
 def token_count(
     labels: Any,
     logits: Any,

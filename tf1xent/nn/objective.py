@@ -45,6 +45,15 @@ class Options(NamedTuple):
     invalid_labels: Any = None
     skip_missing: bool = False
 
+    def given(self):
+        """The names of the options that are not left at their defaults."""
+        return [
+            name
+            for name, value, default in zip(self._fields, self, Options())
+            # Tensors and arrays compare entry by entry; none of them is a default.
+            if not isinstance(value, (int, float, str, type(None))) or value != default
+        ]
+
 
 class PerExample(NamedTuple):
     """Losses, and what a reduction needs to know of them; all of the losses' shape.
@@ -256,7 +265,8 @@ def _sparse_terms(function, label_losses, logits, labels, partition, options):
         valid = _softmax.names_a_class(logits, labels)
         of_labels = tf.gather(weights, _tf.where(valid, labels, tf.zeros_like(labels)))
         losses = losses * of_labels
-    if smoothing is not None and (gamma, weights, partition) == (None, None, None):
+    is_plain = gamma is None and weights is None and partition is None
+    if smoothing is not None and is_plain:
         losses = losses + smoothing * _softmax.label_gap(logits, labels)
     elif smoothing is not None:
         uniform = _uniform(logits, partition)

@@ -2,11 +2,13 @@
 
 from typing import Any, Optional
 
+from tf1xent import _tf
 from tf1xent.nn import objective
 
 __all__ = ["softmax_cross_entropy_with_probabilities"]
 
 
+@_tf.not_converted
 def softmax_cross_entropy_with_probabilities(
     labels: Any,
     probabilities: Any,

@@ -2,6 +2,7 @@
 
 from typing import Any, Optional
 
+from tf1xent import _tf
 from tf1xent.nn import objective
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
 ]
 
 
+@_tf.not_converted
 def weighted_sparse_softmax_cross_entropy_with_logits(
     labels: Any,
     logits: Any,
@@ -97,6 +99,7 @@ def weighted_sparse_softmax_cross_entropy_with_logits(
     return objective.sparse(function, labels, logits, options, name).cast_losses()
 
 
+@_tf.not_converted
 def weighted_softmax_cross_entropy_with_logits(
     labels: Any,
     logits: Any,
