@@ -76,6 +76,8 @@ def constant_value(tensor):
 def buffer_like(tensor):
     """Zeros of the tensor's shape, for `put_slice` to overwrite; no optimisation makes a constant
     of them, which would have to be copied first."""
+    if not hasattr(tf, "tensor_scatter_nd_update"):
+        return tf.zeros_like(tensor)  # 1.13 copies in any case
     zeros = gen_array_ops.empty(tf.shape(tensor), tensor.dtype.base_dtype, init=True)
     if not tf.executing_eagerly():
         zeros.set_shape(tensor.shape)
