@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     {"_tf", "errors"},
     {"_checks", "_options", "_probes", "kernels"},
+    {"_matrix"},
     {"_softcap", "_softmax"},
     {"_chunks"},
     {"gradients", "nn"},

@@ -1,5 +1,6 @@
 """The loss over a large vocabulary: against the plain composition, NumPy, and every route to it."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -354,7 +355,7 @@ def test_bad_input(arguments, error, words):
     not tf.executing_eagerly(), reason="TF 1.x runs eagerly only if the whole process does"
 )
 def test_tapes_and_functions():
-    """Eagerly and in a tf.function: the value, gradients and Hessian-vector products of graphs."""
+    """Eagerly, in a tf.function, compiled by XLA, and by forward mode: what graphs compute."""
     import tensorflow
 
     labels, values = np.array([0, 6, 3]), (INPUTS[0], WEIGHTS, BIASES)
@@ -387,10 +388,21 @@ def test_tapes_and_functions():
         products = tf.gradients(sum(tf.reduce_sum(tf.sin(g)) for g in gradients), tensors)
         want = session.run([loss] + gradients + products)
     tensors = [tf.constant(value) for value in values]
-    for function in (run, tensorflow.function(run)):
+    functions = [run, tensorflow.function(run)]
+    if "jit_compile" in inspect.signature(tensorflow.function).parameters:
+        functions.append(tensorflow.function(run, jit_compile=True))
+    for function in functions:
         for one, other in zip(function(*tensors), want):
             np.testing.assert_allclose(one.numpy(), other, rtol=1e-10, atol=1e-13)
     np.testing.assert_allclose(weights_alone(*tensors).numpy(), want[2], rtol=1e-10, atol=1e-13)
+
+    direction = np.random.RandomState(4).normal(size=WEIGHTS.shape)
+    with tensorflow.autodiff.ForwardAccumulator(tensors[1], tf.constant(direction)) as forward:
+        loss = losses.linear_softmax_cross_entropy(
+            labels, *tensors, chunk_size=3, loss_collection=None
+        )
+    slope = forward.jvp(loss).numpy()
+    np.testing.assert_allclose(slope, np.sum(want[2] * direction), rtol=1e-10)
 
 
 SAVE = """

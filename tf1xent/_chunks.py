@@ -22,7 +22,7 @@ import functools
 import itertools
 from typing import Any, Dict
 
-from tf1xent import _softmax, _tf
+from tf1xent import _matrix, _softmax, _tf
 from tf1xent._tf import tf
 
 _MAPS: Dict[str, Any] = {}  # what `_registered` made, by name
@@ -36,15 +36,15 @@ _MAPS: Dict[str, Any] = {}  # what `_registered` made, by name
 
 def _at_label(matrix, inside, entries):
     """The entries of `matrix` at the labels, 0 for labels of other chunks: [batch_size]."""
-    values = _softmax._take(matrix, entries)
+    values = _matrix.take(matrix, entries)
     return _tf.where(inside, values, tf.zeros_like(values))
 
 
 def _put_at_label(matrix, inside, entries, new_values, increments):
-    """`matrix` with new values at the labels that lie in the chunk; see `_softmax._put`."""
-    values = _tf.where(inside, new_values, _softmax._take(matrix, entries))
+    """`matrix` with new values at the labels that lie in the chunk; see `_matrix.put`."""
+    values = _tf.where(inside, new_values, _matrix.take(matrix, entries))
     increments = _tf.where(inside, increments, tf.zeros_like(increments))
-    return _softmax._put(matrix, entries, values, increments)
+    return _matrix.put(matrix, entries, values, increments)
 
 
 def _others(logits, inside, entries):
@@ -53,10 +53,10 @@ def _others(logits, inside, entries):
     none_left = tf.equal(largest, -float("inf"))
     largest = _tf.where(none_left, tf.zeros_like(largest), largest)
     exponentials = tf.exp(logits - largest[:, tf.newaxis])
-    at_label = _softmax._take(exponentials, entries)
+    at_label = _matrix.take(exponentials, entries)
     zeros = tf.zeros_like(at_label)
     exponentials = _put_at_label(exponentials, inside, entries, zeros, -at_label)
-    return largest, exponentials, _softmax._row_sum(exponentials)
+    return largest, exponentials, _matrix.row_sum(exponentials)
 
 
 def _statistics_pull_back(values, cotangents, inputs, residuals):
@@ -106,7 +106,7 @@ def _chunk_gradient(logits, inside, entries, at_labels, partitions, *, rows=None
     others, others_sum = _others(logits, inside, entries)[1:] if rows is None else rows
     lone = tf.equal(others_sum, 0)
     scale = _tf.where(lone, tf.zeros_like(partitions), partitions / others_sum)
-    gradient = _softmax._scale_rows(scale, others)
+    gradient = _matrix.scale_rows(scale, others)
     return _put_at_label(gradient, inside, entries, at_labels, at_labels), ()
 
 
@@ -152,7 +152,7 @@ def _statistics_map(transposed, biased):
         logits = tf.matmul(features, tf.cast(weights, features.dtype), transpose_b=transposed)
         if biased:
             logits = tf.nn.bias_add(logits, tf.cast(inputs[2], features.dtype))
-        inside, entries = _softmax._label_entries(logits, labels)
+        inside, entries = _matrix.label_entries(logits, labels)
         at_label, partition = _statistics(logits, inside, entries)
         return [at_label, partition[:, tf.newaxis]]
 
@@ -207,7 +207,8 @@ def _piece(tensor, kind, chunk, first, size):
     """What the chunk number `chunk`, of classes [first, first + size), reads of an input."""
     if kind.axis is None:
         return tf.identity(tensor)  # the chunk's own, to be differentiated in this chunk alone
-    begin, sizes = [0] * tensor.shape.ndims, [-1] * tensor.shape.ndims
+    begin = [0] * tensor.shape.ndims
+    sizes = [_size(tensor, axis) for axis in range(tensor.shape.ndims)]
     begin[kind.axis], sizes[kind.axis] = (first, size) if kind.by_class else (chunk, 1)
     return tf.slice(tensor, begin, sizes)
 
@@ -282,7 +283,10 @@ def _pull_back(name, values, cotangents, inputs, _):
     labels, inputs = inputs[0], list(inputs[1:])
     kinds = chunk_map.inputs + chunk_map.outputs
     stacked = (inputs + list(values))[kinds.index(_STACKED)]
-    present = [i for i, cotangent in enumerate(cotangents) if not _tf.is_zero(cotangent)]
+    # tf.gradients sends zeros for what does not matter. But the zeros that a forward accumulator
+    # sends stand for any cotangent: it differentiates in them.
+    no_cotangent = _tf.is_zero if _tf.in_plain_graph() else lambda cotangent: cotangent is None
+    present = [i for i, cotangent in enumerate(cotangents) if not no_cotangent(cotangent)]
     if not present:
         return [None] * (1 + len(inputs))
     if _STACKED not in chunk_map.inputs:  # the value: both of its outputs are small

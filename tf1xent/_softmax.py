@@ -26,109 +26,30 @@ A class with a logit of -inf has e_j = 0 and drops out of every sum.
 """
 
 from tf1xent import _tf
+from tf1xent._matrix import (
+    flat_entries,
+    is_narrow,
+    label_entries,
+    put,
+    row_sum,
+    scale_rows,
+    take,
+    where_valid,
+)
 from tf1xent._tf import tf
-
-# Up to this many classes an entry per row is written by adding a matrix of zeros and those entries;
-# above it by an update in place. In place costs per row, the sum per entry of the matrix.
-_FEW_CLASSES = 64
-
-# Rows whose length has no divisor of use are filled up with zeros to as many blocks.
-_PADDED_BLOCKS = 32
-
-
-def _num_classes(matrix):
-    """The static number of classes, or None; TF 1.15 forgets shapes inside v2 while loops."""
-    return None if matrix.shape.ndims is None else matrix.shape.as_list()[1]
-
-
-def _is_narrow(matrix):
-    num_classes = _num_classes(matrix)
-    return num_classes is not None and num_classes <= _FEW_CLASSES
-
-
-def _flat_entries(logits, classes):
-    """Positions of the entries [i, classes[i]] in the flattened matrix."""
-    shape = tf.shape(logits, out_type=tf.int64)
-    return tf.range(shape[0]) * shape[1] + tf.cast(classes, tf.int64)
-
-
-def _take(matrix, entries):
-    """The entries of `matrix`, one per row: [batch_size]."""
-    return tf.gather(tf.reshape(matrix, [-1]), entries)
-
-
-def _put(matrix, entries, values, increments):
-    """`matrix` with `values` at `entries`; `increments` are what it lacks of them there."""
-    shape = tf.shape(matrix)
-    if _is_narrow(matrix):
-        size = tf.size(matrix)  # int32: XLA takes no other for sizes of the run
-        return matrix + tf.reshape(tf.unsorted_segment_sum(increments, entries, size), shape)
-    flat = _tf.put(tf.reshape(matrix, [-1]), entries, values, increments)
-    changed = tf.reshape(flat, shape)
-    changed.set_shape(matrix.shape)
-    return changed
-
-
-def _block_count(num_classes):
-    """Into how many blocks a row is cut to be summed: a divisor near the square root, or None."""
-    root = num_classes**0.5
-    near = range(max(2, int(root / 8)), int(root * 2))
-    divisors = [n for n in near if num_classes % n == 0]
-    return min(divisors, key=lambda n: abs(n - root)) if divisors else None
-
-
-def _row_sum(matrix):
-    """Sums over the classes: [batch_size].
-
-    TF 1.x adds thousands of terms nearly one after another, and where these are equal its roundings
-    all go one way. Blocks are summed first, and then their sums.
-    """
-    if _is_narrow(matrix):
-        return tf.reduce_sum(matrix, axis=1)
-    num_classes = _num_classes(matrix)
-    blocks = _block_count(num_classes) if num_classes is not None else None
-    if blocks is None:
-        blocks = _PADDED_BLOCKS
-        missing = tf.floormod(-tf.shape(matrix)[1], blocks)
-        matrix = tf.pad(matrix, [[0, 0], [0, missing]])
-    shape = tf.shape(matrix)
-    matrix = tf.reshape(matrix, tf.stack([shape[0], blocks, shape[1] // blocks]))
-    return tf.reduce_sum(tf.reduce_sum(matrix, axis=2), axis=1)
-
-
-def _scale_rows(row_factors, matrix):
-    return row_factors[:, tf.newaxis] * matrix
-
-
-def names_a_class(logits, labels):
-    """Which labels are in [0, num_classes): [batch_size], bool."""
-    num_classes = tf.shape(logits, out_type=labels.dtype)[1]
-    return tf.logical_and(labels >= 0, labels < num_classes)
-
-
-def _label_entries(logits, labels):
-    """Which labels name a class, [batch_size], bool; and their positions, else class 0's."""
-    valid = names_a_class(logits, labels)
-    return valid, _flat_entries(logits, _tf.where(valid, labels, tf.zeros_like(labels)))
-
-
-def _where_valid(valid, row_values, otherwise=float("nan")):
-    """`row_values` where the label is valid, else `otherwise` (a scalar)."""
-    return _tf.where(valid, row_values, tf.zeros_like(row_values) + otherwise)
-
 
 # --- Sparse labels ----------------------------------------------------------------------------
 
 
 def _sparse_rows(logits, labels, invalid_value):
     """(m - x_y, e_y, e without e_y, s, positions of the labels); s is NaN for invalid labels."""
-    valid, entries = _label_entries(logits, labels)
+    valid, entries = label_entries(logits, labels)
     largest = tf.reduce_max(logits, axis=1)
     exponentials = tf.exp(logits - largest[:, tf.newaxis])
-    at_label = _take(exponentials, entries)
-    others = _put(exponentials, entries, tf.zeros_like(at_label), -at_label)
-    others_sum = _where_valid(valid, _row_sum(others), invalid_value)
-    return largest - _take(logits, entries), at_label, others, others_sum, entries
+    at_label = take(exponentials, entries)
+    others = put(exponentials, entries, tf.zeros_like(at_label), -at_label)
+    others_sum = where_valid(valid, row_sum(others), invalid_value)
+    return largest - take(logits, entries), at_label, others, others_sum, entries
 
 
 def _sparse_loss_gradient(cotangent, inputs, residuals):
@@ -146,12 +67,12 @@ def sparse_loss(logits, labels, *, invalid_value=float("nan")):
 
 def _sparse_gradient_gradient(cotangent, inputs, _):
     logits, labels, scale = inputs
-    valid, entries = _label_entries(logits, labels)
-    relative = cotangent - _take(cotangent, entries)[:, tf.newaxis]
+    valid, entries = label_entries(logits, labels)
+    relative = cotangent - take(cotangent, entries)[:, tf.newaxis]
     return [
-        hessian_product(logits, cotangent, _where_valid(valid, scale)),
+        hessian_product(logits, cotangent, where_valid(valid, scale)),
         None,
-        _where_valid(valid, mean(logits, relative)),
+        where_valid(valid, mean(logits, relative)),
     ]
 
 
@@ -162,7 +83,7 @@ def sparse_gradient(logits, labels, scale, *, rows=None):
         _, at_label, others, others_sum, entries = _sparse_rows(logits, labels, float("nan"))
         rows = others, others_sum, others_sum + at_label, entries
     others, others_sum, total, entries = rows
-    return _scale_rows(scale / total, _put(others, entries, -others_sum, -others_sum)), ()
+    return scale_rows(scale / total, put(others, entries, -others_sum, -others_sum)), ()
 
 
 def _label_gap_gradient(cotangent, inputs, _):
@@ -176,10 +97,10 @@ def label_gap(logits, labels):
 
     Added to the loss of a label, its epsilon-fold makes the loss of the label smoothed by epsilon.
     """
-    at_label = _take(logits, _label_entries(logits, labels)[1])
+    at_label = take(logits, label_entries(logits, labels)[1])
     at_label = _tf.where(tf.equal(at_label, -float("inf")), tf.zeros_like(at_label), at_label)
     num_classes = tf.cast(tf.shape(logits)[1], logits.dtype)
-    return -_row_sum(logits - at_label[:, tf.newaxis]) / num_classes, ()
+    return -row_sum(logits - at_label[:, tf.newaxis]) / num_classes, ()
 
 
 def _gap_direction_gradient(cotangent, inputs, _):
@@ -191,7 +112,7 @@ def _gap_direction(logits, labels, scale):
     """`scale` times the gradient of `label_gap`, which is constant: [batch_size, num_classes]."""
     share = scale / tf.cast(tf.shape(logits)[1], logits.dtype)
     shares = tf.zeros_like(logits) - share[:, tf.newaxis]
-    return _put(shares, _label_entries(logits, labels)[1], scale - share, scale), ()
+    return put(shares, label_entries(logits, labels)[1], scale - share, scale), ()
 
 
 # --- Dense labels -----------------------------------------------------------------------------
@@ -203,20 +124,20 @@ def _dense_rows(logits):
     With few classes the pivots are a mask of 0 and 1, in which ties are pivots all; else the
     position of one.
     """
-    if _is_narrow(logits):
+    if is_narrow(logits):
         differences = logits - tf.reduce_max(logits, axis=1)[:, tf.newaxis]
         exponentials = tf.exp(differences)
         pivots = tf.cast(tf.equal(differences, 0), logits.dtype)
         at_pivots = tf.reduce_sum(pivots, axis=1)
         others = exponentials - pivots
     else:
-        pivots = _flat_entries(logits, tf.argmax(logits, axis=1))
-        differences = logits - _take(logits, pivots)[:, tf.newaxis]
+        pivots = flat_entries(logits, tf.argmax(logits, axis=1))
+        differences = logits - take(logits, pivots)[:, tf.newaxis]
         exponentials = tf.exp(differences)
-        at_pivots = _take(exponentials, pivots)
-        others = _put(exponentials, pivots, tf.zeros_like(at_pivots), -at_pivots)
+        at_pivots = take(exponentials, pivots)
+        others = put(exponentials, pivots, tf.zeros_like(at_pivots), -at_pivots)
     # at_pivots - 1 is 0, the number of further ties, or NaN where the largest logit is not finite.
-    others_sum = _row_sum(others) + (at_pivots - 1)
+    others_sum = row_sum(others) + (at_pivots - 1)
     return differences, tf.log1p(others_sum), (others, others_sum, pivots)
 
 
@@ -232,8 +153,8 @@ def _dense_loss_gradient(cotangent, inputs, residuals):
 def dense_loss(logits, labels):
     """Loss of label distributions [batch_size, num_classes]: [batch_size], nats."""
     differences, log_total, rows = _dense_rows(logits)
-    gap = _row_sum(_tf.multiply_no_nan(differences, labels))
-    label_sum = _row_sum(labels)
+    gap = row_sum(_tf.multiply_no_nan(differences, labels))
+    label_sum = row_sum(labels)
     return label_sum * log_total - gap, rows + (label_sum,)
 
 
@@ -247,9 +168,9 @@ def _dense_gradient_gradient(cotangent, inputs, _):
     logits, labels, scale = inputs
     centred = centre(logits, cotangent)
     return [
-        hessian_product(logits, cotangent, scale * _row_sum(labels)),
-        -_scale_rows(scale, _without_masked(logits, labels, centred)),
-        -_row_sum(labels * centred),
+        hessian_product(logits, cotangent, scale * row_sum(labels)),
+        -scale_rows(scale, _without_masked(logits, labels, centred)),
+        -row_sum(labels * centred),
     ]
 
 
@@ -257,7 +178,7 @@ def _dense_gradient_gradient(cotangent, inputs, _):
 def dense_gradient(logits, labels, scale, *, rows=None):
     """`scale` times the gradient of `dense_loss` in the logits: [batch_size, num_classes]."""
     if rows is None:
-        rows = _dense_rows(logits)[2] + (_row_sum(labels),)
+        rows = _dense_rows(logits)[2] + (row_sum(labels),)
     others, others_sum, pivots, label_sum = rows
     total = others_sum + 1
     confident = others_sum < 1  # then there is one pivot, and its label is taken out of the sum
@@ -266,20 +187,20 @@ def dense_gradient(logits, labels, scale, *, rows=None):
         own = pivots * tf.cast(confident, labels.dtype)[:, tf.newaxis]
         other_labels = labels - own * labels
     else:
-        pivot_label = _take(labels, pivots)
+        pivot_label = take(labels, pivots)
         kept_label = _tf.where(confident, tf.zeros_like(pivot_label), pivot_label)
-        other_labels = _put(labels, pivots, kept_label, kept_label - pivot_label)
+        other_labels = put(labels, pivots, kept_label, kept_label - pivot_label)
     at_pivots = _tf.where(
         confident,
-        _row_sum(other_labels) - label_sum * (others_sum / total),
+        row_sum(other_labels) - label_sum * (others_sum / total),
         label_sum / total,
     )
-    gradient = _scale_rows(label_sum / total, others) - other_labels
+    gradient = scale_rows(label_sum / total, others) - other_labels
     if pivots_are_a_mask:
-        gradient = gradient + _scale_rows(at_pivots, pivots)
+        gradient = gradient + scale_rows(at_pivots, pivots)
     else:
-        gradient = _put(gradient, pivots, at_pivots - kept_label, at_pivots)
-    return _scale_rows(scale, gradient), ()
+        gradient = put(gradient, pivots, at_pivots - kept_label, at_pivots)
+    return scale_rows(scale, gradient), ()
 
 
 def _label_gradient_gradient(cotangent, inputs, _):
@@ -300,7 +221,7 @@ def label_gradient(logits, labels, scale):
     """
     differences, log_total, _ = _dense_rows(logits)
     surprise = log_total[:, tf.newaxis] - differences
-    return _scale_rows(scale, _without_masked(logits, labels, surprise)), ()
+    return scale_rows(scale, _without_masked(logits, labels, surprise)), ()
 
 
 # --- The softmax distribution: what second and higher derivatives are made of ------------------
@@ -308,18 +229,18 @@ def label_gradient(logits, labels, scale):
 
 def _distribution(logits):
     """(e, Z, position of the pivot)."""
-    entries = _flat_entries(logits, tf.argmax(logits, axis=1))
-    exponentials = tf.exp(logits - _take(logits, entries)[:, tf.newaxis])
-    return exponentials, _row_sum(exponentials), entries
+    entries = flat_entries(logits, tf.argmax(logits, axis=1))
+    exponentials = tf.exp(logits - take(logits, entries)[:, tf.newaxis])
+    return exponentials, row_sum(exponentials), entries
 
 
 def _centred(logits, vectors):
     """(e, Z, v - <p, v>); v is first shifted to 0 at a pivot with more than half of the mass."""
     exponentials, total, entries = _distribution(logits)
-    at_pivot = _take(vectors, entries)
+    at_pivot = take(vectors, entries)
     shift = _tf.where(total < 2, at_pivot, tf.zeros_like(at_pivot))
     shifted = vectors - shift[:, tf.newaxis]
-    mean_shifted = _row_sum(exponentials * shifted) / total
+    mean_shifted = row_sum(exponentials * shifted) / total
     return exponentials, total, shifted - mean_shifted[:, tf.newaxis]
 
 
@@ -332,12 +253,12 @@ def _softmax_gradient(cotangent, inputs, _):
 def softmax(logits):
     """p: [batch_size, num_classes]."""
     exponentials, total, _ = _distribution(logits)
-    return _scale_rows(1 / total, exponentials), ()
+    return scale_rows(1 / total, exponentials), ()
 
 
 def _log_partition_gradient(cotangent, inputs, _):
     (logits,) = inputs
-    return [_scale_rows(cotangent, softmax(logits))]
+    return [scale_rows(cotangent, softmax(logits))]
 
 
 @_tf.primitive("Tf1xentLogPartition", _log_partition_gradient)
@@ -350,7 +271,7 @@ def _mean_gradient(cotangent, inputs, _):
     logits, vectors = inputs
     return [
         hessian_product(logits, vectors, cotangent),
-        _scale_rows(cotangent, softmax(logits)),
+        scale_rows(cotangent, softmax(logits)),
     ]
 
 
@@ -358,15 +279,15 @@ def _mean_gradient(cotangent, inputs, _):
 def mean(logits, vectors):
     """<p, v>: [batch_size]."""
     exponentials, total, _ = _distribution(logits)
-    return _row_sum(exponentials * vectors) / total, ()
+    return row_sum(exponentials * vectors) / total, ()
 
 
 def _centre_gradient(cotangent, inputs, _):
     logits, vectors = inputs
-    cotangent_sum = _row_sum(cotangent)
+    cotangent_sum = row_sum(cotangent)
     return [
         -hessian_product(logits, vectors, cotangent_sum),
-        cotangent - _scale_rows(cotangent_sum, softmax(logits)),
+        cotangent - scale_rows(cotangent_sum, softmax(logits)),
     ]
 
 
@@ -390,4 +311,4 @@ def _hessian_product_gradient(cotangent, inputs, _):
 def hessian_product(logits, vectors, scale):
     """`scale` times H(x) v: [batch_size, num_classes]."""
     exponentials, total, centred = _centred(logits, vectors)
-    return _scale_rows(scale / total, exponentials * centred), ()
+    return scale_rows(scale / total, exponentials * centred), ()

@@ -57,6 +57,7 @@ from tf1xent._tf.registry import (
 from tf1xent._tf.stock_ops import (
     buffer_like,
     constant_value,
+    in_plain_graph,
     multiply_no_nan,
     op_determinism_enabled,
     put,
@@ -89,6 +90,7 @@ __all__ = [
     "gradient_entry",
     "gradient_sites",
     "guards_cross_entropy",
+    "in_plain_graph",
     "is_stock_function",
     "is_zero",
     "lookup_deprecated_axis",

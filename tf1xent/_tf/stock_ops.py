@@ -44,7 +44,9 @@ def multiply_no_nan(values, weights):
     """`values * weights`, 0 wherever the weight is 0, whatever the value (1.13 has no such op)."""
     if hasattr(tf.math, "multiply_no_nan"):
         return tf.math.multiply_no_nan(values, weights)
-    return where(tf.equal(weights, 0), tf.zeros_like(values), values * weights)
+    # Finite values are multiplied, so that the derivative in a weight of 0 is there.
+    absent = tf.logical_and(tf.equal(weights, 0), tf.logical_not(tf.is_finite(values)))
+    return where(absent, tf.zeros_like(values), values) * weights
 
 
 def sum_to_shape(gradient, operand):
@@ -73,11 +75,18 @@ def constant_value(tensor):
     return tensor_util.constant_value(tensor)
 
 
+def in_plain_graph():
+    """Whether what is built now is for a Session, neither eager nor part of a tf.function: there,
+    no forward accumulator is about, and no op must be fit for XLA."""
+    within = getattr(tf, "executing_eagerly_outside_functions", tf.executing_eagerly)
+    return not within()
+
+
 def buffer_like(tensor):
     """Zeros of the tensor's shape, for `put_slice` to overwrite; no optimisation makes a constant
     of them, which would have to be copied first."""
-    if not hasattr(tf, "tensor_scatter_nd_update"):
-        return tf.zeros_like(tensor)  # 1.13 copies in any case
+    if not hasattr(tf, "tensor_scatter_nd_update") or tensor.dtype.base_dtype == tf.bfloat16:
+        return tf.zeros_like(tensor)  # 1.13 copies in any case; 2.4 makes no such bfloat16
     zeros = gen_array_ops.empty(tf.shape(tensor), tensor.dtype.base_dtype, init=True)
     if not tf.executing_eagerly():
         zeros.set_shape(tensor.shape)
@@ -89,14 +98,15 @@ def put_slice(matrix, piece, axis, first):
 
     Updated in place in graphs, where nothing else reads it; on 1.13 copied.
     """
-    end = first + tf.shape(piece)[axis]
     if not hasattr(tf, "tensor_scatter_nd_update"):
-        behind = tf.shape(matrix)[axis] - end
-        before, _, after = tf.split(matrix, tf.stack([first, end - first, behind]), axis=axis)
+        size = tf.shape(piece)[axis]
+        sizes = tf.stack([first, size, tf.shape(matrix)[axis] - first - size])
+        before, _, after = tf.split(matrix, sizes, axis=axis)
         updated = tf.concat([before, piece, after], axis=axis)
-    elif version().startswith("1."):
-        updated = _scatter_slice(matrix, piece, axis, first, end)
+    elif version().startswith("1.") or not in_plain_graph():
+        updated = _scatter_slice(matrix, piece, axis, first)
     else:
+        end = first + tf.shape(piece)[axis]
         begin = [first if i == axis else 0 for i in range(matrix.shape.ndims)]
         beyond = [end if i == axis else 0 for i in range(matrix.shape.ndims)]
         others = sum(1 << i for i in range(matrix.shape.ndims) if i != axis)
@@ -108,12 +118,14 @@ def put_slice(matrix, piece, axis, first):
     return updated
 
 
-def _scatter_slice(matrix, piece, axis, first, end):
-    """`put_slice` for 1.15, whose op for slices crashes where it overwrites its operand."""
+def _scatter_slice(matrix, piece, axis, first):
+    """`put_slice` where the op for slices does not do: 1.15's crashes when it overwrites its
+    operand, and XLA takes none whose position only the run knows."""
     columns = axis == 1  # then every number has a position of its own, else every row
     shape = tf.shape(matrix)
     outer, inner = (shape[0], 1) if columns else (1, tf.size(matrix) // shape[0])
-    positions = tf.range(outer)[:, tf.newaxis] * shape[axis] + tf.range(first, end)
+    inside = first + tf.range(tf.shape(piece)[axis])
+    positions = tf.range(outer)[:, tf.newaxis] * shape[axis] + inside
     rows = tf.reshape(matrix, tf.stack([-1, inner]))
     new_rows = tf.reshape(piece, tf.stack([-1, inner]))
     updated = tf.tensor_scatter_nd_update(rows, tf.reshape(positions, [-1, 1]), new_rows)

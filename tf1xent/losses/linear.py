@@ -2,7 +2,7 @@
 
 from typing import Any, Optional
 
-from tf1xent import _checks, _chunks, _options, _softmax, _tf
+from tf1xent import _checks, _chunks, _matrix, _options, _softmax, _tf
 from tf1xent._tf import tf
 from tf1xent.losses.reduction import Reduction, reduced
 from tf1xent.nn import objective, rows
@@ -190,18 +190,18 @@ def _per_example(labels, operands, chunk_size, transposed, options):
     matrix, vector = rows.sparse_rows(rows.as_precise(inputs), labels)
     vector = _checks.with_as_many_rows(matrix, vector)
     classes = _row_of_classes(weights, transposed, matrix.dtype)
-    counted = objective._counted_labels(_FUNCTION, vector, classes, options, shape, run_shape)
+    counted = objective.counted_labels(_FUNCTION, vector, classes, options, shape, run_shape)
     if counted is not None:
         vector = _tf.where(counted, vector, tf.zeros_like(vector))
         matrix = _tf.select_rows(counted, matrix, tf.zeros_like(matrix))
     vector, invalid_value = _checked(classes, vector, options.invalid_labels)
-    row_weights = objective._row_weights(_FUNCTION, options, matrix, counted, shape, run_shape)
+    row_weights = objective.row_weights(_FUNCTION, options, matrix, counted, shape, run_shape)
 
     at_label, others = _chunks.statistics(
         vector, matrix, weights, biases, chunk_size=chunk_size, transpose_weights=transposed
     )
     logits = tf.concat([at_label[:, tf.newaxis], others], axis=1)  # the label, and the chunks
-    valid = _softmax.names_a_class(classes, vector)
+    valid = _matrix.names_a_class(classes, vector)
     first = tf.zeros_like(vector)
     losses = _softmax.sparse_loss(
         logits, _tf.where(valid, first, first - 1), invalid_value=invalid_value, name=_FUNCTION
@@ -220,9 +220,9 @@ def _per_example(labels, operands, chunk_size, transposed, options):
         uniform = _class_terms(matrix, weights, biases, transposed, class_weights, logits)
         share = smoothing / tf.cast(tf.size(classes), matrix.dtype)
         losses = (1 - smoothing) * losses + share * uniform
-    losses = objective._whole_loss(_FUNCTION, losses, logits, row_weights, counted, options)
+    losses = objective.whole_loss(_FUNCTION, losses, logits, row_weights, counted, options)
     parts = losses, row_weights, counted, of_labels
-    return objective._per_example(parts, run_shape, shape, inputs.dtype.base_dtype)
+    return objective.per_example(parts, run_shape, shape, inputs.dtype.base_dtype)
 
 
 def _checked(classes, labels, policy):
@@ -232,7 +232,7 @@ def _checked(classes, labels, policy):
         invalid_value = tf.reduce_sum(tf.gather(classes[0], labels)) + float("nan")
         with tf.control_dependencies([invalid_value]):
             return tf.identity(labels), invalid_value
-    return objective._checked(_FUNCTION, classes, labels, policy)
+    return objective.checked(_FUNCTION, classes, labels, policy)
 
 
 def _class_terms(inputs, weights, biases, transposed, class_weights, logits):

@@ -69,16 +69,6 @@ def _weight_sums(examples, chosen):
     return tf.reduce_sum(kept), tf.reduce_sum(weights)
 
 
-def _weighted(values, weights):
-    """`values * weights`, where an infinity or a NaN of weight 0 adds nothing.
-
-    Finite values of weight 0 are multiplied: that they add 0 is no constant, but changes with the
-    weight, and `tf.math.multiply_no_nan`, which knows this too, is not on TensorFlow 1.13.
-    """
-    absent = tf.logical_and(tf.equal(weights, 0), tf.logical_not(tf.math.is_finite(values)))
-    return _tf.where(absent, tf.zeros_like(values), values) * weights
-
-
 def _loss_sums(examples):
     """(weighted sum of the losses, sum of the weights)."""
     loss = (
@@ -87,7 +77,7 @@ def _loss_sums(examples):
         else nn.masked_sparse_softmax_cross_entropy_with_logits
     )
     losses = loss(examples.labels, examples.logits, mask=examples.counted)
-    weighted = _weighted(tf.cast(losses, tf.float64), examples.weights)
+    weighted = _tf.multiply_no_nan(tf.cast(losses, tf.float64), examples.weights)
     return tf.reduce_sum(weighted), tf.reduce_sum(examples.weights)
 
 
@@ -105,7 +95,9 @@ def _calibration_sums(examples, num_bins):
     in_first = tf.logical_not(confidence > 1.0 / num_bins)
     bins = tf.cast(tf.math.ceil(confidence * num_bins), tf.int32) - 1
     bins = _tf.where(in_first, tf.zeros_like(bins), tf.minimum(bins, num_bins - 1))
-    totals = tf.math.unsorted_segment_sum(_weighted(gaps, examples.weights), bins, num_bins)
+    totals = tf.math.unsorted_segment_sum(
+        _tf.multiply_no_nan(gaps, examples.weights), bins, num_bins
+    )
     return totals, tf.reduce_sum(examples.weights)
 
 

@@ -20,7 +20,7 @@ afterwards, so that not even a NaN of it reaches a value or a derivative.
 
 from typing import Any, NamedTuple
 
-from tf1xent import _checks, _options, _softcap, _softmax, _tf
+from tf1xent import _checks, _matrix, _options, _softcap, _softmax, _tf
 from tf1xent._tf import tf
 from tf1xent.nn import rows
 
@@ -89,11 +89,11 @@ def sparse(function, labels, logits, options, name=None):
         shape = _checks.check_sparse(function, labels, precise)
         matrix, vector = rows.sparse_rows(precise, labels)
         vector = _checks.with_as_many_rows(matrix, vector)
-        counted = _counted_labels(function, vector, matrix, options, shape, tf.shape(labels))
+        counted = counted_labels(function, vector, matrix, options, shape, tf.shape(labels))
         if counted is not None:
             vector = _tf.where(counted, vector, tf.zeros_like(vector))
-        vector, invalid_value = _checked(function, matrix, vector, options.invalid_labels)
-        weights = _row_weights(function, options, matrix, counted, shape, tf.shape(labels))
+        vector, invalid_value = checked(function, matrix, vector, options.invalid_labels)
+        weights = row_weights(function, options, matrix, counted, shape, tf.shape(labels))
         matrix, partition = _transformed(function, matrix, logits, counted, options)
         label_losses = _softmax.sparse_loss(
             matrix, vector, invalid_value=invalid_value, name=name or function
@@ -101,9 +101,9 @@ def sparse(function, labels, logits, options, name=None):
         losses, class_weights = _sparse_terms(
             function, label_losses, matrix, vector, partition, options
         )
-        losses = _whole_loss(function, losses, matrix, weights, counted, options)
+        losses = whole_loss(function, losses, matrix, weights, counted, options)
         parts = losses, weights, counted, class_weights
-        return _per_example(parts, tf.shape(labels), shape, logits.dtype)
+        return per_example(parts, tf.shape(labels), shape, logits.dtype)
 
 
 def dense(function, labels, logits, options, name=None):
@@ -115,14 +115,14 @@ def dense(function, labels, logits, options, name=None):
         precise = rows.axis_last(rows.as_precise(logits), options.axis)
         matrix, labels, counted, shape = _dense_rows(function, labels, logits, precise, options)
         run_shape = tf.shape(precise)[:-1]
-        weights = _row_weights(function, options, matrix, counted, shape, run_shape)
+        weights = row_weights(function, options, matrix, counted, shape, run_shape)
         matrix, partition = _transformed(function, matrix, logits, counted, options)
         gamma = _options.number(function, "focal_gamma", options.focal_gamma, matrix.dtype)
         labels, class_weights = _smoothed(function, labels, matrix, partition, options)
         losses = _dense_terms(matrix, labels, gamma)
-        losses = _whole_loss(function, losses, matrix, weights, counted, options)
+        losses = whole_loss(function, losses, matrix, weights, counted, options)
         parts = losses, weights, counted, class_weights
-        return _per_example(parts, run_shape, shape, logits.dtype)
+        return per_example(parts, run_shape, shape, logits.dtype)
 
 
 def from_probabilities(function, labels, probabilities, options, epsilon, name=None):
@@ -133,7 +133,7 @@ def from_probabilities(function, labels, probabilities, options, epsilon, name=N
         precise = rows.axis_last(rows.as_precise(given), options.axis)
         matrix, labels, counted, shape = _dense_rows(function, labels, given, precise, options)
         run_shape = tf.shape(precise)[:-1]
-        weights = _row_weights(function, options, matrix, counted, shape, run_shape)
+        weights = row_weights(function, options, matrix, counted, shape, run_shape)
         if counted is not None:
             matrix = _tf.select_rows(counted, matrix, tf.ones_like(matrix))
         least = _options.number(function, "epsilon", epsilon, matrix.dtype)
@@ -141,15 +141,15 @@ def from_probabilities(function, labels, probabilities, options, epsilon, name=N
         gamma = _options.number(function, "focal_gamma", options.focal_gamma, matrix.dtype)
         labels, class_weights = _smoothed(function, labels, matrix, None, options)
         losses = tf.reduce_sum(labels * _focal(surprise, gamma), axis=1)
-        losses = _whole_loss(function, losses, matrix, weights, counted, options)
+        losses = whole_loss(function, losses, matrix, weights, counted, options)
         parts = losses, weights, counted, class_weights
-        return _per_example(parts, run_shape, shape, given.dtype)
+        return per_example(parts, run_shape, shape, given.dtype)
 
 
 # --- Which rows count, and with what weight -----------------------------------------------------
 
 
-def _counted_labels(function, labels, logits, options, shape, run_shape):
+def counted_labels(function, labels, logits, options, shape, run_shape):
     """Which rows of integer labels count, [batch_size]; None: all."""
     conditions = []
     if options.mask is not None:
@@ -159,7 +159,7 @@ def _counted_labels(function, labels, logits, options, shape, run_shape):
         ignored = tf.constant(options.ignore_label, labels.dtype)
         conditions.append(tf.not_equal(labels, ignored))
     if options.invalid_labels == "ignore":
-        conditions.append(_softmax.names_a_class(logits, labels))
+        conditions.append(_matrix.names_a_class(logits, labels))
     return _all_of(conditions)
 
 
@@ -170,13 +170,13 @@ def _all_of(conditions):
     return counted
 
 
-def _checked(function, logits, labels, policy):
+def checked(function, logits, labels, policy):
     """Integer labels after the run's checks, and the loss that an invalid one gets."""
     if policy is None:
         return _checks.checked_label_values(logits, labels)
     if policy == "raise":
         labels = _checks.assert_labels_valid(
-            function, labels, _softmax.names_a_class(logits, labels), tf.shape(logits)[1]
+            function, labels, _matrix.names_a_class(logits, labels), tf.shape(logits)[1]
         )
     return labels, float("nan")
 
@@ -197,7 +197,7 @@ def _dense_rows(function, labels, logits, precise, options):
     return matrix, labels, counted, shape
 
 
-def _row_weights(function, options, matrix, counted, shape, run_shape):
+def row_weights(function, options, matrix, counted, shape, run_shape):
     """The rows' weights, 0 where a row does not count: [batch_size]; None: 1; or a scalar."""
     if options.weights is None:
         return None
@@ -262,7 +262,7 @@ def _sparse_terms(function, label_losses, logits, labels, partition, options):
     losses = _focal(label_losses, gamma)
     of_labels = None
     if weights is not None:
-        valid = _softmax.names_a_class(logits, labels)
+        valid = _matrix.names_a_class(logits, labels)
         of_labels = tf.gather(weights, _tf.where(valid, labels, tf.zeros_like(labels)))
         losses = losses * of_labels
     is_plain = gamma is None and weights is None and partition is None
@@ -322,7 +322,7 @@ def _focal(surprise, gamma):
     return _tf.where(regular, focal, at_end)
 
 
-def _whole_loss(function, losses, logits, weights, counted, options):
+def whole_loss(function, losses, logits, weights, counted, options):
     """The sum over the classes, with what is added and multiplied by row."""
     z_loss = _options.number(function, "z_loss", options.z_loss, logits.dtype)
     if z_loss is not None:
@@ -334,7 +334,7 @@ def _whole_loss(function, losses, logits, weights, counted, options):
     return losses
 
 
-def _per_example(parts, run_shape, shape, dtype):
+def per_example(parts, run_shape, shape, dtype):
     """Vectors by row in the losses' own shape."""
 
     def shaped(vector):
