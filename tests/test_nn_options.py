@@ -28,6 +28,8 @@ from tests.option_cases import (
 from tests.option_reference import OptionReference, loss_of_probabilities
 from tf1xent import nn
 
+pytestmark = pytest.mark.exhaustive
+
 KINDS = ("sparse", "soft", "probabilities")
 MASKED_SPARSE, WEIGHTED_SPARSE = FUNCTIONS["sparse"]
 MASKED_SOFT, WEIGHTED_SOFT = FUNCTIONS["soft"]

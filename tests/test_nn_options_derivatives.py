@@ -24,6 +24,8 @@ from tests.option_cases import (
 )
 from tests.option_reference import OptionReference
 
+pytestmark = pytest.mark.exhaustive
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 KINDS = ("sparse", "soft", "probabilities")
 
