@@ -189,8 +189,8 @@ def _derivative(name, outputs):
 
 
 def _vector_jacobian(function, operands, cotangents):
-    """Gradients of <function(operands), cotangents> in the operands, eagerly or in a graph."""
-    if tf.executing_eagerly():
+    """Gradients of <function(operands), cotangents> in the operands."""
+    if tf.executing_eagerly():  # 1.13, which has no tf.function
         with tf.GradientTape() as tape:
             tape.watch(operands)
             values = function(operands)
@@ -269,10 +269,29 @@ def _with_result(output, result, kind, chunk, first):
     return _tf.put_slice(output, result, kind.axis, first if kind.by_class else chunk)
 
 
+def _chunkwise(chunk_map, num_chunks):
+    """`_apply_chunkwise` as a function of tensors; eagerly, one that runs as a graph.
+
+    Only in graphs are pieces written in place; and a tape within, by which to differentiate a chunk
+    eagerly, records nothing while a forward accumulator asks for a derivative.
+    """
+    if tf.executing_eagerly() and hasattr(tf, "function"):
+        return _graph_function(chunk_map.name, num_chunks)
+    return lambda labels, *inputs: _apply_chunkwise(chunk_map, labels, list(inputs), num_chunks)
+
+
+@functools.lru_cache(maxsize=None)
+def _graph_function(name, num_chunks):
+    def function(labels, *inputs):
+        return _apply_chunkwise(_MAPS[name], labels, list(inputs), num_chunks)
+
+    return tf.function(function, autograph=False)
+
+
 def _apply(chunk_map, labels, inputs, num_chunks):
     """The outputs of the map, with its gradient."""
     copies = _tf.detached([labels] + inputs)
-    values = _apply_chunkwise(chunk_map, copies[0], copies[1:], num_chunks)
+    values = _chunkwise(chunk_map, num_chunks)(copies[0], *copies[1:])
     pull_back = functools.partial(_pull_back, chunk_map.name)
     return _tf.with_pull_back(chunk_map.name, lambda: (values, ()), [labels] + inputs, pull_back)
 
