@@ -10,7 +10,7 @@ from tf1xent.nn import objective, rows
 __all__ = ["linear_softmax_cross_entropy"]
 
 _FUNCTION = "linear_softmax_cross_entropy"
-_CHUNK_SIZE = 512
+_CHUNK_SIZE = 640  # of those measured, both memory and time keep a margin on TF 1.15 and 2.21
 
 
 def linear_softmax_cross_entropy(
