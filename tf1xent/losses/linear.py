@@ -211,7 +211,7 @@ def _per_example(labels, operands, chunk_size, transposed, options):
         class_weights = _options.class_weight_vector(
             _FUNCTION, options.class_weights, matrix.dtype, classes
         )
-        of_labels = tf.gather(class_weights, _tf.where(valid, vector, first))
+        of_labels = objective.weights_of_labels(class_weights, valid, vector)
         losses = losses * of_labels
     smoothing = _options.number(_FUNCTION, "label_smoothing", options.label_smoothing, matrix.dtype)
     if smoothing is not None:

@@ -4,7 +4,7 @@ import collections
 
 from tf1xent import _checks, _options, _tf
 from tf1xent._tf import tf
-from tf1xent.nn import rows
+from tf1xent.nn import objective, rows
 
 # logits: [batch_size, num_classes], float32 or float64
 # labels: [batch_size] of integers, or [batch_size, num_classes] of the logits' dtype if is_dense
@@ -25,8 +25,6 @@ def as_examples(function, labels, logits, mask, ignore_label, weights, axis):
     is_dense = _are_dense(function, labels, logits)
     if is_dense:
         _options.refuse_for_soft_labels(function, ignore_label, None)
-    elif ignore_label is not None:
-        _options.check_ignore_label(function, ignore_label, labels.dtype.base_dtype)
     _check_static_shape(function, labels, logits.shape if is_dense else rows_shape)
 
     precise = rows.axis_last(rows.as_precise(logits), axis)
@@ -37,14 +35,11 @@ def as_examples(function, labels, logits, mask, ignore_label, weights, axis):
     matrix = rows.as_matrix(precise)
     labels = rows.as_matrix(labels) if is_dense else tf.reshape(labels, [-1])
 
-    counted = None
-    if mask is not None:
-        counted = _options.mask_rows(function, mask, rows_shape, shape)
-    elif is_dense:
-        counted = tf.reduce_any(tf.not_equal(labels, 0), axis=1)
-    if ignore_label is not None:
-        kept = tf.not_equal(labels, tf.constant(ignore_label, labels.dtype.base_dtype))
-        counted = kept if counted is None else tf.logical_and(counted, kept)
+    options = objective.Options(mask=mask, ignore_label=ignore_label, skip_missing=True)
+    if is_dense:
+        counted = objective.counted_distributions(function, labels, options, rows_shape, shape)
+    else:
+        counted = objective.counted_labels(function, labels, matrix, options, rows_shape, shape)
     # Every metric needs the weights, and so fails where the labels do not fit.
     with tf.control_dependencies([labels]):
         row_weights = tf.ones(tf.shape(matrix)[:1], tf.float64)

@@ -163,6 +163,13 @@ def counted_labels(function, labels, logits, options, shape, run_shape):
     return _all_of(conditions)
 
 
+def counted_distributions(function, labels, options, shape, run_shape):
+    """Which rows of soft labels, [batch_size, num_classes], count: [batch_size]; None: all."""
+    if options.mask is not None:
+        return _options.mask_rows(function, options.mask, shape, run_shape)
+    return tf.reduce_any(tf.not_equal(labels, 0), axis=1) if options.skip_missing else None
+
+
 def _all_of(conditions):
     counted = None
     for condition in conditions:
@@ -187,11 +194,7 @@ def _dense_rows(function, labels, logits, precise, options):
     labels = tf.convert_to_tensor(labels, name="labels", preferred_dtype=precise.dtype)
     labels = rows.axis_last(tf.cast(labels, precise.dtype), options.axis)
     matrix, labels = rows.broadcast(function, rows.as_matrix(precise), rows.as_matrix(labels))
-    counted = None
-    if options.mask is not None:
-        counted = _options.mask_rows(function, options.mask, shape, tf.shape(precise)[:-1])
-    elif options.skip_missing:
-        counted = tf.reduce_any(tf.not_equal(labels, 0), axis=1)
+    counted = counted_distributions(function, labels, options, shape, tf.shape(precise)[:-1])
     if counted is not None:
         labels = _tf.select_rows(counted, labels, tf.zeros_like(labels))
     return matrix, labels, counted, shape
@@ -229,7 +232,7 @@ def _transformed(function, matrix, logits, counted, options):
     if temperature is not None:
         matrix = matrix / temperature
     if partition is not None:
-        matrix = _tf.where(partition, matrix, tf.fill(tf.shape(matrix), -_infinity(dtype)))
+        matrix = _tf.where(partition, matrix, tf.zeros_like(matrix) - float("inf"))
     return matrix, partition
 
 
@@ -247,10 +250,6 @@ def _partition(function, matrix, logits, counted, options):
     return rows.with_static_shape(partition, matrix.shape)
 
 
-def _infinity(dtype):
-    return tf.constant(float("inf"), dtype)
-
-
 # --- The loss -----------------------------------------------------------------------------------
 
 
@@ -262,8 +261,7 @@ def _sparse_terms(function, label_losses, logits, labels, partition, options):
     losses = _focal(label_losses, gamma)
     of_labels = None
     if weights is not None:
-        valid = _matrix.names_a_class(logits, labels)
-        of_labels = tf.gather(weights, _tf.where(valid, labels, tf.zeros_like(labels)))
+        of_labels = weights_of_labels(weights, _matrix.names_a_class(logits, labels), labels)
         losses = losses * of_labels
     is_plain = gamma is None and weights is None and partition is None
     if smoothing is not None and is_plain:
@@ -292,6 +290,11 @@ def _class_weights(function, logits, options):
     if options.class_weights is None:
         return None
     return _options.class_weight_vector(function, options.class_weights, logits.dtype, logits)
+
+
+def weights_of_labels(class_weights, valid, labels):
+    """The class weight of each label, [batch_size]; anything where a label is not valid."""
+    return tf.gather(class_weights, _tf.where(valid, labels, tf.zeros_like(labels)))
 
 
 def _uniform(logits, partition):
