@@ -7,3 +7,11 @@ class PatchConflictWarning(UserWarning):
 
 class MissingDerivativeError(LookupError):
     """A derivative was asked for that cannot be had here; the message says what to do instead."""
+
+
+class GraphFileError(ValueError):
+    """A file or proto holds no graph that can be read: damaged, contradictory, or too new."""
+
+
+class RewriteError(ValueError):
+    """A graph cannot be rewritten as asked; nothing was changed or written."""

@@ -6,12 +6,17 @@ from tensorflow.python.framework import ops
 from tf1xent._tf.modules import module_if_there
 
 _forwardprop = module_if_there("eager.forwardprop")  # 1.x has no forward mode
+# TF 1.x registers the gradients of v2 loops and branches, which imported graphs may have, when it
+# first builds one.
+module_if_there("ops.while_v2")
+module_if_there("ops.cond_v2")
 
 SPARSE_OP = "SparseSoftmaxCrossEntropyWithLogits"
 DENSE_OP = "SoftmaxCrossEntropyWithLogits"
 GUARD_OP = "PreventGradient"
+FUSED_OPS = (SPARSE_OP, DENSE_OP)
 
-_GRADIENT_ATTRIBUTE = "_gradient_op_type"
+GRADIENT_ATTRIBUTE = "_gradient_op_type"
 
 
 def _registry():
@@ -54,9 +59,9 @@ def forget_forward_mode_traces():
 def gradient_attribute(op):
     """Returns the gradient name that `op`, an operation or a NodeDef, carries, or None."""
     if isinstance(op, tf.NodeDef):
-        return op.attr[_GRADIENT_ATTRIBUTE].s.decode() if _GRADIENT_ATTRIBUTE in op.attr else None
+        return op.attr[GRADIENT_ATTRIBUTE].s.decode() if GRADIENT_ATTRIBUTE in op.attr else None
     try:
-        name = op.get_attr(_GRADIENT_ATTRIBUTE)
+        name = op.get_attr(GRADIENT_ATTRIBUTE)
     except ValueError:
         return None
     return name.decode() if isinstance(name, bytes) else name
@@ -66,17 +71,17 @@ def set_gradient_attribute(op, name):
     """Makes `op` carry the gradient name `name`; None takes the attribute away."""
     if isinstance(op, tf.NodeDef):
         if name is None:
-            del op.attr[_GRADIENT_ATTRIBUTE]
+            del op.attr[GRADIENT_ATTRIBUTE]
         else:
-            op.attr[_GRADIENT_ATTRIBUTE].s = name.encode()
+            op.attr[GRADIENT_ATTRIBUTE].s = name.encode()
         return
     if name is None:
         if hasattr(op, "_clear_attr"):
-            op._clear_attr(_GRADIENT_ATTRIBUTE)
+            op._clear_attr(GRADIENT_ATTRIBUTE)
             return
         name = op.type  # the registry's entry for the op type is what no attribute means
     encoded = name.encode()
-    op._set_attr(_GRADIENT_ATTRIBUTE, tf.AttrValue(s=encoded))
+    op._set_attr(GRADIENT_ATTRIBUTE, tf.AttrValue(s=encoded))
 
 
 def names_own_gradient(op_type):
@@ -118,27 +123,48 @@ STOCK_GRADIENTS = {
     op_type: entry_function(gradient_entry(op_type)) for op_type in (SPARSE_OP, DENSE_OP, GUARD_OP)
 }
 
-# Ops that hand a tensor on, and those by which it comes in from another graph or a stack.
+# Ops that hand their first input on, and those by which a tensor comes in: from another graph, from
+# a stack, or out of the branch of a v2 cond.
 _HANDING_ON = ("Identity", "Switch", "RefSwitch", "Enter", "RefEnter", "Merge", "Exit")
-_COMING_IN = ("Placeholder", "StackPopV2", "StackPop", "TensorListPopBack", "Arg", "_Arg")
+_COMING_IN = ("Placeholder", "StackPopV2", "StackPop", "TensorListPopBack", "OptionalGetValue")
+_COMING_IN += ("Arg", "_Arg")
+
+
+def handed_on(op, index):
+    """The number of the input that an operation or NodeDef hands on as output `index`, or None."""
+    if op_type(op) == "IdentityN":
+        return index
+    return 0 if op_type(op) in _HANDING_ON else None
+
+
+def is_second_output(op, index, message):
+    """Whether output `index` of an operation or NodeDef is a fused cross-entropy op's gradient.
+
+    Inside loops and functions that comes in from elsewhere: there the `message` of the guard behind
+    it, which names the function, tells.
+    """
+    if op_type(op) in _COMING_IN:
+        return names_cross_entropy(message)
+    return op_type(op) in FUSED_OPS and index == 1
 
 
 def guards_cross_entropy(op):
     """Whether a PreventGradient op guards the second output of a fused cross-entropy op.
 
-    Inside loops and functions that output comes in from elsewhere; there the guard's own message,
-    which names the function, tells.
+    Of a NodeDef, and eagerly, only the message is known.
     """
     if isinstance(op, tf.NodeDef):
-        return _names_cross_entropy(op.attr["message"].s)
-    tensor = None if tf.executing_eagerly() else op.inputs[0]
-    while tensor is not None and tensor.op.type in _HANDING_ON:
-        tensor = tensor.op.inputs[0]
-    if tensor is not None and tensor.op.type not in _COMING_IN:
-        return tensor.op.type in (SPARSE_OP, DENSE_OP) and tensor.value_index == 1
-    return _names_cross_entropy(op.get_attr("message"))
+        return names_cross_entropy(op.attr["message"].s)
+    if tf.executing_eagerly():
+        return names_cross_entropy(op.get_attr("message"))
+    tensor = op.inputs[0]
+    position = handed_on(tensor.op, tensor.value_index)
+    while position is not None:
+        tensor = tensor.op.inputs[position]
+        position = handed_on(tensor.op, tensor.value_index)
+    return is_second_output(tensor.op, tensor.value_index, op.get_attr("message"))
 
 
-def _names_cross_entropy(message):
+def names_cross_entropy(message):
     message = message.decode("utf-8", "replace") if isinstance(message, bytes) else message
     return "softmax_cross_entropy_with_logits" in message

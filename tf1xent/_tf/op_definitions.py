@@ -1,0 +1,32 @@
+"""What this TensorFlow knows of ops: their definitions, and the newest graphs that it takes."""
+
+import functools
+
+import tensorflow.compat.v1 as tf
+from tensorflow.python.framework import op_def_registry
+
+from tf1xent._tf.registry import gradient_entry
+
+# The newest `versions.min_consumer` of a GraphDef that this TensorFlow imports.
+NEWEST_GRAPH = tf.GRAPH_DEF_VERSION
+
+
+@functools.lru_cache(maxsize=None)
+def op_definition(op_type):
+    """Returns the OpDef of an op type, or None where this TensorFlow knows none of that name."""
+    if hasattr(op_def_registry, "get"):
+        return op_def_registry.get(op_type)
+    return op_def_registry.get_registered_ops().get(op_type)  # 1.x
+
+
+def has_gradient(name):
+    """Whether a gradient is registered under a name that a graph gives."""
+    return gradient_entry(name) is not None
+
+
+def enum_name(data_type):
+    """The name of a DataType number of a graph, as in "float32"; of an unknown one, its number."""
+    try:
+        return tf.as_dtype(data_type).name
+    except TypeError:
+        return str(data_type)

@@ -1,0 +1,160 @@
+"""Graph files: found, read and written. What they hold is untrusted data, and only ever parsed."""
+
+import contextlib
+import os
+import shutil
+import uuid
+from typing import Any, Iterator, List, Tuple
+
+from google.protobuf import message, text_format
+
+from tf1xent import _tf
+from tf1xent._tf import tf
+from tf1xent.errors import GraphFileError
+
+# More than this no protocol buffer holds.
+_MOST_BYTES = 2**31 - 1
+_TEXT_ENDINGS = (".pbtxt", ".pb.txt", ".textproto", ".prototxt", ".txt")
+SAVED_MODEL_NAMES = ("saved_model.pb", "saved_model.pbtxt")
+# It names the bytes of a saved_model.pb, and would be wrong for any other.
+FINGERPRINT_NAME = "fingerprint.pb"
+
+
+def find(path: Any, caller: str) -> str:
+    """The file that `path` stands for: itself, a SavedModel's, or the .meta of a checkpoint."""
+    path = os.fspath(path)
+    if os.path.isdir(path):
+        for name in SAVED_MODEL_NAMES:
+            if os.path.isfile(os.path.join(path, name)):
+                return os.path.join(path, name)
+        checkpoint = tf.train.latest_checkpoint(path)
+        if checkpoint is not None and os.path.isfile(checkpoint + ".meta"):
+            return checkpoint + ".meta"
+        raise GraphFileError(
+            f"{caller}: {path} is a folder with neither a SavedModel nor a checkpoint with a .meta."
+        )
+    if not os.path.exists(path) and os.path.isfile(path + ".meta"):
+        return path + ".meta"
+    return path
+
+
+def read(path: str, caller: str) -> Any:
+    """The GraphDef, MetaGraphDef or SavedModel in a file, binary or text."""
+    size = os.path.getsize(path)
+    if size == 0 or size > _MOST_BYTES:
+        what = "is empty" if size == 0 else "is larger than the 2 GiB that a graph file can have"
+        raise GraphFileError(f"{caller}: {path} {what}.")
+    with open(path, "rb") as file:
+        content = file.read()
+    faults = []
+    for proto_class in _classes(path):
+        proto = proto_class()
+        fault = _parse(content, proto, path.endswith(_TEXT_ENDINGS))
+        if fault is None and _is_plausible(proto):
+            return proto
+        faults.append(fault or "it holds no graph")
+    names = " or ".join(proto_class.__name__ for proto_class in _classes(path))
+    raise GraphFileError(f"{caller}: {path} must hold a {names}, got something else: {faults[0]}.")
+
+
+def _classes(path: str) -> Tuple[Any, ...]:
+    name = os.path.basename(path)
+    if name in SAVED_MODEL_NAMES:
+        return (_tf.SavedModel,)
+    if name.endswith(".meta"):
+        return (tf.MetaGraphDef,)
+    return tf.GraphDef, tf.MetaGraphDef, _tf.SavedModel
+
+
+def _parse(content: bytes, proto: Any, is_text: bool) -> Any:
+    """Fills `proto`; returns what is wrong, in words, or None."""
+    try:
+        if is_text:
+            text_format.Parse(content.decode("utf-8"), proto)
+        else:
+            proto.ParseFromString(content)
+    except (message.DecodeError, text_format.ParseError, UnicodeDecodeError) as error:
+        return str(error).strip().rstrip(".") or type(error).__name__
+    except (RecursionError, RuntimeError, ValueError) as error:
+        return f"it is nested too deeply or malformed ({type(error).__name__})"
+    return None
+
+
+def _is_plausible(proto: Any) -> bool:
+    """Whether bytes that parse as a proto are one: those of the three kinds parse as each other."""
+    if isinstance(proto, tf.GraphDef):
+        return bool(proto.node) and all(_is_name(n.name) and _is_name(n.op) for n in proto.node[:9])
+    if isinstance(proto, tf.MetaGraphDef):
+        return _is_plausible(proto.graph_def)
+    return any(_is_plausible(meta_graph.graph_def) for meta_graph in proto.meta_graphs)
+
+
+def _is_name(text: str) -> bool:
+    return bool(text) and text.isprintable() and " " not in text
+
+
+def serialized(proto: Any, path: str) -> bytes:
+    """What a file of that name holds for a proto: the same bytes for equal protos."""
+    if path.endswith(_TEXT_ENDINGS):
+        return text_format.MessageToString(proto).encode("utf-8")
+    return proto.SerializeToString(deterministic=True)
+
+
+def write(proto: Any, path: str) -> None:
+    """Writes a file, whole or not at all."""
+    with _beside(path) as temporary:
+        with open(temporary, "xb") as file:
+            file.write(serialized(proto, path))
+        os.replace(temporary, path)
+
+
+def write_folder(source: str, target: str, files: List[Tuple[str, bytes]]) -> None:
+    """Writes a folder, whole or not at all: `source` with some files of its own instead."""
+    own = [name for name, _ in files]
+
+    def left_out(folder, names):
+        return [n for n in names if folder == source and n in (*own, FINGERPRINT_NAME)]
+
+    with _beside(target) as temporary:
+        shutil.copytree(source, temporary, ignore=left_out)
+        for name, content in files:
+            with open(os.path.join(temporary, name), "xb") as file:
+                file.write(content)
+        with _beside(target) as old:
+            replaces = os.path.exists(target)
+            if replaces:
+                os.rename(target, old)
+            try:
+                os.rename(temporary, target)
+            except OSError:
+                if replaces:
+                    os.rename(old, target)
+                raise
+
+
+@contextlib.contextmanager
+def _beside(path: str) -> Iterator[str]:
+    """A new name in the folder of `path`; what is left under it at the end goes."""
+    path = os.path.abspath(path)
+    temporary = f"{path}.{uuid.uuid4().hex}.partial"
+    try:
+        yield temporary
+    finally:
+        if os.path.isdir(temporary):
+            shutil.rmtree(temporary)
+        elif os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def check_target(target: str, source: str, overwrite: bool, caller: str) -> None:
+    """Refuses what may not be written; FileExistsError unless it may be overwritten."""
+    inside = os.path.join(os.path.realpath(source), "")
+    if os.path.isdir(source) and os.path.realpath(target).startswith(inside):
+        raise ValueError(f"{caller}: {target} must not be inside {source}, which is copied to it.")
+    if os.path.exists(target) and not overwrite:
+        raise FileExistsError(f"{caller}: {target} is there already, and would be overwritten.")
+    if os.path.exists(target) and os.path.isdir(target) != os.path.isdir(source):
+        raise ValueError(f"{caller}: {target} and {source} must both be folders or both be files.")
+    folder = os.path.dirname(os.path.abspath(target))
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"{caller}: {folder}, in which to write, is not there.")

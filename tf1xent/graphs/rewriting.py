@@ -1,0 +1,237 @@
+"""Graph files in, new graph files out."""
+
+import os
+from typing import Any
+
+from tf1xent import _tf
+from tf1xent._tf import tf
+from tf1xent.errors import GraphFileError
+from tf1xent.graphs import files
+from tf1xent.graphs.collections import add_to_contexts
+from tf1xent.graphs.replacement import MODES, rewrite_in_place
+
+__all__ = ["rewrite_graph_def", "rewrite_meta_graph", "rewrite_saved_model"]
+
+
+def rewrite_graph_def(graph_def: Any, mode: str = "logsumexp") -> Any:
+    """Returns a copy of a GraphDef whose cross-entropy ops can be differentiated to any order.
+
+    Every name stays what it was: whatever read ``xent:0``, the loss, or ``xent:1``, its gradient
+    ``p - l``, reads the same tensor from now on, and so do feeds, fetches and control inputs.
+
+    * "logsumexp" puts TensorFlow's own stock ops, of 1.13 and later, in the place of each fused op::
+
+          loss = x_k - x_y + log1p(sum_{j != k} exp(x_j - x_k)),   k = argmax x
+
+      whose values meet the accuracy of `tf1xent.nn`. The result needs neither tf1xent nor a fused
+      op. The PreventGradient nodes that TF 1.x put behind ``xent:1`` become Identity.
+    * "tag" leaves the ops and their values, bit by bit, and names tf1xent's gradients in them and in
+      those PreventGradient nodes: `import tf1xent` before the graph is differentiated.
+    * "fused" takes the tags away again.
+
+    "logsumexp" and "tag" also put the bodies of functions that hold cross-entropy ops in the place
+    of their calls, as nodes ``call/...``, because TensorFlow gives the calls in an imported graph no
+    gradient. The functions stay in the library, rewritten.
+
+    Args:
+      graph_def: a GraphDef; it is not changed.
+      mode: "logsumexp", "tag" or "fused".
+
+    Returns:
+      A GraphDef. Rewritten a second time it stays as it is.
+
+    **Derivatives**: of every order, in logits and in dense labels; with "logsumexp" by TensorFlow's
+      own gradients of the stock ops. No entry of a gradient or of a Hessian is a difference of
+      nearly equal numbers; Hessian-vector products with other vectors can be. The derivative of the
+      second output is that of its value ``p - l``, and with "tag" that of ``S p - l``; these are the
+      same for labels whose sum S is 1. v1 while loops stay differentiable only once.
+
+    Raises:
+      TypeError: `graph_def` is not a GraphDef.
+      ValueError: `mode` is none of the three.
+      tf1xent.errors.GraphFileError: nodes of one name, a missing input, a cycle, a graph that needs
+        a newer TensorFlow.
+      tf1xent.errors.RewriteError: a fused op has a gradient attribute that is not tf1xent's; nodes
+        are of `tf1xent.nn`; a function that holds a cross-entropy op cannot be put in the place of
+        its call.
+
+    Example:
+
+    >>> import tensorflow.compat.v1 as tf
+    >>> import tf1xent
+    >>> with tf.Graph().as_default() as graph:
+    ...     logits = tf.placeholder(tf.float64, [None, 2], name="logits")
+    ...     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
+    ...         labels=[0], logits=logits, name="xent")
+    >>> stock = tf1xent.graphs.rewrite_graph_def(graph.as_graph_def())
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...     fetched = tf.import_graph_def(stock, return_elements=["logits:0", loss.name])
+    ...     hessian = tf.hessians(fetched[1], fetched[0])[0]
+    ...     print(session.run(hessian, {fetched[0]: [[0.0, 0.0]]})[0, :, 0])
+    [[ 0.25 -0.25]
+     [-0.25  0.25]]
+
+    Source: the formulas are derived in `tf1xent.graphs.stock_formula`.
+    """
+    caller = "rewrite_graph_def"
+    _check_mode(caller, mode)
+    copy = _copied(graph_def, tf.GraphDef, "graph_def", caller)
+    rewrite_in_place(copy, mode, f"{caller}: `graph_def`")
+    return copy
+
+
+def rewrite_meta_graph(meta_graph: Any, mode: str = "logsumexp") -> Any:
+    """Returns the MetaGraphDef of a proto or of a ``.meta`` file, rewritten.
+
+    The graph is rewritten as `rewrite_graph_def` says. Signatures, collections, the saver and the
+    names of variables stay, so that the checkpoint beside the file fits.
+
+    Args:
+      meta_graph: a MetaGraphDef, which is not changed; or the path of a ``.meta`` file, of a
+        checkpoint that has one, or of a folder with such checkpoints.
+      mode: "logsumexp", "tag" or "fused".
+
+    Returns:
+      A MetaGraphDef, for `tf.train.import_meta_graph`.
+
+    **Derivatives**: as of `rewrite_graph_def`.
+
+    Raises:
+      TypeError: `meta_graph` is neither a MetaGraphDef nor a path.
+      ValueError, tf1xent.errors.GraphFileError, tf1xent.errors.RewriteError: as of
+        `rewrite_graph_def`; GraphFileError too for a file that holds no MetaGraphDef.
+      OSError: the file cannot be read.
+
+    Example:
+
+    >>> import tensorflow.compat.v1 as tf
+    >>> import tf1xent
+    >>> with tf.Graph().as_default() as graph:
+    ...     logits = tf.placeholder(tf.float32, [None, 2], name="logits")
+    ...     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=[0], logits=logits)
+    ...     meta_graph = tf.train.export_meta_graph()
+    >>> stock = tf1xent.graphs.rewrite_meta_graph(meta_graph)
+    >>> len(tf1xent.graphs.inspect_graph(stock).ops)
+    0
+
+    Source: the formulas are derived in `tf1xent.graphs.stock_formula`.
+    """
+    caller = "rewrite_meta_graph"
+    _check_mode(caller, mode)
+    if not isinstance(meta_graph, (str, os.PathLike)):
+        copy = _copied(meta_graph, tf.MetaGraphDef, "meta_graph", caller)
+        _rewrite_meta_graph(copy, mode, f"{caller}: `meta_graph`")
+        return copy
+    path = files.find(meta_graph, caller)
+    read = files.read(path, caller)
+    if not isinstance(read, tf.MetaGraphDef):
+        raise GraphFileError(f"{caller}: {path} must hold a MetaGraphDef, got {_kind(read)}.")
+    _rewrite_meta_graph(read, mode, f"{caller}: {path}")
+    return read
+
+
+def rewrite_saved_model(
+    input_dir: Any, output_dir: Any, mode: str = "logsumexp", *, overwrite: bool = False
+) -> None:
+    """Writes a SavedModel whose graphs are those of another one, rewritten.
+
+    Each of its graphs is rewritten as `rewrite_graph_def` says; signatures, variables, assets and
+    all else are copied. Only ``fingerprint.pb`` is left out, which would name the old graphs.
+
+    Args:
+      input_dir: the folder of a SavedModel.
+      output_dir: the folder to write; it appears when it is complete, or not at all.
+      mode: "logsumexp", "tag" or "fused".
+      overwrite: whether `output_dir` may exist already; it may then be `input_dir` itself.
+
+    Returns:
+      None.
+
+    **Derivatives**: as of `rewrite_graph_def`.
+
+    Raises:
+      ValueError, tf1xent.errors.GraphFileError, tf1xent.errors.RewriteError: as of
+        `rewrite_graph_def`; GraphFileError too where `input_dir` holds no SavedModel, ValueError
+        where `output_dir` is inside of it.
+      FileExistsError: `output_dir` is there, and `overwrite` is False.
+      OSError: something cannot be read or written.
+
+    Example:
+
+    >>> import os, tempfile
+    >>> import tensorflow.compat.v1 as tf
+    >>> import tf1xent
+    >>> folder = tempfile.mkdtemp()
+    >>> old, new = os.path.join(folder, "old"), os.path.join(folder, "new")
+    >>> with tf.Graph().as_default(), tf.Session() as session:
+    ...     logits = tf.placeholder(tf.float32, [None, 2], name="logits")
+    ...     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=[0], logits=logits)
+    ...     builder = tf.saved_model.Builder(old)
+    ...     builder.add_meta_graph_and_variables(session, ["train"])
+    ...     _ = builder.save()
+    >>> tf1xent.graphs.rewrite_saved_model(old, new)
+    >>> len(tf1xent.graphs.inspect_graph(new).ops)
+    0
+
+    Source: the formulas are derived in `tf1xent.graphs.stock_formula`.
+    """
+    caller = "rewrite_saved_model"
+    _check_mode(caller, mode)
+    path = files.find(input_dir, caller)
+    saved_model = files.read(path, caller)
+    if not isinstance(saved_model, _tf.SavedModel):
+        raise GraphFileError(f"{caller}: {path} must hold a SavedModel, got {_kind(saved_model)}.")
+    _write_rewritten(saved_model, mode, path, os.fspath(output_dir), overwrite, caller)
+
+
+def rewrite_path(source: Any, target: Any, mode: str, *, overwrite: bool, caller: str) -> None:
+    """Rewrites whatever graph file or SavedModel `source` is to `target`."""
+    _check_mode(caller, mode)
+    path = files.find(source, caller)
+    proto = files.read(path, caller)
+    _write_rewritten(proto, mode, path, os.fspath(target), overwrite, caller)
+
+
+def _write_rewritten(proto, mode, path, target, overwrite, caller):
+    is_saved_model = isinstance(proto, _tf.SavedModel)
+    source = os.path.dirname(path) if is_saved_model else path
+    files.check_target(target, source, overwrite, caller)
+    where = f"{caller}: {path}"
+    if isinstance(proto, tf.GraphDef):
+        rewrite_in_place(proto, mode, where)
+    elif isinstance(proto, tf.MetaGraphDef):
+        _rewrite_meta_graph(proto, mode, where)
+    else:
+        for meta_graph in proto.meta_graphs:
+            tags = ", ".join(meta_graph.meta_info_def.tags)
+            _rewrite_meta_graph(meta_graph, mode, f"{where}, graph `{tags}`")
+    if is_saved_model:
+        name = os.path.basename(path)
+        files.write_folder(source, target, [(name, files.serialized(proto, path))])
+    else:
+        files.write(proto, target)
+
+
+def _rewrite_meta_graph(meta_graph: Any, mode: str, where: str) -> None:
+    added = rewrite_in_place(meta_graph.graph_def, mode, where)
+    add_to_contexts(meta_graph, added, where)
+
+
+def _copied(proto: Any, proto_class: Any, name: str, caller: str) -> Any:
+    if not isinstance(proto, proto_class):
+        raise TypeError(
+            f"{caller}: `{name}` must be a {proto_class.__name__}, got {_kind(proto)}. "
+            "For a live graph pass graph.as_graph_def()."
+        )
+    copy = proto_class()
+    copy.CopyFrom(proto)
+    return copy
+
+
+def _check_mode(caller: str, mode: Any) -> None:
+    if mode not in MODES:
+        raise ValueError(f"{caller}: `mode` must be one of {', '.join(MODES)}, got {mode!r}.")
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__}"
