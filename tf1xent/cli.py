@@ -8,11 +8,12 @@ import argparse
 import importlib.util
 import os
 import sys
-from typing import List, Optional
+from typing import Any, List, Optional
 
 # Module names of the extra `demo`, by the names that pip knows.
 DEMO_REQUIREMENTS = {"matplotlib": "matplotlib", "scikit-learn": "sklearn", "tqdm": "tqdm"}
 USAGE_ERROR = 2
+FINDINGS = 1
 
 
 def _output_error(output: str) -> Optional[str]:
@@ -52,6 +53,43 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
+def _inspect(options: argparse.Namespace) -> int:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from tf1xent import graphs
+
+    try:
+        report = graphs.inspect_graph(options.path)
+    except (OSError, ValueError) as error:
+        return _refused("inspect", error)
+    print(report.to_json() if options.json else report)
+    return FINDINGS if options.check and report.needs_rewrite else 0
+
+
+def _rewrite(options: argparse.Namespace) -> int:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from tf1xent.graphs import rewriting
+
+    try:
+        rewriting.rewrite_path(
+            options.input,
+            options.output,
+            options.mode,
+            overwrite=options.force,
+            caller="tf1xent rewrite",
+        )
+    except FileExistsError as error:
+        return _refused("rewrite", f"{error} `--force` allows it.")
+    except (OSError, ValueError) as error:
+        return _refused("rewrite", error)
+    return 0
+
+
+def _refused(command: str, error: object) -> int:
+    """Says why a subcommand did nothing, in a line."""
+    print(f"tf1xent {command}: {error}", file=sys.stderr)
+    return USAGE_ERROR
+
+
 def _version() -> str:
     import tf1xent
 
@@ -63,6 +101,41 @@ def _positive_integer(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
     return number
+
+
+def _add_graph_commands(commands: Any) -> None:
+    inspect = commands.add_parser(
+        "inspect",
+        help="the cross-entropy ops of a saved graph, and what their second derivatives lack",
+        description="Lists the cross-entropy ops of a GraphDef (.pb, .pbtxt), a .meta file, a "
+        "checkpoint that has one, or a SavedModel. Runs nothing of what the file holds.",
+    )
+    inspect.add_argument("path", metavar="PATH")
+    inspect.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    inspect.add_argument(
+        "--check",
+        action="store_true",
+        help="exit with 1 if override_gradients() alone would leave an op without Hessian",
+    )
+    inspect.set_defaults(run=_inspect)
+
+    rewrite = commands.add_parser(
+        "rewrite",
+        help="give the cross-entropy ops of a saved graph their second derivatives",
+        description="Reads what `inspect` reads and writes the same kind, whole or not at all. "
+        "Every tensor keeps its name; checkpoints fit as before.",
+    )
+    rewrite.add_argument("input", metavar="IN")
+    rewrite.add_argument("output", metavar="OUT")
+    rewrite.add_argument(
+        "--mode",
+        required=True,
+        choices=("logsumexp", "tag", "fused"),
+        help="logsumexp: stock ops instead of the fused ones, for any runtime; tag: name the "
+        "gradients that `import tf1xent` registers; fused: take those names away again",
+    )
+    rewrite.add_argument("--force", action="store_true", help="overwrite OUT if it is there")
+    rewrite.set_defaults(run=_rewrite)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--json", metavar="FILE", help="also write the figures to this file")
     demo.set_defaults(run=_demo)
 
+    _add_graph_commands(commands)
     status = commands.add_parser(
         "status", help="what is patched, where, and what this TensorFlow lacks"
     )

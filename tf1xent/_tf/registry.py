@@ -126,8 +126,10 @@ STOCK_GRADIENTS = {
 # Ops that hand their first input on, and those by which a tensor comes in: from another graph, from
 # a stack, or out of the branch of a v2 cond.
 _HANDING_ON = ("Identity", "Switch", "RefSwitch", "Enter", "RefEnter", "Merge", "Exit")
-_COMING_IN = ("Placeholder", "StackPopV2", "StackPop", "TensorListPopBack", "OptionalGetValue")
-_COMING_IN += ("Arg", "_Arg")
+_COMING_IN = (
+    *("Placeholder", "Arg", "_Arg"),
+    *("StackPopV2", "StackPop", "TensorListPopBack", "OptionalGetValue"),
+)
 
 
 def handed_on(op, index):

@@ -12,7 +12,7 @@ from tf1xent.errors import GraphFileError, RewriteError
 from tf1xent.graphs.wiring import CONTROL, Wiring, join_reference, split_reference
 
 ARGUMENT = "_Arg"
-# Ops that call one function, and its attribute; in TF 1.x a call may also be of the function's name.
+# Ops that call one function, with its attribute; in TF 1.x the call's op may also be its name.
 _CALLS = {"PartitionedCall": "f", "StatefulPartitionedCall": "f"}
 
 

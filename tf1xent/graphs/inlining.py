@@ -11,7 +11,7 @@ from tf1xent import _tf
 from tf1xent.errors import GraphFileError, RewriteError
 from tf1xent.graphs.control_flow import contexts
 from tf1xent.graphs.functions import ARGUMENT, Body, Library
-from tf1xent.graphs.wiring import CONTROL, Names, Wiring, join_reference, split_reference
+from tf1xent.graphs.wiring import Names, Wiring, join_reference, split_reference
 
 # Functions that call functions twice each could make a file of some kilobytes fill the memory.
 _MOST_NODES_ADDED = 2_000_000
@@ -35,8 +35,8 @@ class Inliner:
                 self._nodes_left -= len(body.graph_def.node)
                 if self._nodes_left < 0:
                     raise RewriteError(
-                        f"{where}: node `{call.name}` calls `{name}`: its functions call functions, "
-                        f"which inlined would be more than {_MOST_NODES_ADDED} nodes."
+                        f"{where}: node `{call.name}` calls `{name}`, which calls others: in the "
+                        f"place of their calls these are more than {_MOST_NODES_ADDED} nodes."
                     )
                 added[call.name] = _inline(graph_def, call, body, self._library, names, where)
         return added

@@ -60,8 +60,8 @@ def check_is_readable(graph_def: Any, where: str) -> None:
     least = graph_def.versions.min_consumer
     if least > _tf.NEWEST_GRAPH:
         raise GraphFileError(
-            f"{where}: the graph is of a newer TensorFlow: it needs one that reads GraphDef version "
-            f"{least}, and this one, {_tf.version()}, reads up to {_tf.NEWEST_GRAPH}."
+            f"{where}: the graph is of a newer TensorFlow: it needs one that reads GraphDef "
+            f"version {least}, and this one, {_tf.version()}, reads up to {_tf.NEWEST_GRAPH}."
         )
 
 
@@ -72,7 +72,7 @@ def _untag(nodes: Any) -> None:
 
 
 def _rewrite_nodes(graph_def: Any, wiring: Wiring, names: Names, mode: str) -> Added:
-    guards = [n for n in wiring.of_types((_tf.GUARD_OP,)) if wiring.guards_cross_entropy(n)]
+    guards = [n for n in wiring.of_types((_tf.GUARD_OP,)) if wiring.guarded(n) is not None]
     fused = wiring.of_types(_tf.FUSED_OPS)
     if mode == "tag":
         for node in [*guards, *fused]:
@@ -95,8 +95,8 @@ def _check_is_differentiable_without_us(wiring: Wiring) -> None:
             continue
         if node.op in _tf.FUSED_OPS and name != TAGS[node.op]:
             raise RewriteError(
-                f"{wiring.where}: node `{node.name}` carries a gradient of its own, `{name}`, which "
-                'stock ops would not keep. Use the mode "tag", which leaves it.'
+                f"{wiring.where}: node `{node.name}` carries a gradient of its own, `{name}`, "
+                'which stock ops would not keep. Use the mode "tag", which leaves it.'
             )
         if name.startswith("Tf1xent") and node.op not in TAGS:
             raise RewriteError(

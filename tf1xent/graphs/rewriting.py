@@ -19,19 +19,19 @@ def rewrite_graph_def(graph_def: Any, mode: str = "logsumexp") -> Any:
     Every name stays what it was: whatever read ``xent:0``, the loss, or ``xent:1``, its gradient
     ``p - l``, reads the same tensor from now on, and so do feeds, fetches and control inputs.
 
-    * "logsumexp" puts TensorFlow's own stock ops, of 1.13 and later, in the place of each fused op::
+    * "logsumexp" puts stock ops of TensorFlow, 1.13 and later, in the place of each fused op::
 
           loss = x_k - x_y + log1p(sum_{j != k} exp(x_j - x_k)),   k = argmax x
 
       whose values meet the accuracy of `tf1xent.nn`. The result needs neither tf1xent nor a fused
       op. The PreventGradient nodes that TF 1.x put behind ``xent:1`` become Identity.
-    * "tag" leaves the ops and their values, bit by bit, and names tf1xent's gradients in them and in
-      those PreventGradient nodes: `import tf1xent` before the graph is differentiated.
+    * "tag" leaves the ops and their values, bit by bit, and names tf1xent's gradients in them and
+      in those PreventGradient nodes: `import tf1xent` before the graph is differentiated.
     * "fused" takes the tags away again.
 
     "logsumexp" and "tag" also put the bodies of functions that hold cross-entropy ops in the place
-    of their calls, as nodes ``call/...``, because TensorFlow gives the calls in an imported graph no
-    gradient. The functions stay in the library, rewritten.
+    of their calls, as nodes ``call/...``, because TensorFlow gives the calls in an imported graph
+    no gradient. The functions stay in the library, rewritten.
 
     Args:
       graph_def: a GraphDef; it is not changed.
@@ -42,9 +42,9 @@ def rewrite_graph_def(graph_def: Any, mode: str = "logsumexp") -> Any:
 
     **Derivatives**: of every order, in logits and in dense labels; with "logsumexp" by TensorFlow's
       own gradients of the stock ops. No entry of a gradient or of a Hessian is a difference of
-      nearly equal numbers; Hessian-vector products with other vectors can be. The derivative of the
-      second output is that of its value ``p - l``, and with "tag" that of ``S p - l``; these are the
-      same for labels whose sum S is 1. v1 while loops stay differentiable only once.
+      nearly equal numbers; Hessian-vector products with other vectors can be. The derivative of
+      the second output is that of its value ``p - l``, and with "tag" that of ``S p - l``; these
+      are the same for labels whose sum S is 1. v1 while loops stay differentiable only once.
 
     Raises:
       TypeError: `graph_def` is not a GraphDef.

@@ -10,8 +10,9 @@ with k = argmax x, m = x_k taken as a constant and c = x_k - m, which is 0 but h
     d_j  = x_j - m - c  if sure (d_k = 0),  else  x_j - m
     sparse loss   = -d_y + t
     dense loss    = sum_j l_j (t - d_j)
-    p_j - [j = k] = e_j exp(-c) / (1 + w);  -w / (1 + w) for k;  or, if not sure, p_j = e_j / (1 + w)
-    output 1      = (p_j - [sure and j = k]) + ([sure and j = k] - l_j)
+    q_j  = [sure and j = k]
+    p_j - q_j     = -w / (1 + w)  if q_j = 1,  e_j exp(-c) / (1 + w)  if sure,  else  e_j / (1 + w)
+    output 1      = (p_j - q_j) + (q_j - l_j)
 
 Values are those of `tf1xent._softmax`. Where c is 0 it only says along which path automatic
 differentiation goes: through the pivot where that is the likely class, whose 1 - p_k would cancel,
@@ -134,7 +135,7 @@ class Arithmetic:
 
 
 class _Rows:
-    """What the loss and output 1 of all rows share; the names are those of the module's formulas."""
+    """What the loss and output 1 of all rows share, named as in the module's formulas."""
 
     def __init__(self, a: Arithmetic, logits: str):
         self.count, self.columns = a.sizes(logits)
@@ -162,7 +163,7 @@ class _Rows:
 
 
 def _output_1(a, rows, labels):
-    """(p - [sure pivot]) + ([sure pivot] - labels)"""
+    """(p - q) + (q - labels)"""
     ones = a.op("Exp", a.op("ZerosLike", rows.c))
     factor = a.op("Select", rows.sure, rows.reversed, ones)
     others = a.op("Select", rows.sure_pivot, a.op("ZerosLike", rows.e), rows.e)

@@ -1,4 +1,4 @@
-"""Which node reads which: one list of NodeDefs, whose references are ``name``, ``name:1``, ``^name``.
+"""Which node reads which: NodeDefs, whose references are ``name``, ``name:1`` and ``^name``.
 
 That is the form of a GraphDef; function bodies are brought into it by `tf1xent.graphs.functions`.
 """
@@ -108,7 +108,7 @@ class Wiring:
                 yield found
 
     def ancestors(self, references: Any, ends: Any = ()) -> Iterator[Any]:
-        """The nodes that some references depend on by data, to and with those of the types `ends`."""
+        """The nodes that some references depend on by data, up to those of the types `ends`."""
         pending = [split_reference(reference)[0] for reference in references]
         seen = set(pending)
         while pending:
@@ -121,10 +121,11 @@ class Wiring:
                     seen.add(before.name)
                     pending.append(before.name)
 
-    def guards_cross_entropy(self, guard: Any) -> bool:
-        """Whether a PreventGradient node guards the second output of a fused cross-entropy op.
+    def guarded(self, guard: Any) -> Optional[str]:
+        """Whose second output a PreventGradient node guards: the name of a fused cross-entropy op.
 
-        As `tf1xent._tf.guards_cross_entropy` tells of live ops.
+        "" where that output comes in from elsewhere, None for what is no guard of such an op. As
+        `tf1xent._tf.guards_cross_entropy` tells of live ops.
         """
         node, index = guard, 0
         position: Optional[int] = 0
@@ -134,7 +135,9 @@ class Wiring:
             name, index = split_reference(node.input[position])
             node = self[name]
             position = _tf.handed_on(node, index)
-        return _tf.is_second_output(node, index, guard.attr["message"].s)
+        if not _tf.is_second_output(node, index, guard.attr["message"].s):
+            return None
+        return node.name if node.op in _tf.FUSED_OPS else ""
 
 
 class Names:

@@ -1,0 +1,114 @@
+"""What it takes until a cross-entropy op can be differentiated twice, and why."""
+
+import dataclasses
+from typing import Any, Optional, Tuple
+
+from tf1xent import _probes, _tf
+from tf1xent.graphs.control_flow import WHILE
+from tf1xent.graphs.replacement import TAGS
+from tf1xent.graphs.report import Verdict
+from tf1xent.graphs.wiring import Wiring
+
+# What a parameter is read from, and what no derivative goes through on the way to it.
+_VARIABLES = ("Variable", "VariableV2", "VarHandleOp")
+_NO_DERIVATIVE = frozenset(
+    "StopGradient OneHot ArgMax ArgMin Equal NotEqual Greater GreaterEqual Less LessEqual Shape "
+    "Size Rank Round Rint Floor Ceil Sign ZerosLike OnesLike".split()
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """A fused op in its graph, as far as verdicts ask.
+
+    Attributes:
+      context: the innermost v1 loop or branch.
+      is_guarded: whether PreventGradient forbids to differentiate its recorded gradient.
+      calls: what calls the function that it is in: None, "call" for the ops that call functions,
+        "name" for TF 1.x's nodes of the function's own name.
+      is_live: whether the graph is one of this process, where TensorFlow knows the gradients of the
+        functions that it traced, and not a file's.
+    """
+
+    wiring: Wiring
+    node: Any
+    context: Optional[str]
+    is_guarded: bool
+    calls: Optional[str]
+    is_live: bool
+
+
+def verdict(site: Site) -> Tuple[Verdict, str]:
+    """The verdict on an op, and the reason in a sentence or two."""
+    found = _foreign_gradient(site) or _surroundings(site) or _own_derivatives(site)
+    return found[0], found[1] + _before_the_logits(site)
+
+
+def _foreign_gradient(site: Site) -> Optional[Tuple[Verdict, str]]:
+    name = _tf.gradient_attribute(site.node)
+    if name is None or name == TAGS[site.node.op]:
+        return None
+    if _tf.has_gradient(name):
+        return Verdict.AS_IT_IS, f"its derivatives are those of its own gradient, `{name}`."
+    return (
+        Verdict.NOT,
+        f"it carries the gradient `{name}`, which nothing has registered: "
+        "import the program that does, and inspect again.",
+    )
+
+
+def _surroundings(site: Site) -> Optional[Tuple[Verdict, str]]:
+    if site.context == WHILE:
+        return (
+            Verdict.NOT,
+            "it runs in a v1 while loop, of which TensorFlow has no second derivatives: build the "
+            "graph anew after tf.enable_control_flow_v2(), or with TF 2.x.",
+        )
+    if site.calls == "name" or (site.calls and not site.is_live):
+        return (
+            Verdict.REWRITE,
+            "TensorFlow has no gradient for the call of the function that holds it: "
+            "`tf1xent rewrite` puts the function's body in the place of the call.",
+        )
+    return None
+
+
+def _own_derivatives(site: Site) -> Tuple[Verdict, str]:
+    if site.is_guarded:
+        return (
+            Verdict.OVERRIDE,
+            "the gradient that the graph holds already is guarded by PreventGradient, as TF 1.x "
+            "writes it.",
+        )
+    if _tf.gradient_attribute(site.node) is not None:
+        return Verdict.AS_IT_IS, "it carries tf1xent's gradient: import tf1xent first."
+    if site.node.op == _tf.SPARSE_OP:
+        if _probes.sparse_op_has_second_derivative():
+            return Verdict.AS_IT_IS, "this TensorFlow has its second derivative."
+        return Verdict.OVERRIDE, "this TensorFlow refuses its second derivative."
+    if _depends_on_variables(site.wiring, site.node.input[1:2]):
+        return (
+            Verdict.OVERRIDE,
+            "its labels depend on variables, and TensorFlow's derivative of its gradient in the "
+            "labels is silently wrong.",
+        )
+    return (
+        Verdict.AS_IT_IS,
+        "TensorFlow's second derivative is right for labels that sum to 1 and depend on no "
+        "variable.",
+    )
+
+
+def _depends_on_variables(wiring: Wiring, references: Any) -> bool:
+    ancestors = wiring.ancestors(references, _NO_DERIVATIVE)
+    return any(node.op in _VARIABLES for node in ancestors)
+
+
+def _before_the_logits(site: Site) -> str:
+    ancestors = site.wiring.ancestors(site.node.input[:1])
+    if any(node.op == "Exit" for node in ancestors):
+        return (
+            " Its logits come out of a v1 while loop, of which TensorFlow has no second "
+            "derivatives: those by what is behind the loop exist."
+        )
+    return ""
