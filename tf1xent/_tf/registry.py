@@ -59,7 +59,9 @@ def forget_forward_mode_traces():
 def gradient_attribute(op):
     """Returns the gradient name that `op`, an operation or a NodeDef, carries, or None."""
     if isinstance(op, tf.NodeDef):
-        return op.attr[GRADIENT_ATTRIBUTE].s.decode() if GRADIENT_ATTRIBUTE in op.attr else None
+        if GRADIENT_ATTRIBUTE not in op.attr:
+            return None
+        return op.attr[GRADIENT_ATTRIBUTE].s.decode("utf-8", "replace")
     try:
         name = op.get_attr(GRADIENT_ATTRIBUTE)
     except ValueError:
@@ -132,22 +134,22 @@ _COMING_IN = (
 )
 
 
-def handed_on(op, index):
-    """The number of the input that an operation or NodeDef hands on as output `index`, or None."""
-    if op_type(op) == "IdentityN":
+def handed_on(op_type, index):
+    """The number of the input that an op of a type hands on as its output `index`, or None."""
+    if op_type == "IdentityN":
         return index
-    return 0 if op_type(op) in _HANDING_ON else None
+    return 0 if op_type in _HANDING_ON else None
 
 
-def is_second_output(op, index, message):
-    """Whether output `index` of an operation or NodeDef is a fused cross-entropy op's gradient.
+def is_second_output(op_type, index, message):
+    """Whether output `index` of an op of a type is a fused cross-entropy op's gradient.
 
     Inside loops and functions that comes in from elsewhere: there the `message` of the guard behind
     it, which names the function, tells.
     """
-    if op_type(op) in _COMING_IN:
+    if op_type in _COMING_IN:
         return names_cross_entropy(message)
-    return op_type(op) in FUSED_OPS and index == 1
+    return op_type in FUSED_OPS and index == 1
 
 
 def guards_cross_entropy(op):
@@ -160,11 +162,11 @@ def guards_cross_entropy(op):
     if tf.executing_eagerly():
         return names_cross_entropy(op.get_attr("message"))
     tensor = op.inputs[0]
-    position = handed_on(tensor.op, tensor.value_index)
+    position = handed_on(tensor.op.type, tensor.value_index)
     while position is not None:
         tensor = tensor.op.inputs[position]
-        position = handed_on(tensor.op, tensor.value_index)
-    return is_second_output(tensor.op, tensor.value_index, op.get_attr("message"))
+        position = handed_on(tensor.op.type, tensor.value_index)
+    return is_second_output(tensor.op.type, tensor.value_index, op.get_attr("message"))
 
 
 def names_cross_entropy(message):

@@ -6,15 +6,18 @@ import shutil
 import uuid
 from typing import Any, Iterator, List, Tuple
 
-from google.protobuf import message, text_format
+from google.protobuf import text_format
 
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent.errors import GraphFileError
+from tf1xent.graphs import raw
 
 # More than this no protocol buffer holds.
 _MOST_BYTES = 2**31 - 1
 _TEXT_ENDINGS = (".pbtxt", ".pb.txt", ".textproto", ".prototxt", ".txt")
+# A file of another kind that parses as nodes gives itself away in the first few.
+_PLAUSIBLE_NODES = 9
 SAVED_MODEL_NAMES = ("saved_model.pb", "saved_model.pbtxt")
 # It names the bytes of a saved_model.pb, and would be wrong for any other.
 FINGERPRINT_NAME = "fingerprint.pb"
@@ -38,8 +41,8 @@ def find(path: Any, caller: str) -> str:
     return path
 
 
-def read(path: str, caller: str) -> Any:
-    """The GraphDef, MetaGraphDef or SavedModel in a file, binary or text."""
+def read(path: str, caller: str) -> Tuple[Any, bytes]:
+    """(proto class, binary content) of the GraphDef, MetaGraphDef or SavedModel in a file."""
     size = os.path.getsize(path)
     if size == 0 or size > _MOST_BYTES:
         what = "is empty" if size == 0 else "is larger than the 2 GiB that a graph file can have"
@@ -48,11 +51,13 @@ def read(path: str, caller: str) -> Any:
         content = file.read()
     faults = []
     for proto_class in _classes(path):
-        proto = proto_class()
-        fault = _parse(content, proto, path.endswith(_TEXT_ENDINGS))
-        if fault is None and _is_plausible(proto):
-            return proto
-        faults.append(fault or "it holds no graph")
+        try:
+            binary = _from_text(content, proto_class) if path.endswith(_TEXT_ENDINGS) else content
+            if _is_plausible(proto_class, binary, path):
+                return proto_class, binary
+            faults.append("it holds no graph")
+        except ValueError as error:
+            faults.append(str(error))
     names = " or ".join(proto_class.__name__ for proto_class in _classes(path))
     raise GraphFileError(f"{caller}: {path} must hold a {names}, got something else: {faults[0]}.")
 
@@ -66,45 +71,44 @@ def _classes(path: str) -> Tuple[Any, ...]:
     return tf.GraphDef, tf.MetaGraphDef, _tf.SavedModel
 
 
-def _parse(content: bytes, proto: Any, is_text: bool) -> Any:
-    """Fills `proto`; returns what is wrong, in words, or None."""
+def _from_text(content: bytes, proto_class: Any) -> bytes:
+    """The binary form of a text proto; ValueError says what is wrong."""
     try:
-        if is_text:
-            text_format.Parse(content.decode("utf-8"), proto)
-        else:
-            proto.ParseFromString(content)
-    except (message.DecodeError, text_format.ParseError, UnicodeDecodeError) as error:
-        return str(error).strip().rstrip(".") or type(error).__name__
-    except (RecursionError, RuntimeError, ValueError) as error:
-        return f"it is nested too deeply or malformed ({type(error).__name__})"
-    return None
+        return raw.serialized(text_format.Parse(content.decode("utf-8"), proto_class()))
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise ValueError(str(error).strip().rstrip(".")) from error
+    except (RecursionError, RuntimeError) as error:
+        raise ValueError("it is nested too deeply") from error
 
 
-def _is_plausible(proto: Any) -> bool:
-    """Whether bytes that parse as a proto are one: those of the three kinds parse as each other."""
-    if isinstance(proto, tf.GraphDef):
-        return bool(proto.node) and all(_is_name(n.name) and _is_name(n.op) for n in proto.node[:9])
-    if isinstance(proto, tf.MetaGraphDef):
-        return _is_plausible(proto.graph_def)
-    return any(_is_plausible(meta_graph.graph_def) for meta_graph in proto.meta_graphs)
+def _is_plausible(proto_class: Any, content: bytes, where: str) -> bool:
+    """Whether bytes are of a class: those of the three parse as each other, but hold no nodes."""
+    if proto_class is tf.GraphDef:
+        nodes = raw.parsed(raw.RawGraphDef, content, where).node
+        first = list(raw.NodeList(nodes[:_PLAUSIBLE_NODES], where))
+        return bool(first) and all(_is_name(node.name) and _is_name(node.op) for node in first)
+    if proto_class is tf.MetaGraphDef:
+        return _is_plausible(tf.GraphDef, raw.MetaGraph(content, where).graph_def, where)
+    meta_graphs = raw.parsed(raw.RawSavedModel, content, where).meta_graphs
+    return any(_is_plausible(tf.MetaGraphDef, part, where) for part in meta_graphs)
 
 
 def _is_name(text: str) -> bool:
     return bool(text) and text.isprintable() and " " not in text
 
 
-def serialized(proto: Any, path: str) -> bytes:
-    """What a file of that name holds for a proto: the same bytes for equal protos."""
+def encoded(proto_class: Any, content: bytes, path: str) -> bytes:
+    """The binary content of a proto as a file of that name holds it."""
     if path.endswith(_TEXT_ENDINGS):
-        return text_format.MessageToString(proto).encode("utf-8")
-    return proto.SerializeToString(deterministic=True)
+        return text_format.MessageToString(proto_class.FromString(content)).encode("utf-8")
+    return content
 
 
-def write(proto: Any, path: str) -> None:
+def write(content: bytes, path: str) -> None:
     """Writes a file, whole or not at all."""
     with _beside(path) as temporary:
         with open(temporary, "xb") as file:
-            file.write(serialized(proto, path))
+            file.write(content)
         os.replace(temporary, path)
 
 

@@ -1,33 +1,34 @@
 """The function library of a graph: which functions are called where, and their bodies as nodes.
 
-Inside a FunctionDef an output is called ``node:output_name:index``. `flattened` gives a body the
-references of a GraphDef, its arguments as nodes of the op ``_Arg``; `unflattened` puts it back.
+Inside a FunctionDef an output is called ``node:output_name:index``. A `Body` has the
+references of a GraphDef, its arguments as nodes of the op ``_Arg``, and can be put back.
 """
 
+import re
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent.errors import GraphFileError, RewriteError
+from tf1xent.graphs.raw import NodeList, serialized
 from tf1xent.graphs.wiring import CONTROL, Wiring, join_reference, split_reference
 
 ARGUMENT = "_Arg"
 # Ops that call one function, with its attribute; in TF 1.x the call's op may also be its name.
 _CALLS = {"PartitionedCall": "f", "StatefulPartitionedCall": "f"}
+_OUTPUT = re.compile(r"(?P<node>[^:^]+):(?P<output>[^:]+)(:(?P<index>[0-9]{1,9}))?")
 
 
 class Library:
-    """The functions of a GraphDef by name."""
+    """The functions of a FunctionDefLibrary by name; `where` says in errors whose they are."""
 
-    def __init__(self, graph_def: Any, where: str):
+    def __init__(self, library: Any, where: str):
         self.where = where
         self.functions: Dict[str, Any] = {}
-        for function in graph_def.library.function:
+        for function in library.function:
             name = function.signature.name
-            if name in self.functions:
+            if self.functions.setdefault(name, function) is not function:
                 raise GraphFileError(f"{where}: two functions are named `{name}`.")
-            self.functions[name] = function
-        self._holding: Dict[str, bool] = {}
 
     def called(self, node: Any) -> Optional[str]:
         """The name of the function that a node calls and that is in the library, or None."""
@@ -36,15 +37,12 @@ class Library:
             name = node.attr[_CALLS[node.op]].func.name
         return name if name in self.functions else None
 
-    def used(self, node: Any) -> Iterator[str]:
-        """The functions of the library that a node names: those called, and branches and bodies."""
-        if node.op in self.functions:
-            yield node.op
-        for key in node.attr:
-            value = node.attr[key]
-            for named in [value.func] if value.HasField("func") else value.list.func:
-                if named.name in self.functions:
-                    yield named.name
+    def calls(self, wiring: Wiring) -> Iterator[Tuple[int, str]]:
+        """(position, function) of the nodes that call a function."""
+        for position in wiring.of_types([*_CALLS, *self.functions]) if self.functions else []:
+            name = self.called(wiring.nodes[position])
+            if name is not None:
+                yield position, name
 
     def definition(self, op_type: str) -> Optional[Any]:
         """The OpDef of an op type or of a call, or None where this TensorFlow does not know it."""
@@ -57,127 +55,152 @@ class Library:
 
         A function comes after those that it calls.
         """
+        callees = {
+            name: [c for c in map(self.called, function.node_def) if c is not None]
+            for name, function in self.functions.items()
+        }
+        order = self._callees_first(callees)
+        holding: Dict[str, bool] = {}
+        for name in order:
+            own = any(map(_is_cross_entropy, self.functions[name].node_def))
+            holding[name] = own or any(holding[callee] for callee in callees[name])
+        return [name for name in order if holding[name]]
+
+    def _callees_first(self, callees: Dict[str, List[str]]) -> List[str]:
         order: List[str] = []
-        for name in self.functions:
-            self._find_holding(name, order)
+        done, open_ = set(), set()
+        for start in callees:
+            stack = [(start, iter(callees[start]))] if start not in done else []
+            open_.update([start] if stack else [])
+            while stack:
+                name, following = stack[-1]
+                callee = next(following, None)
+                if callee is None:
+                    stack.pop()
+                    open_.discard(name)
+                    done.add(name)
+                    order.append(name)
+                elif callee in open_:
+                    raise GraphFileError(f"{self.where}: function `{callee}` calls itself.")
+                elif callee not in done:
+                    open_.add(callee)
+                    stack.append((callee, iter(callees[callee])))
         return order
-
-    def _find_holding(self, start: str, order: List[str]) -> None:
-        stack = [(start, iter(self._callees(start)))]
-        open_ = {start}
-        while stack:
-            name, callees = stack[-1]
-            callee = next((c for c in callees if c not in self._holding), None)
-            if callee is None:
-                stack.pop()
-                open_.discard(name)
-                if name not in self._holding:
-                    function = self.functions[name]
-                    holds = any(map(_is_cross_entropy, function.node_def))
-                    holds = holds or any(self._holding[c] for c in self._callees(name))
-                    self._holding[name] = holds
-                    order += [name] if holds else []
-            elif callee in open_:
-                raise GraphFileError(f"{self.where}: function `{callee}` calls itself.")
-            else:
-                open_.add(callee)
-                stack.append((callee, iter(self._callees(callee))))
-
-    def _callees(self, name: str) -> List[str]:
-        calls = (self.called(node) for node in self.functions[name].node_def)
-        return [callee for callee in calls if callee is not None]
 
 
 def _is_cross_entropy(node: Any) -> bool:
     if node.op == _tf.GUARD_OP:
-        return _tf.guards_cross_entropy(node)
+        return "message" in node.attr and _tf.guards_cross_entropy(node)
     return node.op in _tf.FUSED_OPS
 
 
 class Body:
-    """A function's body as the nodes of a GraphDef."""
+    """A function's body as the nodes of a GraphDef.
 
-    def __init__(self, function: Any, where: str):
+    Attributes:
+      arguments, result_types: the ArgDefs of the signature.
+      results: references to what is returned, in order.
+      control_results: the nodes that have to run before the function returns.
+    """
+
+    def __init__(self, function: Any, library: Library):
         self.name = function.signature.name
-        self.where = f"{where}: function `{self.name}`"
-        self.graph_def = tf.GraphDef()
+        self.where = f"{library.where}: function `{self.name}`"
         self.arguments = list(function.signature.input_arg)
         self.result_types = list(function.signature.output_arg)
-        # References to what is returned, in order; nodes that have to run before it returns.
+        nodes = [_argument_node(a, i, self.where) for i, a in enumerate(self.arguments)]
+        nodes += function.node_def
+        by_name = {node.name: node for node in nodes}
+        if any(node.op == ARGUMENT for node in function.node_def):
+            raise GraphFileError(f"{self.where} has a node of the op `{ARGUMENT}`.")
+
+        def flat(reference):
+            return _flat(reference, by_name, library, self.where)
+
+        copies = []
+        for node in nodes:
+            copy = tf.NodeDef()
+            copy.CopyFrom(node)
+            copy.input[:] = [flat(reference) for reference in node.input]
+            copies.append(serialized(copy))
+        self.nodes = NodeList(copies, self.where)
         self.results: List[str] = []
-        self.control_results = [
-            function.control_ret[key] for key in sorted(getattr(function, "control_ret", ()))
-        ]
+        for result in self.result_types:
+            if result.name not in function.ret or function.ret[result.name].startswith("^"):
+                raise GraphFileError(f"{self.where} does not say what it returns: `{result.name}`.")
+            self.results.append(flat(function.ret[result.name]))
+        control = getattr(function, "control_ret", {})  # TF 1.13 knows none
+        self.control_results = [control[key] for key in sorted(control)]
+        for name in self.control_results:
+            if name not in by_name:
+                raise GraphFileError(f"{self.where}: it waits for `{name}`, which is not there.")
+
+    def wiring(self) -> Wiring:
+        """Which of the nodes reads which."""
+        return Wiring(self.nodes, self.where)
+
+    def put_into(self, function: Any, library: Library) -> None:
+        """Makes the nodes those of a FunctionDef, whose signature and attributes stay."""
+        by_name = {node.name: node for node in self.nodes}
+
+        def nested(reference):
+            return _nested(reference, by_name, library, self.where)
+
+        del function.node_def[:]
+        for node in by_name.values():
+            if node.op != ARGUMENT:
+                added = function.node_def.add()
+                added.CopyFrom(node)
+                added.input[:] = [nested(reference) for reference in node.input]
+        for result, reference in zip(self.result_types, self.results):
+            function.ret[result.name] = nested(reference)
 
 
-def flattened(function: Any, library: Library) -> Body:
-    """The body of a function with the references of a GraphDef."""
-    body = Body(function, library.where)
-    for position, argument in enumerate(body.arguments):
-        if argument.number_attr or argument.type_list_attr:
-            raise RewriteError(
-                f"{body.where}: argument `{argument.name}` is a list of tensors, which is not "
-                "supported in functions that hold a cross-entropy op."
-            )
-        node = body.graph_def.node.add(name=argument.name, op=ARGUMENT)
-        if argument.type_attr:
-            node.attr["T"].placeholder = argument.type_attr
-        else:
-            node.attr["T"].type = argument.type
-        node.attr["index"].i = position
-    body.graph_def.node.extend(function.node_def)
-    by_name = {node.name: node for node in body.graph_def.node}
-
-    def flat(reference):
-        if reference.startswith("^"):
-            return reference
-        name, *output = reference.split(":")
-        node = by_name.get(name)
-        if node is None:
-            raise GraphFileError(f"{body.where}: `{reference}` is read, which is not there.")
-        if node.op == ARGUMENT:
-            return name
-        offset, count = _outputs(node, library, body.where).get(output[0] if output else "", (0, 0))
-        index = int(output[1]) if len(output) == 2 and output[1].isdigit() else 0
-        if index >= count or len(output) > 2:
-            raise GraphFileError(f"{body.where}: `{reference}` is read, which is not there.")
-        return join_reference(name, offset + index)
-
-    for node in body.graph_def.node:
-        node.input[:] = [flat(reference) for reference in node.input]
-    for result in function.signature.output_arg:
-        if result.name not in function.ret:
-            raise GraphFileError(f"{body.where} does not say what its result `{result.name}` is.")
-        body.results.append(flat(function.ret[result.name]))
-    Wiring(body.graph_def.node, body.where).check()
-    return body
+def _argument_node(argument: Any, position: int, where: str) -> Any:
+    if argument.number_attr or argument.type_list_attr:
+        raise RewriteError(
+            f"{where}: argument `{argument.name}` is a list of tensors, which is not supported in "
+            "functions that hold a cross-entropy op."
+        )
+    node = tf.NodeDef(name=argument.name, op=ARGUMENT)
+    if argument.type_attr:
+        node.attr["T"].placeholder = argument.type_attr
+    else:
+        node.attr["T"].type = argument.type
+    node.attr["index"].i = position
+    return node
 
 
-def unflattened(body: Body, function: Any, library: Library) -> None:
-    """Puts a body's nodes into a FunctionDef, whose signature and attributes stay."""
-    by_name = {node.name: node for node in body.graph_def.node}
+def _flat(reference: str, by_name: Dict[str, Any], library: Library, where: str) -> str:
+    """A reference of a FunctionDef as one of a GraphDef."""
+    name = reference[1:] if reference.startswith("^") else reference
+    if name in by_name and (name != reference or by_name[name].op == ARGUMENT):
+        return reference
+    match = _OUTPUT.fullmatch(reference)
+    if match is not None and match.group("node") in by_name:
+        node = by_name[match.group("node")]
+        index = int(match.group("index") or 0)
+        offset, count = _outputs(node, library, where).get(match.group("output"), (0, 0))
+        if node.op == ARGUMENT or index < count:
+            return join_reference(node.name, offset + index)
+    raise GraphFileError(f"{where}: `{reference}` is read, which is not there.")
 
-    def nested(reference):
-        name, index = split_reference(reference)
-        if index == CONTROL or by_name[name].op == ARGUMENT:
-            return reference
-        for output, (offset, count) in _outputs(by_name[name], library, body.where).items():
-            if offset <= index < offset + count:
-                return f"{name}:{output}:{index - offset}"
-        raise GraphFileError(f"{body.where}: `{reference}` is read, which is not there.")
 
-    del function.node_def[:]
-    for node in body.graph_def.node:
-        if node.op != ARGUMENT:
-            added = function.node_def.add()
-            added.CopyFrom(node)
-            added.input[:] = [nested(reference) for reference in node.input]
-    for result, reference in zip(function.signature.output_arg, body.results):
-        function.ret[result.name] = nested(reference)
+def _nested(reference: str, by_name: Dict[str, Any], library: Library, where: str) -> str:
+    """A reference of a GraphDef as one of a FunctionDef."""
+    name, index = split_reference(reference)
+    if index == CONTROL or by_name[name].op == ARGUMENT:
+        return reference
+    for output, (offset, count) in _outputs(by_name[name], library, where).items():
+        if offset <= index < offset + count:
+            return f"{name}:{output}:{index - offset}"
+    raise GraphFileError(f"{where}: `{reference}` is read, which is not there.")
 
 
 def _outputs(node: Any, library: Library, where: str) -> Dict[str, Tuple[int, int]]:
     """By name: the first index and the number of the tensors of each output of a node."""
+    if node.op == ARGUMENT:
+        return {}
     definition = library.definition(node.op)
     if definition is None:
         raise RewriteError(
@@ -188,15 +211,18 @@ def _outputs(node: Any, library: Library, where: str) -> Dict[str, Tuple[int, in
     for output in definition.output_arg:
         count = 1
         if output.number_attr:
-            count = _attribute(node, definition, output.number_attr).i
+            count = _attribute(node, definition, output.number_attr, where).i
         elif output.type_list_attr:
-            count = len(_attribute(node, definition, output.type_list_attr).list.type)
+            count = len(_attribute(node, definition, output.type_list_attr, where).list.type)
         outputs[output.name] = offset, max(count, 0)
         offset += max(count, 0)
     return outputs
 
 
-def _attribute(node: Any, definition: Any, name: str) -> Any:
+def _attribute(node: Any, definition: Any, name: str, where: str) -> Any:
     if name in node.attr:
         return node.attr[name]
-    return next(a.default_value for a in definition.attr if a.name == name)
+    for attribute in definition.attr:
+        if attribute.name == name:
+            return attribute.default_value
+    raise GraphFileError(f"{where}: node `{node.name}`, {node.op}, has no attribute `{name}`.")

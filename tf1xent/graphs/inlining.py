@@ -8,107 +8,130 @@ the body's nodes are named ``f/...``.
 from typing import Any, Dict, List
 
 from tf1xent import _tf
+from tf1xent._tf import tf
 from tf1xent.errors import GraphFileError, RewriteError
 from tf1xent.graphs.control_flow import contexts
 from tf1xent.graphs.functions import ARGUMENT, Body, Library
 from tf1xent.graphs.wiring import Names, Wiring, join_reference, split_reference
 
 # Functions that call functions twice each could make a file of some kilobytes fill the memory.
-_MOST_NODES_ADDED = 2_000_000
+_MOST_NODES = 1000000
 
 
 class Inliner:
-    """Inlines the calls of one library in any number of graphs, within one limit of nodes."""
+    """Puts the bodies of one library in the place of their calls, in any number of graphs."""
 
-    def __init__(self, library: Library, bodies: Dict[str, Body]):
-        self._library, self._bodies = library, bodies
-        self._nodes_left = _MOST_NODES_ADDED
+    def __init__(self, library: Library):
+        self._library = library
+        self.holding = library.holding()
+        self.bodies: Dict[str, Body] = {}
+        sizes: Dict[str, int] = {}
+        for name in self.holding:
+            function = library.functions[name]
+            callees = [sizes.get(library.called(node) or "", 0) for node in function.node_def]
+            sizes[name] = len(function.node_def) + sum(callees)
+            self._check_size(sizes[name], f"{library.where}: function `{name}`")
 
-    def inline(self, graph_def: Any, names: Names, where: str) -> Dict[str, List[str]]:
-        """Inlines every call of a known body; returns the tensors added, by name of the call."""
+    def _check_size(self, num_nodes: int, where: str) -> None:
+        if num_nodes > _MOST_NODES:
+            raise RewriteError(
+                f"{where}: with the functions that it calls in the place of their calls it has "
+                f"{num_nodes} nodes, more than {_MOST_NODES}."
+            )
+
+    def add(self, body: Body) -> None:
+        """From now on puts this body in the place of the calls of its function."""
+        self.bodies[body.name] = body
+
+    def inline(self, wiring: Wiring, names: Names) -> Dict[str, List[str]]:
+        """Does so for the calls in a graph; returns the tensors added, by name of the call.
+
+        The wiring does not know what it adds.
+        """
+        calls = [(p, name) for p, name in self._library.calls(wiring) if name in self.bodies]
+        self._check_size(sum(len(self.bodies[name].nodes) for _, name in calls), wiring.where)
         added = {}
-        for position in range(len(graph_def.node)):
-            name = self._library.called(graph_def.node[position])
-            if name in self._bodies:
-                body = self._bodies[name]
-                call = graph_def.node[position]
-                self._nodes_left -= len(body.graph_def.node)
-                if self._nodes_left < 0:
-                    raise RewriteError(
-                        f"{where}: node `{call.name}` calls `{name}`, which calls others: in the "
-                        f"place of their calls these are more than {_MOST_NODES_ADDED} nodes."
-                    )
-                added[call.name] = _inline(graph_def, call, body, self._library, names, where)
+        for position, name in calls:
+            call = wiring.nodes[position]
+            added[call.name] = _Call(call, self.bodies[name], names, wiring).inline(self._library)
+            wiring.nodes[position] = call
         return added
 
 
-def _inline(graph_def, call, body, library, names, where):
-    inputs = [r for r in call.input if not r.startswith("^")]
-    controls = [r for r in call.input if r.startswith("^")]
-    if len(inputs) != len(body.arguments):
-        raise GraphFileError(
-            f"{where}: node `{call.name}` calls `{body.name}` with {len(inputs)} inputs, "
-            f"which takes {len(body.arguments)}."
-        )
-    new_names = {n.name: names.unique(f"{call.name}/{n.name}") for n in body.graph_def.node}
-    # What reads nothing of the body's own must still wait for the call's turn.
-    arguments = [new_names[argument.name] for argument in body.arguments]
-    gate = [f"^{arguments[0]}"] if arguments else controls
+class _Call:
+    """One call on its way to become its function's body."""
 
-    def renamed(reference):
+    def __init__(self, node: Any, body: Body, names: Names, wiring: Wiring):
+        self._node, self._body, self._nodes = node, body, wiring.nodes
+        self._inputs = [r for r in node.input if not r.startswith("^")]
+        controls = [r for r in node.input if r.startswith("^")]
+        if len(self._inputs) != len(body.arguments):
+            raise GraphFileError(
+                f"{wiring.where}: node `{node.name}` calls `{body.name}` with {len(self._inputs)} "
+                f"inputs, which takes {len(body.arguments)}."
+            )
+        self._names = {n.name: names.unique(f"{node.name}/{n.name}") for n in body.nodes}
+        self._controls = controls
+        # What reads nothing of the body's own must still wait for the call's turn.
+        arguments = [self._names[argument.name] for argument in body.arguments]
+        self._gate = [f"^{arguments[0]}"] if arguments else controls
+
+    def inline(self, library: Library) -> List[str]:
+        """Adds the body's nodes; the call hands on what they return. Returns their tensors."""
+        for node in self._body.nodes:
+            self._nodes.append(self._copied(node))
+        types = [
+            self._node.attr[result.type_attr].type if result.type_attr else result.type
+            for result in self._body.result_types
+        ]
+        last = [f"^{self._names[name]}" for name in _run_at_the_end(self._body, library)]
+        results = [self._renamed(reference) for reference in self._body.results]
+        become_identity(self._node, results, types, last)
+        return [f"{name}:0" for name in self._names.values()]
+
+    def _renamed(self, reference: str) -> str:
         name, index = split_reference(reference)
-        return join_reference(new_names[name], index)
+        return join_reference(self._names[name], index)
 
-    for node in body.graph_def.node:
-        copy = graph_def.node.add()
+    def _copied(self, node: Any) -> Any:
+        copy = tf.NodeDef()
         copy.CopyFrom(node)
-        copy.name = new_names[node.name]
-        copy.device = node.device or call.device
+        copy.name = self._names[node.name]
+        copy.device = node.device or self._node.device
         if node.op == ARGUMENT:
             copy.op = "Identity"
-            copy.input[:] = [inputs[node.attr["index"].i], *controls]
+            copy.input[:] = [self._inputs[node.attr["index"].i], *self._controls]
             del copy.attr["index"]
         else:
-            copy.input[:] = [renamed(reference) for reference in node.input] or gate
-        _adapt_attributes(copy, call, new_names)
-    last = [f"^{new_names[name]}" for name in _run_at_the_end(body, library)]
-    types = [
-        call.attr[result.type_attr].type if result.type_attr else result.type
-        for result in body.result_types
-    ]
-    become_identity(call, [renamed(reference) for reference in body.results], types, last)
-    return [f"{name}:0" for name in new_names.values()]
+            copy.input[:] = [self._renamed(r) for r in node.input] or self._gate
+        for key in list(copy.attr):
+            value = copy.attr[key]
+            if value.placeholder and value.placeholder in self._node.attr:
+                copy.attr[key].CopyFrom(self._node.attr[value.placeholder])
+            elif key == "frame_name":
+                # Loops are told apart by it, and a function may be inlined twice.
+                value.s = f"{self._node.name}/".encode() + value.s
+            elif key == "_class":
+                value.list.s[:] = [self._renamed_class(entry) for entry in value.list.s]
+        return copy
+
+    def _renamed_class(self, entry: bytes) -> bytes:
+        prefix, at, name = entry.decode("utf-8", "replace").partition("@")
+        return f"{prefix}{at}{self._names[name]}".encode() if name in self._names else entry
 
 
-def _adapt_attributes(node, call, new_names):
-    for key in list(node.attr):
-        value = node.attr[key]
-        if value.placeholder and value.placeholder in call.attr:
-            node.attr[key].CopyFrom(call.attr[value.placeholder])
-        elif key == "frame_name":
-            # Loops are told apart by it, and a function may be inlined twice.
-            value.s = f"{call.name}/".encode() + value.s
-        elif key == "_class":
-            value.list.s[:] = [_renamed_class(entry, new_names) for entry in value.list.s]
-
-
-def _renamed_class(entry, new_names):
-    prefix, at, name = entry.decode("utf-8", "replace").partition("@")
-    return f"{prefix}{at}{new_names[name]}".encode() if name in new_names else entry
-
-
-def _run_at_the_end(body, library):
+def _run_at_the_end(body: Body, library: Library) -> List[str]:
     """The nodes that run whenever the function does, whether or not anything reads them."""
     if body.control_results:
         return body.control_results
+    wiring = body.wiring()
     stateful = []
-    for node in body.graph_def.node:
-        definition = library.definition(node.op) if node.op != ARGUMENT else None
-        if definition is not None and definition.is_stateful:
-            stateful.append(node.name)
     # A branch that is not taken, or a loop's inside, cannot be waited for from outside of it.
-    around = contexts(Wiring(body.graph_def.node, body.where), stateful)
-    return [name for name in stateful if not around[name]]
+    for position, context in enumerate(contexts(wiring)):
+        definition = library.definition(wiring.ops[position])
+        if not context and definition is not None and definition.is_stateful:
+            stateful.append(wiring.nodes[position].name)
+    return [name for name in stateful if name not in {a.name for a in body.arguments}]
 
 
 def become_identity(node: Any, results: Any, types: Any, controls: Any = ()) -> None:

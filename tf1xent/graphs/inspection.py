@@ -9,12 +9,13 @@ from tf1xent._tf import tf
 from tf1xent.errors import RewriteError
 from tf1xent.graphs import files
 from tf1xent.graphs.control_flow import contexts
-from tf1xent.graphs.functions import Library, flattened
+from tf1xent.graphs.functions import Body, Library
+from tf1xent.graphs.raw import Graph, MetaGraph, RawSavedModel, parsed
 from tf1xent.graphs.replacement import check_is_readable
 from tf1xent.graphs.report import CrossEntropyOp, GradientAttribute, GraphReport, Verdict, report_of
 from tf1xent.graphs.shapes import matrix_shape
-from tf1xent.graphs.verdicts import Site, verdict
-from tf1xent.graphs.wiring import Wiring
+from tf1xent.graphs.verdicts import Site, behind_loop, labels_vary, verdict
+from tf1xent.graphs.wiring import CONTROL, Wiring
 
 __all__ = ["inspect_graph"]
 
@@ -60,37 +61,38 @@ def inspect_graph(graph: Any) -> GraphReport:
     Source: the measurements in section 6 of the project's design, repeated by its tests.
     """
     caller = "inspect_graph"
+    is_live = isinstance(graph, tf.Graph)
     if isinstance(graph, (str, os.PathLike)):
         source = files.find(graph, caller)
-        proto = files.read(source, caller)
-        is_live = False
+        proto_class, content = files.read(source, caller)
     else:
-        is_live = isinstance(graph, tf.Graph)
         proto = graph.as_graph_def(add_shapes=True) if is_live else graph
-        source = f"a {type(graph).__name__}"
+        source, proto_class = f"a {type(graph).__name__}", type(proto)
+        if proto_class not in (tf.GraphDef, tf.MetaGraphDef, _tf.SavedModel):
+            raise TypeError(
+                f"{caller}: `graph` must be a tf.Graph, GraphDef, MetaGraphDef, SavedModel proto "
+                f"or path, got {source}."
+            )
+        content = proto.SerializeToString()
+    where = f"{caller}: {source}"
     parts = [
-        _findings(graph_def, tags, f"{caller}: {source}", is_live)
-        for tags, graph_def in _graph_defs(proto, caller)
+        _findings(graph_def, tags, where, is_live)
+        for tags, graph_def in _graph_defs(proto_class, content, where)
     ]
     return report_of(source, _tf.version(), parts)
 
 
-def _graph_defs(proto: Any, caller: str) -> List[Tuple[Optional[str], Any]]:
-    """(tags or None, GraphDef) of what holds graphs."""
-    if isinstance(proto, tf.GraphDef):
-        return [(None, proto)]
-    if isinstance(proto, tf.MetaGraphDef):
-        return [(None, proto.graph_def)]
-    if isinstance(proto, _tf.SavedModel):
-        one = len(proto.meta_graphs) == 1
-        return [
-            (None if one else "+".join(sorted(meta.meta_info_def.tags)), meta.graph_def)
-            for meta in proto.meta_graphs
-        ]
-    raise TypeError(
-        f"{caller}: `graph` must be a tf.Graph, GraphDef, MetaGraphDef, SavedModel proto or path, "
-        f"got a {type(proto).__name__}."
-    )
+def _graph_defs(proto_class: Any, content: bytes, where: str) -> Iterator[Tuple[Any, bytes]]:
+    """(tags or None, bytes of the GraphDef) of what holds graphs."""
+    if proto_class is tf.GraphDef:
+        yield None, content
+    elif proto_class is tf.MetaGraphDef:
+        yield None, MetaGraph(content, where).graph_def
+    else:
+        contents = parsed(RawSavedModel, content, where).meta_graphs
+        for meta_graph in [MetaGraph(part, where) for part in contents]:
+            tags = "+".join(sorted(meta_graph.rest.meta_info_def.tags))
+            yield (tags if len(contents) > 1 else None), meta_graph.graph_def
 
 
 @dataclasses.dataclass
@@ -99,76 +101,77 @@ class _Part:
 
     function: Optional[str]
     wiring: Wiring
-    # By name of the fused op, "" for one that is elsewhere.
-    guards: Dict[str, List[Any]]
+    # By position of the fused op, CONTROL for one that is elsewhere.
+    guards: Dict[int, List[Any]]
 
 
 def _part(function: Optional[str], wiring: Wiring) -> _Part:
-    guards: Dict[str, List[Any]] = {}
-    for guard in wiring.of_types((_tf.GUARD_OP,)):
-        name = wiring.guarded(guard)
-        if name is not None:
-            guards.setdefault(name, []).append(guard)
+    guards: Dict[int, List[Any]] = {}
+    for position in wiring.of_types((_tf.GUARD_OP,)):
+        fused = wiring.guarded(position)
+        if fused is not None:
+            guards.setdefault(fused, []).append(wiring.nodes[position])
     return _Part(function, wiring, guards)
 
 
-def _findings(graph_def, tags, where, is_live):
-    """(ops, other gradient attributes, unknown op types) of one GraphDef."""
-    check_is_readable(graph_def, where)
-    library = Library(graph_def, where)
-    main = Wiring(graph_def.node, where)
-    main.check()
+def _findings(content, tags, where, is_live):
+    """(ops, other gradient attributes, unknown op types) of the bytes of a GraphDef."""
+    graph = Graph(content, where)
+    check_is_readable(graph.rest, where)
+    library = Library(graph.rest.library, where)
+    main = Wiring(graph.nodes, where)
     parts = [_part(None, main)]
     ops: List[CrossEntropyOp] = []
     for name in library.holding():
         try:
-            body = flattened(library.functions[name], library)
+            parts.append(_part(name, Body(library.functions[name], library).wiring()))
         except RewriteError as error:
             ops += _unreadable(library.functions[name], tags, error)
-        else:
-            parts.append(_part(name, Wiring(body.graph_def.node, body.where)))
-    calls = _calls(graph_def, library)
-    elsewhere = [guard for part in parts for guard in part.guards.get("", [])]
+    calls = _calls(main, library)
+    elsewhere = [guard for part in parts for guard in part.guards.get(CONTROL, [])]
     for part in parts:
         ops += _ops(part, tags, calls.get(part.function or ""), elsewhere, is_live)
-    nodes: List[Tuple[Optional[str], Any]] = [(None, graph_def.node)]
-    nodes += [(name, function.node_def) for name, function in library.functions.items()]
-    attributes = [a for name, own in nodes for a in _attributes(own, tags, name)]
-    unknown = {
-        op_type
-        for op_type in {node.op for _, own in nodes for node in own}
-        if library.definition(op_type) is None
-    }
+    marked = [graph.nodes[p] for p in graph.nodes.mentioning(_tf.GRADIENT_ATTRIBUTE)]
+    attributes = list(_attributes(marked, tags, None))
+    op_types = set(main.ops)
+    for name, function in library.functions.items():
+        attributes += _attributes(function.node_def, tags, name)
+        op_types.update(node.op for node in function.node_def)
+    unknown = {op_type for op_type in op_types if library.definition(op_type) is None}
     return ops, attributes, unknown
 
 
-def _calls(graph_def: Any, library: Library) -> Dict[str, str]:
+def _calls(main: Wiring, library: Library) -> Dict[str, str]:
     """How functions are called, where they are: "call" or "name", which outweighs it."""
     found: Dict[str, str] = {}
-    bodies = [function.node_def for function in library.functions.values()]
-    for nodes in [graph_def.node, *bodies] if bodies else []:
-        for node in nodes:
-            name = library.called(node)
-            if name is not None:
-                found[name] = "name" if node.op == name else found.get(name, "call")
+    pairs = [(main.ops[position], name) for position, name in library.calls(main)]
+    for function in library.functions.values():
+        called = [(node.op, library.called(node)) for node in function.node_def]
+        pairs += [(op_type, name) for op_type, name in called if name is not None]
+    for op_type, name in pairs:
+        found[name] = "name" if op_type == name else found.get(name, "call")
     return found
 
 
 def _ops(part, tags, calls, guards_elsewhere, is_live) -> List[CrossEntropyOp]:
     wiring = part.wiring
     fused = wiring.of_types(_tf.FUSED_OPS)
-    names = [node.name for node in fused]
-    around = contexts(wiring, names)
-    readers = wiring.readers(names)
+    if not fused:
+        return []
+    around, readers = contexts(wiring), wiring.readers(fused)
+    vary, behind = labels_vary(wiring), behind_loop(wiring)
     found = []
-    for node in fused:
-        guards = part.guards.get(node.name, [])
-        context = around[node.name][-1][0] if around[node.name] else None
+    for position in fused:
+        node = wiring.nodes[position]
+        inputs = [(source, index) for source, index in wiring.inputs(position) if index != CONTROL]
+        guards = part.guards.get(position, [])
+        context = around[position][-1][0] if around[position] else None
         site = Site(
-            wiring=wiring,
             node=node,
             context=context,
             is_guarded=any(_tf.gradient_attribute(g) is None for g in guards + guards_elsewhere),
+            labels_vary=len(inputs) > 1 and bool(vary[inputs[1][0]]),
+            behind_loop=bool(behind[position]),
             calls=calls,
             is_live=is_live,
         )
@@ -178,8 +181,10 @@ def _ops(part, tags, calls, guards_elsewhere, is_live) -> List[CrossEntropyOp]:
                 node,
                 graph=tags,
                 function=part.function,
-                shape=matrix_shape(wiring, node.input[0]) if node.input else None,
-                gradients=tuple(reader.name for reader, index in readers[node.name] if index == 1),
+                shape=matrix_shape(wiring, *inputs[0]) if inputs else None,
+                gradients=tuple(
+                    wiring.nodes[reader].name for reader, index in readers[position] if index == 1
+                ),
                 guards=tuple(guard.name for guard in guards),
                 context=context,
                 verdict=judged,

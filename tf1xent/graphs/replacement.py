@@ -1,14 +1,15 @@
 """Fused cross-entropy ops in a GraphDef: tagged, untagged, or replaced by stock ops."""
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent.errors import GraphFileError, RewriteError
 from tf1xent.gradients import DENSE_GRADIENT, GUARD_GRADIENT, SPARSE_GRADIENT
 from tf1xent.graphs import stock_formula
-from tf1xent.graphs.functions import Body, Library, flattened, unflattened
+from tf1xent.graphs.functions import Body, Library
 from tf1xent.graphs.inlining import Inliner, become_identity
+from tf1xent.graphs.raw import Graph, NodeList
 from tf1xent.graphs.wiring import Names, Wiring
 
 MODES = ("logsumexp", "tag", "fused")
@@ -21,38 +22,40 @@ TAGS = {
 
 # Attributes of one op; the others that begin with an underscore are of the place where it runs.
 _OWN = (_tf.GRADIENT_ATTRIBUTE, "_output_shapes")
+_LOGITS_TYPES = (tf.half, tf.bfloat16, tf.float32, tf.float64)
+_LABELS_TYPES = (tf.int32, tf.int64)
 _DEFAULT_LABELS_TYPE = tf.int64.as_datatype_enum
 
 # The tensors that a rewrite adds, by name of the node in whose place they stand.
 Added = Dict[str, List[str]]
 
 
-def rewrite_in_place(graph_def: Any, mode: str, where: str) -> Added:
-    """Rewrites a GraphDef that is the caller's own, its function library too."""
-    check_is_readable(graph_def, where)
-    library = Library(graph_def, where)
-    main = Wiring(graph_def.node, where)
-    main.check()
+def rewritten(content: bytes, mode: str, where: str) -> Tuple[bytes, Added]:
+    """The bytes of a GraphDef, rewritten, its function library too; and what was added."""
+    graph = Graph(content, where)
+    check_is_readable(graph.rest, where)
+    library = Library(graph.rest.library, where)
+    main = Wiring(graph.nodes, where)
     if mode == "fused":
-        for nodes in [graph_def.node, *(f.node_def for f in library.functions.values())]:
-            _untag(nodes)
-        return {}
-    bodies: Dict[str, Body] = {}
-    inliner = Inliner(library, bodies)
-    for name in library.holding():
-        body = flattened(library.functions[name], library)
-        names = Names([node.name for node in body.graph_def.node])
-        inliner.inline(body.graph_def, names, body.where)
-        _rewrite_nodes(body.graph_def, Wiring(body.graph_def.node, body.where), names, mode)
-        bodies[name] = body
-    for name, body in bodies.items():
-        unflattened(body, library.functions[name], library)
+        _untag(graph.nodes)
+        for function in library.functions.values():
+            for node in function.node_def:
+                _untagged(node)
+        return graph.content(), {}
+    inliner = Inliner(library)
+    for name in inliner.holding:
+        body = Body(library.functions[name], library)
+        wiring = body.wiring()
+        names = Names(wiring.positions)
+        inliner.inline(wiring, names)
+        _rewrite_nodes(wiring, names, mode)
+        inliner.add(body)
+    for body in inliner.bodies.values():
+        body.put_into(library.functions[body.name], library)
     names = Names(main.positions)
-    added = inliner.inline(graph_def, names, where)
-    if added:
-        main = Wiring(graph_def.node, where)
-    added.update(_rewrite_nodes(graph_def, main, names, mode))
-    return added
+    added = inliner.inline(main, names)
+    added.update(_rewrite_nodes(main, names, mode))
+    return graph.content(), added
 
 
 def check_is_readable(graph_def: Any, where: str) -> None:
@@ -65,65 +68,95 @@ def check_is_readable(graph_def: Any, where: str) -> None:
         )
 
 
-def _untag(nodes: Any) -> None:
-    for node in nodes:
-        if TAGS.get(node.op) is not None and _tf.gradient_attribute(node) == TAGS[node.op]:
-            _tf.set_gradient_attribute(node, None)
+def _untag(nodes: NodeList) -> None:
+    for position in list(nodes.mentioning(_tf.GRADIENT_ATTRIBUTE)):
+        node = nodes[position]
+        if _untagged(node):
+            nodes[position] = node
 
 
-def _rewrite_nodes(graph_def: Any, wiring: Wiring, names: Names, mode: str) -> Added:
-    guards = [n for n in wiring.of_types((_tf.GUARD_OP,)) if wiring.guarded(n) is not None]
+def _untagged(node: Any) -> bool:
+    """Takes our gradient name off a node; whether there was one."""
+    is_ours = node.op in TAGS and _tf.gradient_attribute(node) == TAGS[node.op]
+    if is_ours:
+        _tf.set_gradient_attribute(node, None)
+    return is_ours
+
+
+def _rewrite_nodes(wiring: Wiring, names: Names, mode: str) -> Added:
+    """Rewrites the nodes that the wiring knows: what was inlined has been rewritten before."""
+    nodes = wiring.nodes
+    guards = [p for p in wiring.of_types((_tf.GUARD_OP,)) if wiring.guarded(p) is not None]
     fused = wiring.of_types(_tf.FUSED_OPS)
     if mode == "tag":
-        for node in [*guards, *fused]:
+        for position in [*guards, *fused]:
+            node = nodes[position]
             if _tf.gradient_attribute(node) is None:
                 _tf.set_gradient_attribute(node, TAGS[node.op])
+                nodes[position] = node
         return {}
-    _check_is_differentiable_without_us(wiring)
-    for guard in guards:
-        guard.op = "Identity"
+    _check_is_differentiable_without_us(nodes, wiring.where)
+    for position in guards:
+        node = nodes[position]
+        node.op = "Identity"
         for key in ("message", _tf.GRADIENT_ATTRIBUTE):
-            if key in guard.attr:
-                del guard.attr[key]
-    return {node.name: _replace(graph_def, node, names, wiring.where) for node in fused}
+            if key in node.attr:
+                del node.attr[key]
+        nodes[position] = node
+    added = {}
+    for position in fused:
+        node = nodes[position]
+        added[node.name] = _replace(nodes, node, names, wiring.where)
+        nodes[position] = node
+    return added
 
 
-def _check_is_differentiable_without_us(wiring: Wiring) -> None:
-    for node in wiring.nodes:
+def _check_is_differentiable_without_us(nodes: NodeList, where: str) -> None:
+    for position in nodes.mentioning(_tf.GRADIENT_ATTRIBUTE):
+        node = nodes[position]
         name = _tf.gradient_attribute(node)
         if name is None:
             continue
         if node.op in _tf.FUSED_OPS and name != TAGS[node.op]:
             raise RewriteError(
-                f"{wiring.where}: node `{node.name}` carries a gradient of its own, `{name}`, "
-                'which stock ops would not keep. Use the mode "tag", which leaves it.'
+                f"{where}: node `{node.name}` carries a gradient of its own, `{name}`, which stock "
+                'ops would not keep. Use the mode "tag", which leaves it.'
             )
         if name.startswith("Tf1xent") and node.op not in TAGS:
             raise RewriteError(
-                f"{wiring.where}: node `{node.name}` is tf1xent's own, with the gradient `{name}`, "
-                "and cannot become stock ops. Write the graph without tf1xent.patch() in force."
+                f"{where}: node `{node.name}` is tf1xent's own, with the gradient `{name}`, and "
+                "cannot become stock ops. Write the graph without tf1xent.patch() in force."
             )
 
 
-def _replace(graph_def: Any, fused: Any, names: Names, where: str) -> List[str]:
+def _replace(graph_nodes: NodeList, fused: Any, names: Names, where: str) -> List[str]:
     """Puts the stock formula in the place of one fused node; returns the tensors added."""
     inputs = [reference for reference in fused.input if not reference.startswith("^")]
     controls = [reference for reference in fused.input if reference.startswith("^")]
-    dtype = fused.attr["T"].type if "T" in fused.attr else 0
-    if len(inputs) != 2 or not dtype:
+    if len(inputs) != 2:
         raise GraphFileError(
-            f"{where}: node `{fused.name}`, {fused.op}, must have two inputs and a dtype `T`, got "
-            f"{len(inputs)} inputs and {_tf.enum_name(dtype) if dtype else 'no dtype'}."
+            f"{where}: node `{fused.name}`, {fused.op}, must have two inputs, got {len(inputs)}."
         )
+    dtype = _checked_type(fused, "T", 0, _LOGITS_TYPES, where)
+    labels_dtype = dtype
+    if fused.op == _tf.SPARSE_OP:
+        labels_dtype = _checked_type(fused, "Tlabels", _DEFAULT_LABELS_TYPE, _LABELS_TYPES, where)
     common = {key: fused.attr[key] for key in fused.attr if key.startswith("_") and key not in _OWN}
     scope = names.unique(f"{fused.name}/logsumexp")
-    nodes = stock_formula.Nodes(graph_def, names, scope, fused.device, common)
+    nodes = stock_formula.Nodes(graph_nodes, names, scope, fused.device, common)
     outputs = stock_formula.loss_and_gradient(
-        nodes, fused.op, dtype, _labels_type(fused), inputs, controls
+        nodes, fused.op, dtype, labels_dtype, inputs, controls
     )
     become_identity(fused, outputs, [dtype, dtype])
     return nodes.tensors
 
 
-def _labels_type(fused: Any) -> int:
-    return fused.attr["Tlabels"].type if "Tlabels" in fused.attr else _DEFAULT_LABELS_TYPE
+def _checked_type(fused: Any, key: str, default: int, allowed: Any, where: str) -> int:
+    number = fused.attr[key].type if key in fused.attr else default
+    if number not in [dtype.as_datatype_enum for dtype in allowed]:
+        names = ", ".join(dtype.name for dtype in allowed)
+        raise GraphFileError(
+            f"{where}: node `{fused.name}`, {fused.op}: its attribute `{key}` must be one of "
+            f"{names}, got {_tf.enum_name(number) if number else 'none'}."
+        )
+    return number

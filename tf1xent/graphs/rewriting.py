@@ -1,14 +1,15 @@
 """Graph files in, new graph files out."""
 
 import os
-from typing import Any
+from typing import Any, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent.errors import GraphFileError
 from tf1xent.graphs import files
 from tf1xent.graphs.collections import add_to_contexts
-from tf1xent.graphs.replacement import MODES, rewrite_in_place
+from tf1xent.graphs.raw import MetaGraph, RawSavedModel, parsed, serialized
+from tf1xent.graphs.replacement import MODES, rewritten
 
 __all__ = ["rewrite_graph_def", "rewrite_meta_graph", "rewrite_saved_model"]
 
@@ -75,9 +76,7 @@ def rewrite_graph_def(graph_def: Any, mode: str = "logsumexp") -> Any:
     """
     caller = "rewrite_graph_def"
     _check_mode(caller, mode)
-    copy = _copied(graph_def, tf.GraphDef, "graph_def", caller)
-    rewrite_in_place(copy, mode, f"{caller}: `graph_def`")
-    return copy
+    return _rewritten_proto(graph_def, tf.GraphDef, "graph_def", mode, caller)
 
 
 def rewrite_meta_graph(meta_graph: Any, mode: str = "logsumexp") -> Any:
@@ -119,15 +118,11 @@ def rewrite_meta_graph(meta_graph: Any, mode: str = "logsumexp") -> Any:
     caller = "rewrite_meta_graph"
     _check_mode(caller, mode)
     if not isinstance(meta_graph, (str, os.PathLike)):
-        copy = _copied(meta_graph, tf.MetaGraphDef, "meta_graph", caller)
-        _rewrite_meta_graph(copy, mode, f"{caller}: `meta_graph`")
-        return copy
-    path = files.find(meta_graph, caller)
-    read = files.read(path, caller)
-    if not isinstance(read, tf.MetaGraphDef):
-        raise GraphFileError(f"{caller}: {path} must hold a MetaGraphDef, got {_kind(read)}.")
-    _rewrite_meta_graph(read, mode, f"{caller}: {path}")
-    return read
+        return _rewritten_proto(meta_graph, tf.MetaGraphDef, "meta_graph", mode, caller)
+    path, content = _read(meta_graph, tf.MetaGraphDef, caller)
+    return tf.MetaGraphDef.FromString(
+        _rewritten(tf.MetaGraphDef, content, mode, f"{caller}: {path}")
+    )
 
 
 def rewrite_saved_model(
@@ -177,61 +172,69 @@ def rewrite_saved_model(
     """
     caller = "rewrite_saved_model"
     _check_mode(caller, mode)
-    path = files.find(input_dir, caller)
-    saved_model = files.read(path, caller)
-    if not isinstance(saved_model, _tf.SavedModel):
-        raise GraphFileError(f"{caller}: {path} must hold a SavedModel, got {_kind(saved_model)}.")
-    _write_rewritten(saved_model, mode, path, os.fspath(output_dir), overwrite, caller)
+    path, content = _read(input_dir, _tf.SavedModel, caller)
+    _write_rewritten(_tf.SavedModel, content, mode, path, output_dir, overwrite, caller)
 
 
 def rewrite_path(source: Any, target: Any, mode: str, *, overwrite: bool, caller: str) -> None:
     """Rewrites whatever graph file or SavedModel `source` is to `target`."""
     _check_mode(caller, mode)
     path = files.find(source, caller)
-    proto = files.read(path, caller)
-    _write_rewritten(proto, mode, path, os.fspath(target), overwrite, caller)
+    proto_class, content = files.read(path, caller)
+    _write_rewritten(proto_class, content, mode, path, target, overwrite, caller)
 
 
-def _write_rewritten(proto, mode, path, target, overwrite, caller):
-    is_saved_model = isinstance(proto, _tf.SavedModel)
+def _write_rewritten(proto_class, content, mode, path, target, overwrite, caller):
+    target = os.fspath(target)
+    is_saved_model = proto_class is _tf.SavedModel
     source = os.path.dirname(path) if is_saved_model else path
     files.check_target(target, source, overwrite, caller)
-    where = f"{caller}: {path}"
-    if isinstance(proto, tf.GraphDef):
-        rewrite_in_place(proto, mode, where)
-    elif isinstance(proto, tf.MetaGraphDef):
-        _rewrite_meta_graph(proto, mode, where)
-    else:
-        for meta_graph in proto.meta_graphs:
-            tags = ", ".join(meta_graph.meta_info_def.tags)
-            _rewrite_meta_graph(meta_graph, mode, f"{where}, graph `{tags}`")
+    content = _rewritten(proto_class, content, mode, f"{caller}: {path}")
     if is_saved_model:
-        name = os.path.basename(path)
-        files.write_folder(source, target, [(name, files.serialized(proto, path))])
+        content = files.encoded(proto_class, content, path)
+        files.write_folder(source, target, [(os.path.basename(path), content)])
     else:
-        files.write(proto, target)
+        files.write(files.encoded(proto_class, content, target), target)
 
 
-def _rewrite_meta_graph(meta_graph: Any, mode: str, where: str) -> None:
-    added = rewrite_in_place(meta_graph.graph_def, mode, where)
-    add_to_contexts(meta_graph, added, where)
+def _rewritten(proto_class: Any, content: bytes, mode: str, where: str) -> bytes:
+    """The bytes of a GraphDef, MetaGraphDef or SavedModel, rewritten."""
+    if proto_class is tf.GraphDef:
+        return rewritten(content, mode, where)[0]
+    if proto_class is tf.MetaGraphDef:
+        meta_graph = MetaGraph(content, where)
+        tags = ", ".join(meta_graph.rest.meta_info_def.tags)
+        where = f"{where}, graph `{tags}`" if tags else where
+        meta_graph.graph_def, added = rewritten(meta_graph.graph_def, mode, where)
+        add_to_contexts(meta_graph.rest, added, where)
+        return meta_graph.content()
+    saved_model = parsed(RawSavedModel, content, where)
+    parts = [_rewritten(tf.MetaGraphDef, p, mode, where) for p in saved_model.meta_graphs]
+    saved_model.meta_graphs[:] = parts
+    return serialized(saved_model)
 
 
-def _copied(proto: Any, proto_class: Any, name: str, caller: str) -> Any:
+def _rewritten_proto(proto: Any, proto_class: Any, name: str, mode: str, caller: str) -> Any:
     if not isinstance(proto, proto_class):
         raise TypeError(
-            f"{caller}: `{name}` must be a {proto_class.__name__}, got {_kind(proto)}. "
+            f"{caller}: `{name}` must be a {proto_class.__name__}, got a {type(proto).__name__}. "
             "For a live graph pass graph.as_graph_def()."
         )
-    copy = proto_class()
-    copy.CopyFrom(proto)
-    return copy
+    where = f"{caller}: `{name}`"
+    return proto_class.FromString(_rewritten(proto_class, proto.SerializeToString(), mode, where))
+
+
+def _read(path: Any, proto_class: Any, caller: str) -> Tuple[str, bytes]:
+    """(path, content) of a file that holds a proto of one class."""
+    path = files.find(path, caller)
+    found, content = files.read(path, caller)
+    if found is not proto_class:
+        raise GraphFileError(
+            f"{caller}: {path} must hold a {proto_class.__name__}, got a {found.__name__}."
+        )
+    return path, content
 
 
 def _check_mode(caller: str, mode: Any) -> None:
     if mode not in MODES:
         raise ValueError(f"{caller}: `mode` must be one of {', '.join(MODES)}, got {mode!r}.")
-
-
-def _kind(value: Any) -> str:
-    return f"a {type(value).__name__}"

@@ -8,7 +8,7 @@ unknown.
 from typing import Any, Optional, Tuple
 
 from tf1xent._tf import tf
-from tf1xent.graphs.wiring import Wiring, split_reference
+from tf1xent.graphs.wiring import CONTROL, Wiring
 
 # Behind more ops than these the number of classes is hardly still the one of the logits.
 _MOST_STEPS = 32
@@ -20,27 +20,26 @@ _HANDS_ON_SHAPE = frozenset(
 _WITH_BIAS = ("BiasAdd", "Add", "AddV2")
 
 
-def matrix_shape(wiring: Wiring, reference: str) -> Tuple[Optional[int], Optional[int]]:
-    """(rows, columns) of a matrix, None for what is not known."""
-    return _size(wiring, reference, -2), _size(wiring, reference, -1)
+def matrix_shape(wiring: Wiring, position: int, index: int) -> Tuple[Optional[int], Optional[int]]:
+    """(rows, columns) of a matrix, output `index` of a node; None for what is not known."""
+    return _size(wiring, position, index, -2), _size(wiring, position, index, -1)
 
 
-def _size(wiring: Wiring, reference: str, axis: int) -> Optional[int]:
+def _size(wiring: Wiring, position: int, index: int, axis: int) -> Optional[int]:
     """The size of a tensor along an axis, counted from the end."""
     for _ in range(_MOST_STEPS):
-        name, index = split_reference(reference)
-        node = wiring[name]
-        sizes = _recorded(wiring, node, index)
+        node = wiring.nodes[position]
+        inputs = [source for source in wiring.inputs(position) if source[1] != CONTROL]
+        sizes = _recorded(wiring, node, index, inputs)
         if sizes is not None:
             return sizes[axis] if -len(sizes) <= axis else None
-        inputs = [reference for reference in node.input if not reference.startswith("^")]
         if node.op in _HANDS_ON_SHAPE and inputs:
-            reference = inputs[0]
+            position, index = inputs[0]
         elif node.op in _WITH_BIAS and len(inputs) == 2:
-            reference = inputs[1 if axis == -1 else 0]
+            position, index = inputs[1 if axis == -1 else 0]
         elif node.op == "MatMul" and len(inputs) == 2:
             operand, flag = (1, "transpose_b") if axis == -1 else (0, "transpose_a")
-            reference = inputs[operand]
+            position, index = inputs[operand]
             if flag in node.attr and node.attr[flag].b:
                 axis = -3 - axis
         else:
@@ -48,7 +47,7 @@ def _size(wiring: Wiring, reference: str, axis: int) -> Optional[int]:
     return None
 
 
-def _recorded(wiring: Wiring, node: Any, index: int) -> Optional[Tuple[Optional[int], ...]]:
+def _recorded(wiring: Wiring, node: Any, index: int, inputs: Any) -> Any:
     if "_output_shapes" in node.attr:
         shapes = node.attr["_output_shapes"].list.shape
         return _sizes(shapes[index]) if index < len(shapes) else None
@@ -56,9 +55,8 @@ def _recorded(wiring: Wiring, node: Any, index: int) -> Optional[Tuple[Optional[
         return _sizes(node.attr["shape"].shape)  # of a placeholder or a variable
     if node.op == "Const" and "value" in node.attr:
         return _sizes(node.attr["value"].tensor.tensor_shape)
-    if node.op == "Reshape" and len(node.input) > 1:
-        target = wiring[split_reference(node.input[1])[0]]
-        return _constant_sizes(target) if target.op == "Const" else None
+    if node.op == "Reshape" and len(inputs) == 2:
+        return _constant_sizes(wiring.nodes[inputs[1][0]])
     return None
 
 
@@ -69,12 +67,17 @@ def _sizes(shape: Any) -> Optional[Tuple[Optional[int], ...]]:
 
 
 def _constant_sizes(node: Any) -> Optional[Tuple[Optional[int], ...]]:
+    """The sizes that a Const of a shape says, or None."""
+    if node.op != "Const" or "value" not in node.attr:
+        return None
     tensor = node.attr["value"].tensor
     sizes = _sizes(tensor.tensor_shape)
     # Its values may be written as one that is repeated: as often as a damaged file says.
     if sizes is None or len(sizes) != 1 or sizes[0] is None or sizes[0] > _MOST_DIMENSIONS:
         return None
+    if tensor.dtype not in (tf.int32.as_datatype_enum, tf.int64.as_datatype_enum):
+        return None
     try:
         return tuple(None if size < 0 else int(size) for size in tf.make_ndarray(tensor))
-    except (TypeError, ValueError):
+    except ValueError:
         return None

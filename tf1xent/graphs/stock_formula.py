@@ -38,8 +38,8 @@ class Nodes:
     one runs, and nowhere else.
     """
 
-    def __init__(self, graph_def: Any, names: Any, scope: str, device: str, common: Dict[str, Any]):
-        self._graph_def, self._names = graph_def, names
+    def __init__(self, nodes: Any, names: Any, scope: str, device: str, common: Dict[str, Any]):
+        self._nodes, self._names = nodes, names
         self._scope, self._device, self._common = scope, device, common
         self.anchor = ""
         # All that the nodes return.
@@ -48,11 +48,12 @@ class Nodes:
     def add(self, op: str, inputs: Sequence[str], *, outputs: int = 1, **attributes: Any) -> str:
         """Adds a node and returns the name of its first output."""
         name = self._names.unique(f"{self._scope}/{op}")
-        node = self._graph_def.node.add(name=name, op=op, input=inputs, device=self._device)
+        node = tf.NodeDef(name=name, op=op, input=inputs, device=self._device)
         for key, value in attributes.items():
             set_attribute(node, key, value)
         for key, value in self._common.items():
             node.attr[key].CopyFrom(value)
+        self._nodes.append(node)
         self.tensors += [f"{name}:{index}" for index in range(outputs)]
         return name
 

@@ -11,6 +11,7 @@ from tf1xent.graphs.wiring import Wiring
 
 # What a parameter is read from, and what no derivative goes through on the way to it.
 _VARIABLES = ("Variable", "VariableV2", "VarHandleOp")
+_EXITS = ("Exit", "RefExit")
 _NO_DERIVATIVE = frozenset(
     "StopGradient OneHot ArgMax ArgMin Equal NotEqual Greater GreaterEqual Less LessEqual Shape "
     "Size Rank Round Rint Floor Ceil Sign ZerosLike OnesLike".split()
@@ -22,20 +23,34 @@ class Site:
     """A fused op in its graph, as far as verdicts ask.
 
     Attributes:
-      context: the innermost v1 loop or branch.
+      node: the op.
+      context: "while" or "cond", the innermost v1 loop or branch.
       is_guarded: whether PreventGradient forbids to differentiate its recorded gradient.
+      labels_vary: whether its labels depend on variables.
+      behind_loop: whether its logits depend on what comes out of a v1 while loop.
       calls: what calls the function that it is in: None, "call" for the ops that call functions,
         "name" for TF 1.x's nodes of the function's own name.
       is_live: whether the graph is one of this process, where TensorFlow knows the gradients of the
         functions that it traced, and not a file's.
     """
 
-    wiring: Wiring
     node: Any
     context: Optional[str]
     is_guarded: bool
+    labels_vary: bool
+    behind_loop: bool
     calls: Optional[str]
     is_live: bool
+
+
+def labels_vary(wiring: Wiring) -> bytearray:
+    """By position: whether a derivative of a node's outputs in a variable can be other than 0."""
+    return wiring.depending_on(_VARIABLES, ends=_NO_DERIVATIVE)
+
+
+def behind_loop(wiring: Wiring) -> bytearray:
+    """By position: whether a node depends on what comes out of a v1 while loop."""
+    return wiring.depending_on(_EXITS)
 
 
 def verdict(site: Site) -> Tuple[Verdict, str]:
@@ -86,7 +101,7 @@ def _own_derivatives(site: Site) -> Tuple[Verdict, str]:
         if _probes.sparse_op_has_second_derivative():
             return Verdict.AS_IT_IS, "this TensorFlow has its second derivative."
         return Verdict.OVERRIDE, "this TensorFlow refuses its second derivative."
-    if _depends_on_variables(site.wiring, site.node.input[1:2]):
+    if site.labels_vary:
         return (
             Verdict.OVERRIDE,
             "its labels depend on variables, and TensorFlow's derivative of its gradient in the "
@@ -99,16 +114,10 @@ def _own_derivatives(site: Site) -> Tuple[Verdict, str]:
     )
 
 
-def _depends_on_variables(wiring: Wiring, references: Any) -> bool:
-    ancestors = wiring.ancestors(references, _NO_DERIVATIVE)
-    return any(node.op in _VARIABLES for node in ancestors)
-
-
 def _before_the_logits(site: Site) -> str:
-    ancestors = site.wiring.ancestors(site.node.input[:1])
-    if any(node.op == "Exit" for node in ancestors):
-        return (
-            " Its logits come out of a v1 while loop, of which TensorFlow has no second "
-            "derivatives: those by what is behind the loop exist."
-        )
-    return ""
+    if not site.behind_loop or site.context == WHILE:
+        return ""
+    return (
+        " Its logits come out of a v1 while loop, of which TensorFlow has no second derivatives: "
+        "those by what is behind the loop exist."
+    )

@@ -1,15 +1,23 @@
 """Which node reads which: NodeDefs, whose references are ``name``, ``name:1`` and ``^name``.
 
 That is the form of a GraphDef; function bodies are brought into it by `tf1xent.graphs.functions`.
+Nodes go by position, in arrays of numbers, so that a graph of any size can be walked without
+reading its nodes again.
 """
 
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+import array
+import re
+import sys
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from tf1xent import _tf
 from tf1xent.errors import GraphFileError
+from tf1xent.graphs.raw import NodeList
 
 CONTROL = -1
 _BACK_EDGES = ("NextIteration", "RefNextIteration")
+_MERGES = ("Merge", "RefMerge")
+_INDEX = re.compile("[0-9]{1,9}")
 
 
 def split_reference(reference: str) -> Tuple[str, int]:
@@ -17,7 +25,7 @@ def split_reference(reference: str) -> Tuple[str, int]:
     if reference.startswith("^"):
         return reference[1:], CONTROL
     name, colon, index = reference.rpartition(":")
-    if colon and index.isdigit():
+    if colon and _INDEX.fullmatch(index):
         return name, int(index)
     return reference, 0
 
@@ -30,120 +38,135 @@ def join_reference(name: str, index: int) -> str:
 
 
 class Wiring:
-    """The nodes of one graph by name; `where` says in errors which graph it is."""
+    """The names, op types and inputs of a graph's nodes; `where` says in errors which graph it is.
 
-    def __init__(self, nodes: Any, where: str):
+    Raises GraphFileError for nodes without or of the same name, inputs that are not there, and
+    cycles that are no loops.
+    """
+
+    def __init__(self, nodes: NodeList, where: str):
         self.nodes, self.where = nodes, where
         self.positions: Dict[str, int] = {}
+        self.ops: List[str] = []
         for position, node in enumerate(nodes):
-            name = node.name
-            if not name or not node.op:
+            name, op = node.name, node.op
+            if not name or not op:
                 what = f"`{name}`" if name else f"number {position}"
                 raise GraphFileError(f"{where}: node {what} has no name or no op.")
-            if name in self.positions:
+            if self.positions.setdefault(name, position) != position:
                 raise GraphFileError(f"{where}: two nodes are named `{name}`.")
-            self.positions[name] = position
+            self.ops.append(sys.intern(op))
+        # The inputs of node i are those from starts[i] to starts[i + 1].
+        self._starts = array.array("l", [0])
+        self._sources, self._outputs = array.array("l"), array.array("l")
+        for node in nodes:
+            for reference in node.input:
+                name, index = split_reference(reference)
+                if name not in self.positions:
+                    raise GraphFileError(
+                        f"{where}: node `{node.name}` reads `{reference}`, which is not there."
+                    )
+                self._sources.append(self.positions[name])
+                self._outputs.append(index)
+            self._starts.append(len(self._sources))
+        # Every node after those that it reads, but for the back edges of loops.
+        self.order = self._ordered()
 
     def __getitem__(self, name: str) -> Any:
         return self.nodes[self.positions[name]]
 
-    def __contains__(self, name: str) -> bool:
-        return name in self.positions
+    def of_types(self, op_types: Iterable[str]) -> List[int]:
+        """The positions of the nodes of some op types."""
+        wanted = frozenset(op_types)
+        return [position for position, op in enumerate(self.ops) if op in wanted]
 
-    def of_types(self, op_types: Any) -> List[Any]:
-        """The nodes of some op types, in their order."""
-        return [node for node in self.nodes if node.op in op_types]
+    def inputs(self, position: int) -> Iterator[Tuple[int, int]]:
+        """(position, output index or CONTROL) of what a node reads."""
+        for i in range(self._starts[position], self._starts[position + 1]):
+            yield self._sources[i], self._outputs[i]
 
-    def data_inputs(self, node: Any) -> Iterator[Tuple[Any, int]]:
-        """(node, output index) of what a node reads, without control inputs."""
-        for reference in node.input:
-            name, index = split_reference(reference)
-            if index != CONTROL:
-                yield self[name], index
-
-    def readers(self, names: Any) -> Dict[str, List[Tuple[Any, int]]]:
-        """By node name, of those asked for: the (node, output index read) that read it."""
-        found: Dict[str, List[Tuple[Any, int]]] = {name: [] for name in names}
+    def readers(self, positions: Iterable[int]) -> Dict[int, List[Tuple[int, int]]]:
+        """By position, of those asked for: the (position, output index read) of who reads them."""
+        found: Dict[int, List[Tuple[int, int]]] = {position: [] for position in positions}
         if found:
-            for node in self.nodes:
-                for reference in node.input:
-                    name, index = split_reference(reference)
-                    if name in found:
-                        found[name].append((node, index))
+            for reader in range(len(self.ops)):
+                for source, index in self.inputs(reader):
+                    if source in found:
+                        found[source].append((reader, index))
         return found
 
-    def check(self) -> None:
-        """Raises GraphFileError for an input that is not there, and for a cycle that is no loop."""
+    def before(self, position: int) -> List[int]:
+        """The positions that a node waits for, control inputs too; not the back edge of a loop."""
+        sources = [source for source, _ in self.inputs(position)]
+        if self.ops[position] in _MERGES:
+            return [source for source in sources if self.ops[source] not in _BACK_EDGES]
+        return sources
+
+    def _ordered(self) -> "array.array[int]":
         finished, open_ = 1, 2
-        state = bytearray(len(self.positions))
+        state = bytearray(len(self.ops))
+        order = array.array("l")
         for start in range(len(state)):
             if state[start]:
                 continue
-            stack = [(start, self._input_positions(start))]
             state[start] = open_
+            stack = [(start, iter(self.before(start)))]
             while stack:
-                position, inputs = stack[-1]
-                following = next(inputs, None)
+                position, before = stack[-1]
+                following = next(before, None)
                 if following is None:
                     state[position] = finished
+                    order.append(position)
                     stack.pop()
                 elif state[following] == open_:
                     name = self.nodes[following].name
                     raise GraphFileError(f"{self.where}: node `{name}` depends on itself.")
                 elif not state[following]:
                     state[following] = open_
-                    stack.append((following, self._input_positions(following)))
+                    stack.append((following, iter(self.before(following))))
+        return order
 
-    def _input_positions(self, position: int) -> Iterator[int]:
-        node = self.nodes[position]
-        is_merge = node.op in ("Merge", "RefMerge")
-        for reference in node.input:
-            name = split_reference(reference)[0]
-            found = self.positions.get(name)
-            if found is None:
-                raise GraphFileError(
-                    f"{self.where}: node `{node.name}` reads `{reference}`, which is not there."
-                )
-            if not (is_merge and self.nodes[found].op in _BACK_EDGES):
-                yield found
+    def depending_on(self, op_types: Iterable[str], ends: Iterable[str] = ()) -> bytearray:
+        """By position, whether a node is of some types or depends on such by data.
 
-    def ancestors(self, references: Any, ends: Any = ()) -> Iterator[Any]:
-        """The nodes that some references depend on by data, up to those of the types `ends`."""
-        pending = [split_reference(reference)[0] for reference in references]
-        seen = set(pending)
-        while pending:
-            node = self[pending.pop()]
-            yield node
-            if node.op in ends:
-                continue
-            for before, _ in self.data_inputs(node):
-                if before.name not in seen:
-                    seen.add(before.name)
-                    pending.append(before.name)
-
-    def guarded(self, guard: Any) -> Optional[str]:
-        """Whose second output a PreventGradient node guards: the name of a fused cross-entropy op.
-
-        "" where that output comes in from elsewhere, None for what is no guard of such an op. As
-        `tf1xent._tf.guards_cross_entropy` tells of live ops.
+        What lies before a node of the types `ends` does not count.
         """
-        node, index = guard, 0
-        position: Optional[int] = 0
-        for _ in range(len(self.positions)):  # a loop's Merge might lead round for ever
-            if position is None or position >= len(node.input):
+        wanted, ends = frozenset(op_types), frozenset(ends)
+        found = bytearray(len(self.ops))
+        if wanted.isdisjoint(self.ops):
+            return found
+        for position in self.order:
+            op = self.ops[position]
+            found[position] = op in wanted or (
+                op not in ends
+                and any(found[s] for s, index in self.inputs(position) if index != CONTROL)
+            )
+        return found
+
+    def guarded(self, position: int) -> Optional[int]:
+        """Whose second output a PreventGradient node guards: a fused cross-entropy op's position.
+
+        CONTROL where that output comes in from elsewhere, None for what is no guard of such an op.
+        As `tf1xent._tf.guards_cross_entropy` tells of live ops.
+        """
+        guard = self.nodes[position]
+        index = 0
+        handed_on: Optional[int] = 0
+        for _ in self.ops:  # a loop's Merge might lead round for ever
+            sources = list(self.inputs(position))
+            if handed_on is None or handed_on >= len(sources):
                 break
-            name, index = split_reference(node.input[position])
-            node = self[name]
-            position = _tf.handed_on(node, index)
-        if not _tf.is_second_output(node, index, guard.attr["message"].s):
+            position, index = sources[handed_on]
+            handed_on = _tf.handed_on(self.ops[position], index)
+        if not _tf.is_second_output(self.ops[position], index, guard.attr["message"].s):
             return None
-        return node.name if node.op in _tf.FUSED_OPS else ""
+        return position if self.ops[position] in _tf.FUSED_OPS else CONTROL
 
 
 class Names:
     """The names taken in one graph, and new ones."""
 
-    def __init__(self, taken: Any):
+    def __init__(self, taken: Iterable[str]):
         self._taken = set(taken)
         self._counts: Dict[str, int] = {}
 
