@@ -4,39 +4,55 @@ TensorFlow reads them on import to find the gradients of branches and loops; wha
 belongs where the node was in whose place it stands.
 """
 
-from typing import Any, Dict, List
-
-from google.protobuf import message
+from typing import Any, Dict, Iterator, List, Set
 
 from tf1xent import _tf
-from tf1xent.errors import GraphFileError
+from tf1xent.graphs.raw import parsed, serialized
+from tf1xent.graphs.wiring import split_reference
 
 
-def add_to_contexts(meta_graph: Any, added: Dict[str, List[str]], where: str) -> None:
-    """Adds the tensors of each rewritten node to every context that knows the node's own."""
-    for key, proto_class in _tf.CONTROL_FLOW_CONTEXTS.items():
-        if not added or key not in meta_graph.collection_def:
-            continue
-        values = meta_graph.collection_def[key].bytes_list.value
-        for position, content in enumerate(values):
-            context = proto_class()
-            try:
-                context.ParseFromString(content)
-            except message.DecodeError as error:
-                raise GraphFileError(
-                    f"{where}: entry {position} of the collection `{key}` cannot be read: {error}"
-                ) from error
-            if _add(context, added):
-                values[position] = context.SerializeToString(deterministic=True)
+class Contexts:
+    """The contexts of a MetaGraphDef."""
+
+    def __init__(self, meta_graph: Any, where: str):
+        # By name of the collection.
+        self._contexts: Dict[str, List[Any]] = {}
+        self._meta_graph = meta_graph
+        for key, proto_class in _tf.CONTROL_FLOW_CONTEXTS.items():
+            if key in meta_graph.collection_def:
+                contents = meta_graph.collection_def[key].bytes_list.value
+                where = f"{where}: collection `{key}`"
+                self._contexts[key] = [parsed(proto_class, part, where) for part in contents]
+
+    def names(self) -> Set[str]:
+        """The nodes whose tensors they know."""
+        contexts = [context for found in self._contexts.values() for context in found]
+        return {split_reference(value)[0] for context in contexts for value in _values(context)}
+
+    def add(self, added: Dict[str, List[str]]) -> None:
+        """Adds the tensors of each rewritten node to every context that knows the node's own."""
+        for key, contexts in self._contexts.items():
+            values = self._meta_graph.collection_def[key].bytes_list.value
+            for position, context in enumerate(contexts):
+                if _add(context, added):
+                    values[position] = serialized(context)
+
+
+def _nested(context: Any) -> List[Any]:
+    kinds = [(nested, nested.WhichOneof("ctxt")) for nested in context.nested_contexts]
+    return [getattr(nested, kind) for nested, kind in kinds if kind is not None]
+
+
+def _values(context: Any) -> Iterator[str]:
+    yield from context.values_def.values
+    for nested in _nested(context):
+        yield from _values(nested)
 
 
 def _add(context: Any, added: Dict[str, List[str]]) -> bool:
-    names = [name for name in added if f"{name}:0" in set(context.values_def.values)]
+    known = set(context.values_def.values)
+    names = [name for name in added if f"{name}:0" in known]
     for name in names:
         context.values_def.values.extend(added[name])
-    changed = bool(names)
-    for nested in context.nested_contexts:
-        kind = nested.WhichOneof("ctxt")
-        if kind is not None:
-            changed = _add(getattr(nested, kind), added) or changed
-    return changed
+    changed = [_add(nested, added) for nested in _nested(context)]
+    return bool(names) or any(changed)

@@ -4,49 +4,81 @@ Enter leads into a loop and Exit out of it, Switch into a branch and Merge out o
 collections say the same for a MetaGraph only, and say it in words that may not fit its nodes.
 """
 
-from typing import List, Tuple
+from typing import List, NamedTuple, Optional
 
+from tf1xent.errors import GraphFileError
 from tf1xent.graphs.wiring import Wiring
 
 WHILE, COND = "while", "cond"
-# From the outside to the inside: ("while", frame name) or ("cond", the output that decides).
-Context = Tuple[Tuple[str, str], ...]
+# Real graphs nest some hundred branches, those of a tf.case.
+_MOST_DEPTH = 2000
+
+
+class Context(NamedTuple):
+    """A loop or branch, inside `outer`; `name` is the loop's frame, or the output that decides."""
+
+    depth: int
+    kind: str
+    name: str
+    outer: Optional["Context"]
+
 
 _ENTERS, _EXITS = ("Enter", "RefEnter"), ("Exit", "RefExit")
 _SWITCHES, _MERGES = ("Switch", "RefSwitch"), ("Merge", "RefMerge")
 
 
-def contexts(wiring: Wiring) -> List[Context]:
-    """The context of every node, by position."""
-    found: List[Context] = [()] * len(wiring.ops)
+def contexts(wiring: Wiring) -> List[Optional[Context]]:
+    """The innermost context of every node, by position; None outside of all."""
+    found: List[Optional[Context]] = [None] * len(wiring.ops)
     if wiring.of_types(_ENTERS + _SWITCHES):
         for position in wiring.order:
             before = [found[source] for source in wiring.before(position)]
-            found[position] = _context(wiring, position, before)
+            context = _context(wiring, position, before)
+            if context is not None and context.depth > _MOST_DEPTH:
+                raise GraphFileError(
+                    f"{wiring.where}: node `{wiring.nodes[position].name}` is inside more than "
+                    f"{_MOST_DEPTH} branches and loops."
+                )
+            found[position] = context
     return found
 
 
-def _context(wiring: Wiring, position: int, before: List[Context]) -> Context:
+def _context(wiring: Wiring, position: int, before: List[Optional[Context]]) -> Optional[Context]:
     op = wiring.ops[position]
-    around = max(before, key=len, default=())
+    around = max(before, key=_depth, default=None)
     if op in _ENTERS:
         frame = wiring.nodes[position].attr["frame_name"].s.decode("utf-8", "replace")
-        return around + ((WHILE, frame),)
+        return Context(_depth(around) + 1, WHILE, frame, around)
     if op in _EXITS:
         return _outside(around, WHILE)
     inputs = list(wiring.inputs(position))
     if op in _SWITCHES and len(inputs) > 1:
-        decision = (COND, "{}:{}".format(*inputs[1]))
-        is_loop = wiring.ops[inputs[1][0]] == "LoopCond"
-        return around if is_loop or decision in around else around + (decision,)
+        decides = "{}:{}".format(*inputs[1])
+        if wiring.ops[inputs[1][0]] == "LoopCond" or _is_inside(around, decides):
+            return around
+        return Context(_depth(around) + 1, COND, decides, around)
     if op in _MERGES and len(before) == len(inputs):
         return _outside(around, COND)
     return around
 
 
-def _outside(context: Context, kind: str) -> Context:
+def _depth(context: Optional[Context]) -> int:
+    return context.depth if context is not None else 0
+
+
+def _is_inside(context: Optional[Context], decides: str) -> bool:
+    while context is not None:
+        if context.kind == COND and context.name == decides:
+            return True
+        context = context.outer
+    return False
+
+
+def _outside(context: Optional[Context], kind: str) -> Optional[Context]:
     """What is around the innermost loop or branch of a context."""
-    for position in reversed(range(len(context))):
-        if context[position][0] == kind:
-            return context[:position]
+    found = context
+    while found is not None:
+        if found.kind == kind:
+            return found.outer
+        found = found.outer
     return context

@@ -6,7 +6,7 @@ import shutil
 import uuid
 from typing import Any, Iterator, List, Tuple
 
-from google.protobuf import text_format
+from google.protobuf import message, text_format
 
 from tf1xent import _tf
 from tf1xent._tf import tf
@@ -25,12 +25,16 @@ FINGERPRINT_NAME = "fingerprint.pb"
 
 def find(path: Any, caller: str) -> str:
     """The file that `path` stands for: itself, a SavedModel's, or the .meta of a checkpoint."""
-    path = os.fspath(path)
+    path = checked_path(path, caller)
     if os.path.isdir(path):
         for name in SAVED_MODEL_NAMES:
             if os.path.isfile(os.path.join(path, name)):
                 return os.path.join(path, name)
-        checkpoint = tf.train.latest_checkpoint(path)
+        try:
+            checkpoint = tf.train.latest_checkpoint(path)
+        except (ValueError, tf.errors.OpError) as error:
+            state = os.path.join(path, "checkpoint")
+            raise GraphFileError(f"{caller}: {state} cannot be read: {error}") from error
         if checkpoint is not None and os.path.isfile(checkpoint + ".meta"):
             return checkpoint + ".meta"
         raise GraphFileError(
@@ -38,6 +42,16 @@ def find(path: Any, caller: str) -> str:
         )
     if not os.path.exists(path) and os.path.isfile(path + ".meta"):
         return path + ".meta"
+    return path
+
+
+def checked_path(path: Any, caller: str) -> str:
+    """A path as text; TypeError or ValueError for what is none."""
+    path = os.fspath(path)
+    if not isinstance(path, str):
+        raise TypeError(f"{caller}: a path must be str, got {path!r}.")
+    if not path or "\0" in path:
+        raise ValueError(f"{caller}: a path must name a file or folder, got {path!r}.")
     return path
 
 
@@ -99,9 +113,13 @@ def _is_name(text: str) -> bool:
 
 def encoded(proto_class: Any, content: bytes, path: str) -> bytes:
     """The binary content of a proto as a file of that name holds it."""
-    if path.endswith(_TEXT_ENDINGS):
-        return text_format.MessageToString(proto_class.FromString(content)).encode("utf-8")
-    return content
+    if not path.endswith(_TEXT_ENDINGS):
+        return content
+    proto = raw.parsed(proto_class, content, path)
+    try:
+        return text_format.MessageToString(proto).encode("utf-8")
+    except (message.Error, RecursionError) as error:
+        raise GraphFileError(f"{path}: the graph is nested too deeply for text.") from error
 
 
 def write(content: bytes, path: str) -> None:
@@ -150,15 +168,31 @@ def _beside(path: str) -> Iterator[str]:
             os.remove(temporary)
 
 
-def check_target(target: str, source: str, overwrite: bool, caller: str) -> None:
-    """Refuses what may not be written; FileExistsError unless it may be overwritten."""
-    inside = os.path.join(os.path.realpath(source), "")
-    if os.path.isdir(source) and os.path.realpath(target).startswith(inside):
-        raise ValueError(f"{caller}: {target} must not be inside {source}, which is copied to it.")
-    if os.path.exists(target) and not overwrite:
-        raise FileExistsError(f"{caller}: {target} is there already, and would be overwritten.")
-    if os.path.exists(target) and os.path.isdir(target) != os.path.isdir(source):
-        raise ValueError(f"{caller}: {target} and {source} must both be folders or both be files.")
-    folder = os.path.dirname(os.path.abspath(target))
+def checked_target(target: Any, source: str, overwrite: bool, caller: str) -> str:
+    """Where to write, links followed; refuses to write over what is not to be lost.
+
+    FileExistsError where `target` is there and may not be overwritten.
+    """
+    target = os.path.realpath(checked_path(target, caller))
+    if os.path.lexists(target):
+        if not overwrite:
+            raise FileExistsError(f"{caller}: {target} is there already.")
+        if os.path.isdir(target) != os.path.isdir(source):
+            raise ValueError(f"{caller}: {target} and {source} must both be folders or both files.")
+    if os.path.isdir(source):
+        _check_folders(target, os.path.realpath(source), caller)
+    folder = os.path.dirname(target)
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"{caller}: {folder}, in which to write, is not there.")
+    return target
+
+
+def _check_folders(target: str, source: str, caller: str) -> None:
+    for inner, outer in (target, source), (source, target):
+        if inner != outer and inner.startswith(os.path.join(outer, "")):
+            raise ValueError(f"{caller}: {inner} must not be inside {outer}.")
+    there = os.listdir(target) if os.path.isdir(target) else []
+    if there and not set(SAVED_MODEL_NAMES).intersection(there):
+        raise ValueError(
+            f"{caller}: {target} holds something else than a SavedModel, which would be lost."
+        )

@@ -110,9 +110,13 @@ class Body:
         self.result_types = list(function.signature.output_arg)
         nodes = [_argument_node(a, i, self.where) for i, a in enumerate(self.arguments)]
         nodes += function.node_def
-        by_name = {node.name: node for node in nodes}
-        if any(node.op == ARGUMENT for node in function.node_def):
-            raise GraphFileError(f"{self.where} has a node of the op `{ARGUMENT}`.")
+        by_name: Dict[str, Any] = {}
+        for node in nodes:
+            if by_name.setdefault(node.name, node) is not node:
+                raise GraphFileError(f"{self.where}: two nodes are named `{node.name}`.")
+        for node in function.node_def:
+            if node.op == ARGUMENT:
+                raise GraphFileError(f"{self.where}: node `{node.name}` is of the op `{ARGUMENT}`.")
 
         def flat(reference):
             return _flat(reference, by_name, library, self.where)

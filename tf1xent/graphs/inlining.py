@@ -5,7 +5,7 @@ A call ``f`` becomes an IdentityN of the same name, so that ``f:0`` and ``^f`` s
 the body's nodes are named ``f/...``.
 """
 
-from typing import Any, Dict, List
+from typing import Any, Container, Dict, List
 
 from tf1xent import _tf
 from tf1xent._tf import tf
@@ -43,8 +43,8 @@ class Inliner:
         """From now on puts this body in the place of the calls of its function."""
         self.bodies[body.name] = body
 
-    def inline(self, wiring: Wiring, names: Names) -> Dict[str, List[str]]:
-        """Does so for the calls in a graph; returns the tensors added, by name of the call.
+    def inline(self, wiring: Wiring, names: Names, wanted: Container[str]) -> Dict[str, List[str]]:
+        """Does so for the calls in a graph; returns the tensors added, by name of `wanted` calls.
 
         The wiring does not know what it adds.
         """
@@ -53,7 +53,9 @@ class Inliner:
         added = {}
         for position, name in calls:
             call = wiring.nodes[position]
-            added[call.name] = _Call(call, self.bodies[name], names, wiring).inline(self._library)
+            tensors = _Call(call, self.bodies[name], names, wiring).inline(self._library)
+            if call.name in wanted:
+                added[call.name] = tensors
             wiring.nodes[position] = call
         return added
 
@@ -129,7 +131,7 @@ def _run_at_the_end(body: Body, library: Library) -> List[str]:
     # A branch that is not taken, or a loop's inside, cannot be waited for from outside of it.
     for position, context in enumerate(contexts(wiring)):
         definition = library.definition(wiring.ops[position])
-        if not context and definition is not None and definition.is_stateful:
+        if context is None and definition is not None and definition.is_stateful:
             stateful.append(wiring.nodes[position].name)
     return [name for name in stateful if name not in {a.name for a in body.arguments}]
 

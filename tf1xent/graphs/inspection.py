@@ -165,7 +165,8 @@ def _ops(part, tags, calls, guards_elsewhere, is_live) -> List[CrossEntropyOp]:
         node = wiring.nodes[position]
         inputs = [(source, index) for source, index in wiring.inputs(position) if index != CONTROL]
         guards = part.guards.get(position, [])
-        context = around[position][-1][0] if around[position] else None
+        inside = around[position]
+        context = None if inside is None else inside.kind
         site = Site(
             node=node,
             context=context,

@@ -5,6 +5,8 @@ at once. To a protocol buffer a field of bytes and one of a message are the same
 classes read what TensorFlow's write, and hand on unread whatever they do not name.
 """
 
+import contextlib
+import warnings
 from typing import Any, Iterable, Iterator, List
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
@@ -42,14 +44,29 @@ RawMetaGraphDef = _raw_class("RawMetaGraphDef", graph_def=2)
 RawSavedModel = _raw_class("RawSavedModel", meta_graphs=2)
 
 
+# Nodes that become bytes of a GraphDef together.
+_AT_ONCE = 1000
+
+
 def parsed(proto_class: Any, content: bytes, where: str) -> Any:
     """A message of bytes, or GraphFileError."""
-    proto = proto_class()
+    with _strict():
+        return _from_bytes(proto_class, content, where)
+
+
+@contextlib.contextmanager
+def _strict() -> Iterator[None]:
+    """Makes an error of what protobuf 3 only warns of: that it leaves out the rest of a message."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Unexpected end-group tag", RuntimeWarning)
+        yield
+
+
+def _from_bytes(proto_class: Any, content: bytes, where: str) -> Any:
     try:
-        proto.ParseFromString(content)
-    except (message.DecodeError, RuntimeError, UnicodeDecodeError) as error:
+        return proto_class.FromString(content)
+    except (message.DecodeError, RuntimeError, SystemError, UnicodeDecodeError) as error:
         raise GraphFileError(f"{where}: cannot be read: {error}") from error
-    return proto
 
 
 def serialized(proto: Any) -> bytes:
@@ -68,18 +85,16 @@ class NodeList:
         return len(self.contents)
 
     def __getitem__(self, position: int) -> Any:
-        try:
-            return tf.NodeDef.FromString(self.contents[position])
-        except (message.DecodeError, RuntimeError, UnicodeDecodeError) as error:
-            raise GraphFileError(
-                f"{self._where}: node number {position} cannot be read: {error}"
-            ) from error
+        where = f"{self._where}: node number {position}"
+        return _from_bytes(tf.NodeDef, self.contents[position], where)
 
     def __setitem__(self, position: int, node: Any) -> None:
         self.contents[position] = serialized(node)
 
     def __iter__(self) -> Iterator[Any]:
-        return (self[position] for position in range(len(self)))
+        with _strict():
+            for position in range(len(self)):
+                yield self[position]
 
     def append(self, node: Any) -> None:
         """Adds a node at the end."""
@@ -100,12 +115,15 @@ class Graph:
         del raw.node[:]
         self.rest = parsed(tf.GraphDef, serialized(raw), where)
 
-    def content(self) -> bytes:
-        """The bytes of the GraphDef."""
-        raw = RawGraphDef()
-        raw.ParseFromString(serialized(self.rest))
-        raw.node.extend(self.nodes.contents)
-        return serialized(raw)
+    def take_content(self) -> bytes:
+        """The bytes of the GraphDef, whose nodes are gone afterwards: large graphs are so once."""
+        contents, content = self.nodes.contents, bytearray(serialized(self.rest))
+        for start in range(0, len(contents), _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            content += serialized(RawGraphDef(node=contents[some]))
+            contents[some] = [b""] * len(contents[some])
+        contents.clear()
+        return bytes(content)
 
 
 class MetaGraph:

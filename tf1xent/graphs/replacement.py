@@ -1,6 +1,6 @@
 """Fused cross-entropy ops in a GraphDef: tagged, untagged, or replaced by stock ops."""
 
-from typing import Any, Dict, List, Tuple
+from typing import Any, Container, Dict, List, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
@@ -30,9 +30,19 @@ _DEFAULT_LABELS_TYPE = tf.int64.as_datatype_enum
 Added = Dict[str, List[str]]
 
 
-def rewritten(content: bytes, mode: str, where: str) -> Tuple[bytes, Added]:
-    """The bytes of a GraphDef, rewritten, its function library too; and what was added."""
+def rewritten(
+    content: bytes, mode: str, where: str, wanted: Container[str] = ()
+) -> Tuple[bytes, Added]:
+    """The bytes of a GraphDef, rewritten, its function library too.
+
+    Also returned is what was added, in the place of the `wanted` nodes of those rewritten.
+    """
     graph = Graph(content, where)
+    added = _rewrite(graph, mode, where, wanted)
+    return graph.take_content(), added
+
+
+def _rewrite(graph: Graph, mode: str, where: str, wanted: Container[str]) -> Added:
     check_is_readable(graph.rest, where)
     library = Library(graph.rest.library, where)
     main = Wiring(graph.nodes, where)
@@ -41,21 +51,21 @@ def rewritten(content: bytes, mode: str, where: str) -> Tuple[bytes, Added]:
         for function in library.functions.values():
             for node in function.node_def:
                 _untagged(node)
-        return graph.content(), {}
+        return {}
     inliner = Inliner(library)
     for name in inliner.holding:
         body = Body(library.functions[name], library)
         wiring = body.wiring()
         names = Names(wiring.positions)
-        inliner.inline(wiring, names)
-        _rewrite_nodes(wiring, names, mode)
+        inliner.inline(wiring, names, wanted=())
+        _rewrite_nodes(wiring, names, mode, wanted=())
         inliner.add(body)
     for body in inliner.bodies.values():
         body.put_into(library.functions[body.name], library)
     names = Names(main.positions)
-    added = inliner.inline(main, names)
-    added.update(_rewrite_nodes(main, names, mode))
-    return graph.content(), added
+    added = inliner.inline(main, names, wanted)
+    added.update(_rewrite_nodes(main, names, mode, wanted))
+    return added
 
 
 def check_is_readable(graph_def: Any, where: str) -> None:
@@ -83,7 +93,7 @@ def _untagged(node: Any) -> bool:
     return is_ours
 
 
-def _rewrite_nodes(wiring: Wiring, names: Names, mode: str) -> Added:
+def _rewrite_nodes(wiring: Wiring, names: Names, mode: str, wanted: Container[str]) -> Added:
     """Rewrites the nodes that the wiring knows: what was inlined has been rewritten before."""
     nodes = wiring.nodes
     guards = [p for p in wiring.of_types((_tf.GUARD_OP,)) if wiring.guarded(p) is not None]
@@ -106,7 +116,9 @@ def _rewrite_nodes(wiring: Wiring, names: Names, mode: str) -> Added:
     added = {}
     for position in fused:
         node = nodes[position]
-        added[node.name] = _replace(nodes, node, names, wiring.where)
+        tensors = _replace(nodes, node, names, wiring.where)
+        if node.name in wanted:
+            added[node.name] = tensors
         nodes[position] = node
     return added
 

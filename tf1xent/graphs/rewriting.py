@@ -7,7 +7,7 @@ from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent.errors import GraphFileError
 from tf1xent.graphs import files
-from tf1xent.graphs.collections import add_to_contexts
+from tf1xent.graphs.collections import Contexts
 from tf1xent.graphs.raw import MetaGraph, RawSavedModel, parsed, serialized
 from tf1xent.graphs.replacement import MODES, rewritten
 
@@ -185,10 +185,9 @@ def rewrite_path(source: Any, target: Any, mode: str, *, overwrite: bool, caller
 
 
 def _write_rewritten(proto_class, content, mode, path, target, overwrite, caller):
-    target = os.fspath(target)
     is_saved_model = proto_class is _tf.SavedModel
     source = os.path.dirname(path) if is_saved_model else path
-    files.check_target(target, source, overwrite, caller)
+    target = files.checked_target(target, source, overwrite, caller)
     content = _rewritten(proto_class, content, mode, f"{caller}: {path}")
     if is_saved_model:
         content = files.encoded(proto_class, content, path)
@@ -205,8 +204,10 @@ def _rewritten(proto_class: Any, content: bytes, mode: str, where: str) -> bytes
         meta_graph = MetaGraph(content, where)
         tags = ", ".join(meta_graph.rest.meta_info_def.tags)
         where = f"{where}, graph `{tags}`" if tags else where
-        meta_graph.graph_def, added = rewritten(meta_graph.graph_def, mode, where)
-        add_to_contexts(meta_graph.rest, added, where)
+        contexts = Contexts(meta_graph.rest, where)
+        names = contexts.names()
+        meta_graph.graph_def, added = rewritten(meta_graph.graph_def, mode, where, names)
+        contexts.add(added)
         return meta_graph.content()
     saved_model = parsed(RawSavedModel, content, where)
     parts = [_rewritten(tf.MetaGraphDef, p, mode, where) for p in saved_model.meta_graphs]

@@ -20,6 +20,7 @@ and past it where it is not, whose 1 - sum of the others would. So no derivative
 no entry of a Hessian, subtracts nearly equal numbers. Output 1 is TensorFlow's own gradient, p - l.
 """
 
+import functools
 from typing import Any, Dict, List, Sequence, Tuple
 
 from tf1xent import _tf
@@ -59,8 +60,13 @@ class Nodes:
 
     def constant(self, value: float, dtype: int) -> str:
         """A scalar."""
-        tensor = tf.make_tensor_proto(value, dtype=tf.as_dtype(dtype), shape=[])
-        return self.add("Const", [f"^{self.anchor}"], dtype=DataType(dtype), value=tensor)
+        anchor = [f"^{self.anchor}"]
+        return self.add("Const", anchor, dtype=DataType(dtype), value=_scalar(value, dtype))
+
+
+@functools.lru_cache(maxsize=None)
+def _scalar(value, dtype):
+    return tf.make_tensor_proto(value, dtype=tf.as_dtype(dtype), shape=[])
 
 
 class DataType(int):

@@ -6,6 +6,7 @@ reading its nodes again.
 """
 
 import array
+import bisect
 import re
 import sys
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
@@ -17,6 +18,8 @@ from tf1xent.graphs.raw import NodeList
 CONTROL = -1
 _BACK_EDGES = ("NextIteration", "RefNextIteration")
 _MERGES = ("Merge", "RefMerge")
+# From a guard to what it guards: TensorFlow puts a few ops between them.
+_MOST_STEPS = 1000
 _INDEX = re.compile("[0-9]{1,9}")
 
 
@@ -48,6 +51,11 @@ class Wiring:
         self.nodes, self.where = nodes, where
         self.positions: Dict[str, int] = {}
         self.ops: List[str] = []
+        # The inputs of node i are those from starts[i] to starts[i + 1].
+        self._starts = array.array("i", [0])
+        self._sources, self._outputs = array.array("i"), array.array("i")
+        # (its place among the inputs, name of its source) of what is read before it is there.
+        early: List[Tuple[int, str]] = []
         for position, node in enumerate(nodes):
             name, op = node.name, node.op
             if not name or not op:
@@ -56,19 +64,20 @@ class Wiring:
             if self.positions.setdefault(name, position) != position:
                 raise GraphFileError(f"{where}: two nodes are named `{name}`.")
             self.ops.append(sys.intern(op))
-        # The inputs of node i are those from starts[i] to starts[i + 1].
-        self._starts = array.array("l", [0])
-        self._sources, self._outputs = array.array("l"), array.array("l")
-        for node in nodes:
             for reference in node.input:
-                name, index = split_reference(reference)
-                if name not in self.positions:
-                    raise GraphFileError(
-                        f"{where}: node `{node.name}` reads `{reference}`, which is not there."
-                    )
-                self._sources.append(self.positions[name])
+                source, index = split_reference(reference)
+                if source not in self.positions:
+                    early.append((len(self._sources), source))
+                self._sources.append(self.positions.get(source, -1))
                 self._outputs.append(index)
             self._starts.append(len(self._sources))
+        for place, source in early:
+            if source not in self.positions:
+                reader = nodes[bisect.bisect_right(self._starts, place) - 1].name
+                raise GraphFileError(
+                    f"{where}: node `{reader}` reads `{source}`, which is not there."
+                )
+            self._sources[place] = self.positions[source]
         # Every node after those that it reads, but for the back edges of loops.
         self.order = self._ordered()
 
@@ -105,7 +114,7 @@ class Wiring:
     def _ordered(self) -> "array.array[int]":
         finished, open_ = 1, 2
         state = bytearray(len(self.ops))
-        order = array.array("l")
+        order = array.array("i")
         for start in range(len(state)):
             if state[start]:
                 continue
@@ -152,7 +161,7 @@ class Wiring:
         guard = self.nodes[position]
         index = 0
         handed_on: Optional[int] = 0
-        for _ in self.ops:  # a loop's Merge might lead round for ever
+        for _ in range(_MOST_STEPS):  # a loop's Merge might lead round for ever
             sources = list(self.inputs(position))
             if handed_on is None or handed_on >= len(sources):
                 break
