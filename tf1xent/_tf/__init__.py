@@ -29,7 +29,13 @@ from tf1xent._tf.drop_ins import (
     remove_squeezable_dimensions,
     stock_public_function,
 )
-from tf1xent._tf.op_definitions import NEWEST_GRAPH, enum_name, has_gradient, op_definition
+from tf1xent._tf.op_definitions import (
+    NEWEST_GRAPH,
+    TRACED_FUNCTIONS_HAVE_HESSIANS,
+    enum_name,
+    has_gradient,
+    op_definition,
+)
 from tf1xent._tf.primitives import (
     detached,
     is_zero,
@@ -90,6 +96,7 @@ __all__ = [
     "STOCK_GRADIENTS",
     "STOCK_LOSSES",
     "SavedModel",
+    "TRACED_FUNCTIONS_HAVE_HESSIANS",
     "as_drop_in",
     "buffer_like",
     "constant_value",

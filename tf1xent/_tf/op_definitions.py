@@ -11,6 +11,10 @@ from tf1xent._tf.registry import gradient_entry
 NEWEST_GRAPH = tf.GRAPH_DEF_VERSION
 
 
+# TF 1.13 differentiates what its contrib.eager.defun traced twice to zeros, without a word.
+TRACED_FUNCTIONS_HAVE_HESSIANS = hasattr(tf, "function")
+
+
 @functools.lru_cache(maxsize=None)
 def op_definition(op_type):
     """Returns the OpDef of an op type, or None where this TensorFlow knows none of that name."""

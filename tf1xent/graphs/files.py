@@ -116,6 +116,13 @@ def encoded(proto_class: Any, content: bytes, path: str) -> bytes:
     if not path.endswith(_TEXT_ENDINGS):
         return content
     proto = raw.parsed(proto_class, content, path)
+    size = proto.ByteSize()
+    proto.DiscardUnknownFields()
+    if proto.ByteSize() != size:
+        raise GraphFileError(
+            f"{path}: the graph has fields that this TensorFlow does not know, which a text file "
+            "cannot keep. Write a binary one."
+        )
     try:
         return text_format.MessageToString(proto).encode("utf-8")
     except (message.Error, RecursionError) as error:

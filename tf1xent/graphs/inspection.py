@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
@@ -127,10 +127,10 @@ def _findings(content, tags, where, is_live):
             parts.append(_part(name, Body(library.functions[name], library).wiring()))
         except RewriteError as error:
             ops += _unreadable(library.functions[name], tags, error)
-    calls = _calls(main, library)
+    opaque = _opaque(main, library, is_live)
     elsewhere = [guard for part in parts for guard in part.guards.get(CONTROL, [])]
     for part in parts:
-        ops += _ops(part, tags, calls.get(part.function or ""), elsewhere, is_live)
+        ops += _ops(part, tags, part.function in opaque, elsewhere)
     marked = [graph.nodes[p] for p in graph.nodes.mentioning(_tf.GRADIENT_ATTRIBUTE)]
     attributes = list(_attributes(marked, tags, None))
     op_types = set(main.ops)
@@ -141,19 +141,25 @@ def _findings(content, tags, where, is_live):
     return ops, attributes, unknown
 
 
-def _calls(main: Wiring, library: Library) -> Dict[str, str]:
-    """How functions are called, where they are: "call" or "name", which outweighs it."""
-    found: Dict[str, str] = {}
-    pairs = [(main.ops[position], name) for position, name in library.calls(main)]
+def _opaque(main: Wiring, library: Library, is_live: bool) -> Set[str]:
+    """The functions with a call whose second derivative TensorFlow does not know.
+
+    It does for the calls that it made itself in this process, which name a registered gradient.
+    """
+    calls: List[Tuple[Any, Optional[str]]] = [
+        (main.nodes[position], name) for position, name in library.calls(main)
+    ]
     for function in library.functions.values():
-        called = [(node.op, library.called(node)) for node in function.node_def]
-        pairs += [(op_type, name) for op_type, name in called if name is not None]
-    for op_type, name in pairs:
-        found[name] = "name" if op_type == name else found.get(name, "call")
-    return found
+        calls += [(node, library.called(node)) for node in function.node_def]
+    knows = is_live and _tf.TRACED_FUNCTIONS_HAVE_HESSIANS
+    return {
+        name
+        for node, name in calls
+        if name is not None and not (knows and _tf.has_gradient(_tf.gradient_attribute(node) or ""))
+    }
 
 
-def _ops(part, tags, calls, guards_elsewhere, is_live) -> List[CrossEntropyOp]:
+def _ops(part, tags, in_opaque_call, guards_elsewhere) -> List[CrossEntropyOp]:
     wiring = part.wiring
     fused = wiring.of_types(_tf.FUSED_OPS)
     if not fused:
@@ -173,8 +179,7 @@ def _ops(part, tags, calls, guards_elsewhere, is_live) -> List[CrossEntropyOp]:
             is_guarded=any(_tf.gradient_attribute(g) is None for g in guards + guards_elsewhere),
             labels_vary=len(inputs) > 1 and bool(vary[inputs[1][0]]),
             behind_loop=bool(behind[position]),
-            calls=calls,
-            is_live=is_live,
+            in_opaque_call=in_opaque_call,
         )
         judged, reason = verdict(site)
         found.append(

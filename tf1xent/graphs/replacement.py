@@ -6,10 +6,11 @@ from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent.errors import GraphFileError, RewriteError
 from tf1xent.gradients import DENSE_GRADIENT, GUARD_GRADIENT, SPARSE_GRADIENT
-from tf1xent.graphs import stock_formula
+from tf1xent.graphs.building import Nodes
 from tf1xent.graphs.functions import Body, Library
 from tf1xent.graphs.inlining import Inliner, become_identity
 from tf1xent.graphs.raw import Graph, NodeList
+from tf1xent.graphs.stock_formula import loss_and_gradient
 from tf1xent.graphs.wiring import Names, Wiring
 
 MODES = ("logsumexp", "tag", "fused")
@@ -155,10 +156,8 @@ def _replace(graph_nodes: NodeList, fused: Any, names: Names, where: str) -> Lis
         labels_dtype = _checked_type(fused, "Tlabels", _DEFAULT_LABELS_TYPE, _LABELS_TYPES, where)
     common = {key: fused.attr[key] for key in fused.attr if key.startswith("_") and key not in _OWN}
     scope = names.unique(f"{fused.name}/logsumexp")
-    nodes = stock_formula.Nodes(graph_nodes, names, scope, fused.device, common)
-    outputs = stock_formula.loss_and_gradient(
-        nodes, fused.op, dtype, labels_dtype, inputs, controls
-    )
+    nodes = Nodes(graph_nodes, names, scope, fused.device, common)
+    outputs = loss_and_gradient(nodes, fused.op, dtype, labels_dtype, inputs, controls)
     become_identity(fused, outputs, [dtype, dtype])
     return nodes.tensors
 

@@ -28,10 +28,8 @@ class Site:
       is_guarded: whether PreventGradient forbids to differentiate its recorded gradient.
       labels_vary: whether its labels depend on variables.
       behind_loop: whether its logits depend on what comes out of a v1 while loop.
-      calls: what calls the function that it is in: None, "call" for the ops that call functions,
-        "name" for TF 1.x's nodes of the function's own name.
-      is_live: whether the graph is one of this process, where TensorFlow knows the gradients of the
-        functions that it traced, and not a file's.
+      in_opaque_call: whether it is in a function that something calls without TensorFlow knowing a
+        gradient of the call.
     """
 
     node: Any
@@ -39,8 +37,7 @@ class Site:
     is_guarded: bool
     labels_vary: bool
     behind_loop: bool
-    calls: Optional[str]
-    is_live: bool
+    in_opaque_call: bool
 
 
 def labels_vary(wiring: Wiring) -> bytearray:
@@ -79,7 +76,7 @@ def _surroundings(site: Site) -> Optional[Tuple[Verdict, str]]:
             "it runs in a v1 while loop, of which TensorFlow has no second derivatives: build the "
             "graph anew after tf.enable_control_flow_v2(), or with TF 2.x.",
         )
-    if site.calls == "name" or (site.calls and not site.is_live):
+    if site.in_opaque_call:
         return (
             Verdict.REWRITE,
             "TensorFlow has no gradient for the call of the function that holds it: "

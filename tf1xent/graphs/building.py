@@ -1,0 +1,160 @@
+"""NodeDefs of stock ops, made without a graph; the ops and attributes are those of TF 1.13."""
+
+import functools
+from typing import Any, Dict, List, Sequence, Tuple, Union
+
+from tf1xent._tf import tf
+
+_BOOL = tf.bool.as_datatype_enum
+_INT32 = tf.int32.as_datatype_enum
+_INT64 = tf.int64.as_datatype_enum
+_BLOCKS = 32
+
+
+class Nodes:
+    """Adds NodeDefs to a graph, below one scope, on one device, with some attributes in common.
+
+    Every constant waits for `anchor`, a node: so it is computed in the loop or branch where that
+    one runs, and nowhere else.
+    """
+
+    def __init__(self, nodes: Any, names: Any, scope: str, device: str, common: Dict[str, Any]):
+        self._nodes, self._names = nodes, names
+        self._scope, self._device, self._common = scope, device, common
+        self.anchor = ""
+        # All that the nodes return.
+        self.tensors: List[str] = []
+
+    def add(self, op: str, inputs: Sequence[str], *, outputs: int = 1, **attributes: Any) -> str:
+        """Adds a node and returns the name of its first output."""
+        name = self._names.unique(f"{self._scope}/{op}")
+        node = tf.NodeDef(name=name, op=op, input=inputs, device=self._device)
+        for key, value in attributes.items():
+            set_attribute(node, key, value)
+        for key, value in self._common.items():
+            node.attr[key].CopyFrom(value)
+        self._nodes.append(node)
+        self.tensors += [f"{name}:{index}" for index in range(outputs)]
+        return name
+
+    def cast(self, inputs: Sequence[str], source: int, target: int) -> str:
+        """A tensor in another dtype; after control inputs, if there are any."""
+        types = {"SrcT": DataType(source), "DstT": DataType(target)}
+        return self.add("Cast", inputs, Truncate=False, **types)
+
+    def constant(self, value: Union[float, Tuple[float, ...]], dtype: int) -> str:
+        """A scalar, or a vector."""
+        anchor = [f"^{self.anchor}"]
+        return self.add("Const", anchor, dtype=DataType(dtype), value=_tensor(value, dtype))
+
+
+@functools.lru_cache(maxsize=None)
+def _tensor(value, dtype):
+    return tf.make_tensor_proto(value, dtype=tf.as_dtype(dtype))
+
+
+class DataType(int):
+    """A number of a DataType, so that an attribute is not taken for an integer."""
+
+
+def set_attribute(node, key, value):
+    """Sets an attribute of a NodeDef to a value of the field that fits the Python type."""
+    attribute = node.attr[key]
+    if isinstance(value, list):
+        attribute.list.type.extend(value)
+    elif isinstance(value, DataType):
+        attribute.type = value
+    elif isinstance(value, bool):
+        attribute.b = value
+    elif isinstance(value, int):
+        attribute.i = value
+    else:
+        attribute.tensor.CopyFrom(value)
+
+
+class Arithmetic:
+    """Ops of matrices of one dtype, [batch_size, num_classes]; indices are int64."""
+
+    def __init__(self, nodes: Nodes, dtype: int):
+        self.nodes, self.dtype = nodes, DataType(dtype)
+
+    def op(self, name, *inputs):
+        return self.nodes.add(name, inputs, T=self.dtype)
+
+    def number(self, value):
+        return self.nodes.constant(value, self.dtype)
+
+    def vector(self, values):
+        return self.nodes.constant(tuple(float(value) for value in values), self.dtype)
+
+    def integer(self, value):
+        return self.nodes.constant(value, _INT64)
+
+    def column(self, row_values, dtype=None, axis=1):
+        """[batch_size] -> [batch_size, 1]"""
+        types = {"T": self.dtype if dtype is None else DataType(dtype), "Tdim": DataType(_INT32)}
+        return self.nodes.add(
+            "ExpandDims", [row_values, self.nodes.constant(axis, _INT32)], **types
+        )
+
+    def sum(self, tensor, axis):
+        types = {"T": self.dtype, "Tidx": DataType(_INT32)}
+        axis = self.nodes.constant(axis, _INT32)
+        return self.nodes.add("Sum", [tensor, axis], keep_dims=False, **types)
+
+    def row_sum(self, matrix, rows, columns):
+        """Sums of the classes' entries, [batch_size], of a matrix of that size.
+
+        Block by block, since TF 1.x adds thousands of terms nearly one after another, and where
+        they are equal its roundings all go one way.
+        """
+        rows, columns = (self.cast(size, _INT64, _INT32) for size in (rows, columns))
+        blocks, zero = self.nodes.constant(_BLOCKS, _INT32), self.nodes.constant(0, _INT32)
+        rounded_up = self._int32("Add", columns, self.nodes.constant(_BLOCKS - 1, _INT32))
+        size = self._int32("FloorDiv", rounded_up, blocks)
+        missing = self._int32("Sub", self._int32("Mul", size, blocks), columns)
+        none, at_the_end = self.pack(_INT32, zero, zero), self.pack(_INT32, zero, missing)
+        # int32, since the gradient of Pad in TF 1.x takes no other.
+        paddings = self.pack(_INT32, none, at_the_end)
+        types = {"T": self.dtype, "Tpaddings": DataType(_INT32)}
+        padded = self.nodes.add("Pad", [matrix, paddings], **types)
+        types = {"T": self.dtype, "Tshape": DataType(_INT32)}
+        cut = self.nodes.add("Reshape", [padded, self.pack(_INT32, rows, blocks, size)], **types)
+        return self.sum(self.sum(cut, 2), 1)
+
+    def _int32(self, name, *inputs):
+        return self.nodes.add(name, inputs, T=DataType(_INT32))
+
+    def int64(self, name, *inputs):
+        return self.nodes.add(name, inputs, T=DataType(_INT64))
+
+    def pack(self, dtype, *tensors, axis=0):
+        return self.nodes.add("Pack", tensors, N=len(tensors), axis=axis, T=DataType(dtype))
+
+    def cast(self, tensor, source, target):
+        return self.nodes.cast([tensor], source, target)
+
+    def sizes(self, matrix):
+        """The number of rows and of columns."""
+        shape = self.nodes.add("Shape", [matrix], T=self.dtype, out_type=DataType(_INT64))
+        sizes = self.nodes.add("Unpack", [shape], outputs=2, num=2, axis=0, T=DataType(_INT64))
+        return sizes, f"{sizes}:1"
+
+    def numbers(self, count):
+        """0, 1, ... count - 1"""
+        limits = [self.integer(0), count, self.integer(1)]
+        return self.nodes.add("Range", limits, Tidx=DataType(_INT64))
+
+    def entries(self, rows, classes):
+        """Where the entries [i, classes[i]] are: [batch_size, 2]."""
+        return self.pack(_INT64, self.numbers(rows), classes, axis=1)
+
+    def take(self, matrix, entries):
+        types = {"Tparams": self.dtype, "Tindices": DataType(_INT64)}
+        return self.nodes.add("GatherNd", [matrix, entries], **types)
+
+    def is_class(self, chosen, columns):
+        """Whether j is the class chosen for row i: [batch_size, num_classes], bool."""
+        classes = self.column(self.numbers(columns), _INT64, axis=0)
+        chosen = self.column(chosen, _INT64)
+        return self.int64("Equal", chosen, classes)
