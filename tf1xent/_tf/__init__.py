@@ -31,7 +31,7 @@ from tf1xent._tf.drop_ins import (
 )
 from tf1xent._tf.op_definitions import (
     NEWEST_GRAPH,
-    TRACED_FUNCTIONS_HAVE_HESSIANS,
+    call_has_gradients,
     enum_name,
     has_gradient,
     op_definition,
@@ -96,9 +96,9 @@ __all__ = [
     "STOCK_GRADIENTS",
     "STOCK_LOSSES",
     "SavedModel",
-    "TRACED_FUNCTIONS_HAVE_HESSIANS",
     "as_drop_in",
     "buffer_like",
+    "call_has_gradients",
     "constant_value",
     "detached",
     "drop_in",

@@ -5,14 +5,10 @@ import functools
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import op_def_registry
 
-from tf1xent._tf.registry import gradient_entry
+from tf1xent._tf.registry import gradient_attribute, gradient_entry
 
 # The newest `versions.min_consumer` of a GraphDef that this TensorFlow imports.
 NEWEST_GRAPH = tf.GRAPH_DEF_VERSION
-
-
-# TF 1.13 differentiates what its contrib.eager.defun traced twice to zeros, without a word.
-TRACED_FUNCTIONS_HAVE_HESSIANS = hasattr(tf, "function")
 
 
 @functools.lru_cache(maxsize=None)
@@ -26,6 +22,19 @@ def op_definition(op_type):
 def has_gradient(name):
     """Whether a gradient is registered under a name that a graph gives."""
     return gradient_entry(name) is not None
+
+
+# TF 1.13 differentiates what its contrib.eager.defun traced twice to zeros, without a word.
+_TRACED_FUNCTIONS_HAVE_HESSIANS = hasattr(tf, "function")
+
+
+def call_has_gradients(op):
+    """Whether TensorFlow itself traced what an operation calls, and differentiates that twice."""
+    if not _TRACED_FUNCTIONS_HAVE_HESSIANS:
+        return False
+    if getattr(op, "_gradient_function", None) is not None:
+        return True
+    return has_gradient(gradient_attribute(op))  # 1.x
 
 
 def enum_name(data_type):

@@ -51,8 +51,10 @@ def _values(context: Any) -> Iterator[str]:
 
 def _add(context: Any, added: Dict[str, List[str]]) -> bool:
     known = set(context.values_def.values)
-    names = [name for name in added if f"{name}:0" in known]
-    for name in names:
-        context.values_def.values.extend(added[name])
-    changed = [_add(nested, added) for nested in _nested(context)]
-    return bool(names) or any(changed)
+    changed = False
+    for name, tensors in added.items():  # what was added may have been rewritten in turn
+        if f"{name}:0" in known:
+            context.values_def.values.extend(tensors)
+            known.update(tensors)
+            changed = True
+    return any([_add(nested, added) for nested in _nested(context)]) or changed

@@ -5,7 +5,7 @@ A call ``f`` becomes an IdentityN of the same name, so that ``f:0`` and ``^f`` s
 the body's nodes are named ``f/...``.
 """
 
-from typing import Any, Container, Dict, List
+from typing import Any, Dict, List
 
 from tf1xent import _tf
 from tf1xent._tf import tf
@@ -41,21 +41,21 @@ class Inliner:
 
     def add(self, body: Body) -> None:
         """From now on puts this body in the place of the calls of its function."""
+        body.control_results = body.control_results or _stateful(body, self._library)
         self.bodies[body.name] = body
 
-    def inline(self, wiring: Wiring, names: Names, wanted: Container[str]) -> Dict[str, List[str]]:
-        """Does so for the calls in a graph; returns the tensors added, by name of `wanted` calls.
+    def inline(self, wiring: Wiring) -> Dict[str, List[str]]:
+        """Does so for the calls in a graph; returns the tensors added, by name of the call.
 
         The wiring does not know what it adds.
         """
+        names = Names(wiring.positions)
         calls = [(p, name) for p, name in self._library.calls(wiring) if name in self.bodies]
         self._check_size(sum(len(self.bodies[name].nodes) for _, name in calls), wiring.where)
         added = {}
         for position, name in calls:
             call = wiring.nodes[position]
-            tensors = _Call(call, self.bodies[name], names, wiring).inline(self._library)
-            if call.name in wanted:
-                added[call.name] = tensors
+            added[call.name] = _Call(call, self.bodies[name], names, wiring).inline()
             wiring.nodes[position] = call
         return added
 
@@ -78,7 +78,7 @@ class _Call:
         arguments = [self._names[argument.name] for argument in body.arguments]
         self._gate = [f"^{arguments[0]}"] if arguments else controls
 
-    def inline(self, library: Library) -> List[str]:
+    def inline(self) -> List[str]:
         """Adds the body's nodes; the call hands on what they return. Returns their tensors."""
         for node in self._body.nodes:
             self._nodes.append(self._copied(node))
@@ -86,7 +86,7 @@ class _Call:
             self._node.attr[result.type_attr].type if result.type_attr else result.type
             for result in self._body.result_types
         ]
-        last = [f"^{self._names[name]}" for name in _run_at_the_end(self._body, library)]
+        last = [f"^{self._names[name]}" for name in self._body.control_results]
         results = [self._renamed(reference) for reference in self._body.results]
         become_identity(self._node, results, types, last)
         return [f"{name}:0" for name in self._names.values()]
@@ -122,18 +122,17 @@ class _Call:
         return f"{prefix}{at}{self._names[name]}".encode() if name in self._names else entry
 
 
-def _run_at_the_end(body: Body, library: Library) -> List[str]:
-    """The nodes that run whenever the function does, whether or not anything reads them."""
-    if body.control_results:
-        return body.control_results
+def _stateful(body: Body, library: Library) -> List[str]:
+    """The nodes that run whenever a function does that does not say itself which these are."""
     wiring = body.wiring()
-    stateful = []
+    found = []
     # A branch that is not taken, or a loop's inside, cannot be waited for from outside of it.
     for position, context in enumerate(contexts(wiring)):
         definition = library.definition(wiring.ops[position])
         if context is None and definition is not None and definition.is_stateful:
-            stateful.append(wiring.nodes[position].name)
-    return [name for name in stateful if name not in {a.name for a in body.arguments}]
+            if wiring.ops[position] != ARGUMENT:
+                found.append(wiring.nodes[position].name)
+    return found
 
 
 def become_identity(node: Any, results: Any, types: Any, controls: Any = ()) -> None:

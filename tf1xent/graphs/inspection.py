@@ -76,7 +76,7 @@ def inspect_graph(graph: Any) -> GraphReport:
         content = proto.SerializeToString()
     where = f"{caller}: {source}"
     parts = [
-        _findings(graph_def, tags, where, is_live)
+        _findings(graph_def, tags, where, graph if is_live else None)
         for tags, graph_def in _graph_defs(proto_class, content, where)
     ]
     return report_of(source, _tf.version(), parts)
@@ -114,7 +114,7 @@ def _part(function: Optional[str], wiring: Wiring) -> _Part:
     return _Part(function, wiring, guards)
 
 
-def _findings(content, tags, where, is_live):
+def _findings(content, tags, where, live):
     """(ops, other gradient attributes, unknown op types) of the bytes of a GraphDef."""
     graph = Graph(content, where)
     check_is_readable(graph.rest, where)
@@ -122,12 +122,13 @@ def _findings(content, tags, where, is_live):
     main = Wiring(graph.nodes, where)
     parts = [_part(None, main)]
     ops: List[CrossEntropyOp] = []
-    for name in library.holding():
+    holding = library.holding()
+    for name in holding:
         try:
             parts.append(_part(name, Body(library.functions[name], library).wiring()))
         except RewriteError as error:
             ops += _unreadable(library.functions[name], tags, error)
-    opaque = _opaque(main, library, is_live)
+    opaque = _opaque(main, library, holding, live)
     elsewhere = [guard for part in parts for guard in part.guards.get(CONTROL, [])]
     for part in parts:
         ops += _ops(part, tags, part.function in opaque, elsewhere)
@@ -141,22 +142,20 @@ def _findings(content, tags, where, is_live):
     return ops, attributes, unknown
 
 
-def _opaque(main: Wiring, library: Library, is_live: bool) -> Set[str]:
+def _opaque(main: Wiring, library: Library, holding: List[str], live: Any) -> Set[str]:
     """The functions with a call whose second derivative TensorFlow does not know.
 
-    It does for the calls that it made itself in this process, which name a registered gradient.
+    In a graph of this process, `live`, it knows it of what it traced itself.
     """
-    calls: List[Tuple[Any, Optional[str]]] = [
-        (main.nodes[position], name) for position, name in library.calls(main)
-    ]
-    for function in library.functions.values():
-        calls += [(node, library.called(node)) for node in function.node_def]
-    knows = is_live and _tf.TRACED_FUNCTIONS_HAVE_HESSIANS
-    return {
-        name
-        for node, name in calls
-        if name is not None and not (knows and _tf.has_gradient(_tf.gradient_attribute(node) or ""))
-    }
+    found = set()
+    for position, name in library.calls(main):
+        node = main.nodes[position]
+        if live is None or not _tf.call_has_gradients(live.get_operation_by_name(node.name)):
+            found.add(name)
+    for name in reversed(holding):  # callers first
+        if live is None or name in found:
+            found.update(filter(None, map(library.called, library.functions[name].node_def)))
+    return found
 
 
 def _ops(part, tags, in_opaque_call, guards_elsewhere) -> List[CrossEntropyOp]:

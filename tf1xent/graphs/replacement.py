@@ -1,6 +1,6 @@
 """Fused cross-entropy ops in a GraphDef: tagged, untagged, or replaced by stock ops."""
 
-from typing import Any, Container, Dict, List, Tuple
+from typing import Any, Container, Dict, Iterable, List, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
@@ -11,7 +11,7 @@ from tf1xent.graphs.functions import Body, Library
 from tf1xent.graphs.inlining import Inliner, become_identity
 from tf1xent.graphs.raw import Graph, NodeList
 from tf1xent.graphs.stock_formula import loss_and_gradient
-from tf1xent.graphs.wiring import Names, Wiring
+from tf1xent.graphs.wiring import Names, Wiring, split_reference
 
 MODES = ("logsumexp", "tag", "fused")
 # By op type, the gradient names that the mode "tag" gives.
@@ -32,7 +32,7 @@ Added = Dict[str, List[str]]
 
 
 def rewritten(
-    content: bytes, mode: str, where: str, wanted: Container[str] = ()
+    content: bytes, mode: str, where: str, wanted: Iterable[str] = ()
 ) -> Tuple[bytes, Added]:
     """The bytes of a GraphDef, rewritten, its function library too.
 
@@ -43,7 +43,7 @@ def rewritten(
     return graph.take_content(), added
 
 
-def _rewrite(graph: Graph, mode: str, where: str, wanted: Container[str]) -> Added:
+def _rewrite(graph: Graph, mode: str, where: str, wanted: Iterable[str]) -> Added:
     check_is_readable(graph.rest, where)
     library = Library(graph.rest.library, where)
     main = Wiring(graph.nodes, where)
@@ -53,20 +53,24 @@ def _rewrite(graph: Graph, mode: str, where: str, wanted: Container[str]) -> Add
             for node in function.node_def:
                 _untagged(node)
         return {}
+    # First all bodies take the place of their calls, then ops are rewritten: what guards them may
+    # be on the other side of a call.
     inliner = Inliner(library)
     for name in inliner.holding:
         body = Body(library.functions[name], library)
-        wiring = body.wiring()
-        names = Names(wiring.positions)
-        inliner.inline(wiring, names, wanted=())
-        _rewrite_nodes(wiring, names, mode, wanted=())
+        inliner.inline(body.wiring())
         inliner.add(body)
+    added = inliner.inline(main)
+    if added:
+        main = Wiring(graph.nodes, where)
+    wanted = {name for name in wanted if name in main.positions}
+    for call in wanted.intersection(added):
+        wanted.update(split_reference(tensor)[0] for tensor in added[call])
+    added.update(_rewrite_nodes(main, mode, wanted))
     for body in inliner.bodies.values():
+        _rewrite_nodes(body.wiring(), mode, wanted=())
         body.put_into(library.functions[body.name], library)
-    names = Names(main.positions)
-    added = inliner.inline(main, names, wanted)
-    added.update(_rewrite_nodes(main, names, mode, wanted))
-    return added
+    return {name: added[name] for name in added if name in wanted}
 
 
 def check_is_readable(graph_def: Any, where: str) -> None:
@@ -94,8 +98,7 @@ def _untagged(node: Any) -> bool:
     return is_ours
 
 
-def _rewrite_nodes(wiring: Wiring, names: Names, mode: str, wanted: Container[str]) -> Added:
-    """Rewrites the nodes that the wiring knows: what was inlined has been rewritten before."""
+def _rewrite_nodes(wiring: Wiring, mode: str, wanted: Container[str]) -> Added:
     nodes = wiring.nodes
     guards = [p for p in wiring.of_types((_tf.GUARD_OP,)) if wiring.guarded(p) is not None]
     fused = wiring.of_types(_tf.FUSED_OPS)
@@ -115,6 +118,7 @@ def _rewrite_nodes(wiring: Wiring, names: Names, mode: str, wanted: Container[st
                 del node.attr[key]
         nodes[position] = node
     added = {}
+    names = Names(wiring.positions)
     for position in fused:
         node = nodes[position]
         tensors = _replace(nodes, node, names, wiring.where)

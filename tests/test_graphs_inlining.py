@@ -1,0 +1,154 @@
+"""Functions in the place of their calls: order, branches, loops, and guards on the other side."""
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from tensorflow.python.framework import function as tf_function
+from tensorflow.python.ops import gen_nn_ops
+
+import tf1xent
+
+LOGITS = np.array([[1.0, 2.0, 0.5], [0.3, -1.0, 0.0]])
+LABELS = np.array([2, 0])
+DIRECTION = np.array([[1.0, -2.0, 0.5], [0.25, 1.0, 3.0]])
+
+
+def probabilities():
+    exponentials = np.exp(LOGITS)
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def exact():
+    """(sum of the losses, gradient, Hessian times DIRECTION) in closed form."""
+    p = probabilities()
+    loss = -np.log(p[np.arange(2), LABELS]).sum()
+    product = p * (DIRECTION - (p * DIRECTION).sum(axis=1, keepdims=True))
+    return loss, p - np.eye(3)[LABELS], product
+
+
+@tf_function.Defun(tf.float64, tf.int64)
+def both_outputs(logits, labels):
+    return gen_nn_ops.sparse_softmax_cross_entropy_with_logits(logits, labels)
+
+
+@tf_function.Defun(tf.float64, tf.int64)
+def loss_of_a_loop(logits, labels):
+    """The loss of logits that a v1 loop doubles and halves again."""
+    turned = tf.while_loop(
+        lambda turn, _: turn < 2,
+        lambda turn, x: (turn + 1, x * tf.cast(tf.where(tf.equal(turn, 0), 2.0, 0.5), x.dtype)),
+        [0, logits],
+    )[1]
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=turned)
+
+
+def inputs():
+    return (
+        tf.placeholder(tf.float64, [2, 3], name="logits"),
+        tf.placeholder(tf.int64, [2], name="labels"),
+    )
+
+
+def rewritten(build, mode):
+    """The MetaGraphDef of what `build(logits, labels)` returns, under the name `result`."""
+    with tf.Graph().as_default():
+        tf.identity(build(*inputs()), name="result")
+        return tf1xent.graphs.rewrite_meta_graph(tf.train.export_meta_graph(), mode)
+
+
+def computed(meta_graph, build, **more):
+    """What `build(result, logits)` of an imported graph computes."""
+    with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
+        tf.train.import_meta_graph(meta_graph)
+        tensors = [graph.get_tensor_by_name(name + ":0") for name in ("result", "logits")]
+        feed = {"logits:0": LOGITS, "labels:0": LABELS}
+        feed.update({name + ":0": value for name, value in more.items()})
+        return session.run(build(*tensors), feed)
+
+
+def derivatives(result, logits):
+    (gradient,) = tf.gradients(result, logits)
+    return [tf.reduce_sum(result), gradient, tf.gradients(gradient * DIRECTION, logits)[0]]
+
+
+@pytest.mark.parametrize("mode", ["tag", "logsumexp"])
+def test_a_guard_behind_a_call_is_lifted(mode):
+    def guarded(logits, labels):
+        from tensorflow.python.ops import gen_array_ops
+
+        return gen_array_ops.prevent_gradient(both_outputs(logits, labels)[1], message="closed")
+
+    def products(result, logits):
+        return [result, tf.gradients(result * DIRECTION, logits)[0]]
+
+    gradient, product = computed(rewritten(guarded, mode), products)
+    np.testing.assert_allclose(gradient, exact()[1], rtol=1e-12)
+    np.testing.assert_allclose(product, exact()[2], rtol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["tag", "logsumexp"])
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_call_in_a_branch(mode, taken):
+    def branch(logits, labels):
+        decides = tf.placeholder(tf.bool, [], name="decides")
+        return tf.cond(
+            decides,
+            lambda: both_outputs(logits, labels)[0],
+            lambda: tf.reduce_sum(logits, axis=1),
+        )
+
+    meta_graph = rewritten(branch, mode)
+    if taken:
+        found = computed(meta_graph, derivatives, decides=True)
+        for value, expected in zip(found, exact()):
+            np.testing.assert_allclose(value, expected, rtol=1e-12)
+    else:
+        found = computed(meta_graph, lambda r, x: [r, tf.gradients(r, x)[0]], decides=False)
+        np.testing.assert_allclose(found[0], LOGITS.sum(axis=1))
+        np.testing.assert_array_equal(found[1], np.ones_like(LOGITS))
+
+
+def test_loops_of_two_calls_do_not_meet():
+    def twice(logits, labels):
+        return loss_of_a_loop(logits, labels) + loss_of_a_loop(2 * logits, labels)
+
+    meta_graph = rewritten(twice, "logsumexp")
+    frames = {node.attr["frame_name"].s for node in meta_graph.graph_def.node if node.op == "Enter"}
+    assert len(frames) == 2
+    value = computed(meta_graph, lambda result, _: result)
+    p = probabilities()
+    doubled = np.exp(2 * LOGITS) / np.exp(2 * LOGITS).sum(axis=1, keepdims=True)
+    rows = np.arange(2)
+    expected = -np.log(p[rows, LABELS]) - np.log(doubled[rows, LABELS])
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+
+
+def test_what_a_function_does_beside_its_result_is_still_done():
+    @tf_function.Defun(tf.float64, tf.int64)
+    def checked(logits, labels):
+        check = tf.Assert(tf.reduce_all(logits < 10), [logits])
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+        with tf.control_dependencies([check]):
+            return tf.identity(loss)
+
+    meta_graph = rewritten(checked, "logsumexp")
+    np.testing.assert_allclose(computed(meta_graph, lambda r, _: r).sum(), exact()[0], rtol=1e-12)
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.train.import_meta_graph(meta_graph)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="assert"):
+            session.run("result:0", {"logits:0": LOGITS + 20, "labels:0": LABELS})
+
+
+def test_a_call_waits_for_what_it_waited_for():
+    with tf.Graph().as_default() as graph:
+        logits, labels = inputs()
+        first = tf.Assert(tf.reduce_all(logits < 10), [logits], name="first")
+        with tf.control_dependencies([first]):
+            tf.identity(both_outputs(logits, labels)[0], name="result")
+    stock = tf1xent.graphs.rewrite_graph_def(graph.as_graph_def())
+    waiting = [n.name for n in stock.node if any("first" in r for r in n.input if r[0] == "^")]
+    assert waiting
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.import_graph_def(stock, name="")
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            session.run("result:0", {"logits:0": LOGITS + 20, "labels:0": LABELS})
