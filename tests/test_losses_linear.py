@@ -72,6 +72,7 @@ def derivatives(per_example, operands):
     return [per_example] + gradients + [tf.convert_to_tensor(product) for product in products]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("chunk_size, transposed, known, full, name", CASES)
 def test_against_the_plain_composition(chunk_size, transposed, known, full, name):
     with tf.Graph().as_default(), tf.Session() as session:
@@ -351,6 +352,7 @@ def test_bad_input(arguments, error, words):
 # --- Other routes -------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(
     not tf.executing_eagerly(), reason="TF 1.x runs eagerly only if the whole process does"
 )
@@ -443,6 +445,7 @@ print("differentiated")
 """
 
 
+@pytest.mark.exhaustive
 def test_a_saved_graph_is_differentiated_in_another_process(tmp_path):
     """The loss, its saved gradients and its saved Hessian-vector product."""
     values, graph = str(tmp_path / "values.npz"), str(tmp_path / "graph.meta")

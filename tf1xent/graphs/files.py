@@ -155,7 +155,7 @@ def write_folder(source: str, target: str, files: List[Tuple[str, bytes]]) -> No
                 os.rename(target, old)
             try:
                 os.rename(temporary, target)
-            except OSError:
+            except BaseException:  # an interrupt too: what was there must not be lost
                 if replaces:
                     os.rename(old, target)
                 raise
