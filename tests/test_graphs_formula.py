@@ -463,8 +463,8 @@ def test_sizes_that_do_not_fit(name, logits_shape, labels_shape):
 # All are ops of TF 1.13, which other runtimes know too.
 STOCK_OPS = set(
     "Add ArgMax Cast Const Equal Exp ExpandDims FloorDiv GatherNd GreaterEqual Identity IdentityN "
-    "Less Log LogicalAnd Mul Neg Pack Pad Pow Range RealDiv Reshape Select Shape Sqrt StopGradient "
-    "Sub Sum Unpack ZerosLike".split()
+    "Less Log LogicalAnd Minimum Mul Neg Pack Pad Range RealDiv Reshape Select Shape Sqrt "
+    "StopGradient Sub Sum Unpack ZerosLike".split()
 )
 XENT_SHAPES = {SPARSE: ([None, 3], [None]), DENSE_V2: ([None, 3], [None, 3])}
 

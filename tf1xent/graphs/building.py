@@ -1,7 +1,7 @@
 """NodeDefs of stock ops, made without a graph; the ops and attributes are those of TF 1.13."""
 
 import functools
-from typing import Any, Dict, List, Sequence, Tuple, Union
+from typing import Any, Dict, List, Sequence, Tuple
 
 from tf1xent._tf import tf
 
@@ -21,6 +21,7 @@ class Nodes:
     def __init__(self, nodes: Any, names: Any, scope: str, device: str, common: Dict[str, Any]):
         self._nodes, self._names = nodes, names
         self._scope, self._device, self._common = scope, device, common
+        self._constants: Dict[Tuple[float, int], str] = {}
         self.anchor = ""
         # All that the nodes return.
         self.tensors: List[str] = []
@@ -42,10 +43,13 @@ class Nodes:
         types = {"SrcT": DataType(source), "DstT": DataType(target)}
         return self.add("Cast", inputs, Truncate=False, **types)
 
-    def constant(self, value: Union[float, Tuple[float, ...]], dtype: int) -> str:
-        """A scalar, or a vector."""
-        anchor = [f"^{self.anchor}"]
-        return self.add("Const", anchor, dtype=DataType(dtype), value=_tensor(value, dtype))
+    def constant(self, value: float, dtype: int) -> str:
+        """A scalar."""
+        if (value, dtype) not in self._constants:
+            self._constants[value, dtype] = self.add(
+                "Const", [f"^{self.anchor}"], dtype=DataType(dtype), value=_tensor(value, dtype)
+            )
+        return self._constants[value, dtype]
 
 
 @functools.lru_cache(maxsize=None)
@@ -84,9 +88,6 @@ class Arithmetic:
     def number(self, value):
         return self.nodes.constant(value, self.dtype)
 
-    def vector(self, values):
-        return self.nodes.constant(tuple(float(value) for value in values), self.dtype)
-
     def integer(self, value):
         return self.nodes.constant(value, _INT64)
 
@@ -109,8 +110,11 @@ class Arithmetic:
         they are equal its roundings all go one way.
         """
         rows, columns = (self.cast(size, _INT64, _INT32) for size in (rows, columns))
-        blocks, zero = self.nodes.constant(_BLOCKS, _INT32), self.nodes.constant(0, _INT32)
-        rounded_up = self._int32("Add", columns, self.nodes.constant(_BLOCKS - 1, _INT32))
+        zero, one, most = (self.nodes.constant(number, _INT32) for number in (0, 1, _BLOCKS))
+        # Few classes are one block.
+        blocks = self._int32("Add", self._int32("FloorDiv", columns, most), one)
+        blocks = self._int32("Minimum", blocks, most)
+        rounded_up = self._int32("Add", columns, self._int32("Sub", blocks, one))
         size = self._int32("FloorDiv", rounded_up, blocks)
         missing = self._int32("Sub", self._int32("Mul", size, blocks), columns)
         none, at_the_end = self.pack(_INT32, zero, zero), self.pack(_INT32, zero, missing)

@@ -31,8 +31,9 @@ _FLOAT32 = tf.float32.as_datatype_enum
 _BOOL = tf.bool.as_datatype_enum
 _INT32 = tf.int32.as_datatype_enum
 _INT64 = tf.int64.as_datatype_enum
-# Terms of the series of log1p: the next one is below the rounding of float64.
-_SERIES_LENGTH = 17
+# Of log(1 + w), and the factors of its series then: the next is below the rounding of float64.
+_HALVINGS = 3
+_FACTORS = [2.0 ** (_HALVINGS + 1) / (2 * n + 1) for n in range(6)]
 
 
 class _Rows:
@@ -63,14 +64,21 @@ class _Rows:
         """log(1 + w): its value by a series where w < 1, its derivatives those of log(1 + w).
 
         Other runtimes have no Log1p, and compilers that reorder sums, as XLA of TF 1.x does, undo
-        the ways to make one of a logarithm alone. log(1 + w) = 2 atanh(z), z = w / (w + 2) < 1/3.
+        the ways to make one of a logarithm alone. log(1 + w) = 2 log(1 + w') with
+        w' = sqrt(1 + w) - 1 = w / (sqrt(1 + w) + 1), and = 2 atanh(z) with z = w / (w + 2).
         """
-        z = a.op("RealDiv", self.w, a.op("Add", self.w, a.number(2)))
-        powers = a.op("Pow", a.column(a.op("Mul", z, z)), a.vector(range(_SERIES_LENGTH)))
-        factors = a.vector([2 / (2 * n + 1) for n in range(_SERIES_LENGTH)])
-        series = a.op("Mul", z, a.sum(a.op("Mul", powers, factors), 1))
-        log = a.op("Log", a.op("Add", self.w, a.number(1)))
-        value = a.op("Select", self.sure, series, log)
+        one, two = a.number(1), a.number(2)
+        log = a.op("Log", a.op("Add", self.w, one))
+        root, w = a.op("Add", self.w, one), self.w
+        for _ in range(_HALVINGS):
+            root = a.op("Sqrt", root)
+            w = a.op("RealDiv", w, a.op("Add", root, one))
+        z = a.op("RealDiv", w, a.op("Add", w, two))
+        square = a.op("Mul", z, z)
+        series = a.number(_FACTORS[-1])
+        for factor in reversed(_FACTORS[:-1]):
+            series = a.op("Add", a.op("Mul", series, square), a.number(factor))
+        value = a.op("Select", self.sure, a.op("Mul", z, series), log)
         return a.op("Add", log, a.op("StopGradient", a.op("Sub", value, log)))
 
     def difference(self, a, shifted):
