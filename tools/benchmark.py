@@ -72,6 +72,11 @@ def parse_arguments(arguments=None):
     parser.add_argument(
         "--module", default="tf1xent.nn", help="module with our functions, default %(default)s"
     )
+    parser.add_argument(
+        "--rewritten",
+        action="store_true",
+        help="ours is TensorFlow's op after tf1xent.graphs.rewrite_graph_def",
+    )
     parser.add_argument("--json", metavar="FILE", help="also write every figure to this file")
     options = parser.parse_args(arguments)
     shapes = options.shapes.split(",")
@@ -127,6 +132,22 @@ def make_target(function, order, inputs, weighted):
     # IdentityN copies nothing. A tf.group would not do: Grappler turns operations that only a
     # control edge needs into NoOps, and the benchmark would time nothing.
     return tf.identity_n(results)[0].op
+
+
+def rewritten(stock):
+    """Returns a function that builds what a rewrite puts in the place of TensorFlow's op."""
+
+    def build(labels, logits):
+        from tf1xent import graphs
+
+        with tf.Graph().as_default() as graph:
+            fed = [tf.placeholder(tensor.dtype, tensor.shape) for tensor in (labels, logits)]
+            loss = stock(labels=fed[0], logits=fed[1]).name
+        stock_ops = graphs.rewrite_graph_def(graph.as_graph_def())
+        inputs = {fed[0].name: labels, fed[1].name: logits}
+        return tf.import_graph_def(stock_ops, input_map=inputs, return_elements=[loss])[0]
+
+    return build
 
 
 def time_sample(call, number):
@@ -228,7 +249,9 @@ def main(arguments=None):
     functions = {}
     if options.only != "ours":
         functions["stock"] = STOCK[kind]
-    if options.only != "stock":
+    if options.only != "stock" and options.rewritten:
+        functions["ours"] = rewritten(STOCK[kind])
+    elif options.only != "stock":
         module = importlib.import_module(options.module)
         functions["ours"] = getattr(module, FUNCTION_NAMES[kind])
     cells = {}
