@@ -16,6 +16,8 @@ from tests.loss_graph import DENSE_V2, SPARSE, LossGraph
 from tests.tolerances import assert_within_contract
 from tf1xent.graphs import rewrite_graph_def, rewrite_meta_graph
 
+pytestmark = pytest.mark.graphs
+
 OP_TYPES = {
     SPARSE: "SparseSoftmaxCrossEntropyWithLogits",
     DENSE_V2: "SoftmaxCrossEntropyWithLogits",
