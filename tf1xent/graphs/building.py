@@ -5,7 +5,6 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 from tf1xent._tf import tf
 
-_BOOL = tf.bool.as_datatype_enum
 _INT32 = tf.int32.as_datatype_enum
 _INT64 = tf.int64.as_datatype_enum
 _BLOCKS = 32
@@ -31,7 +30,7 @@ class Nodes:
         name = self._names.unique(f"{self._scope}/{op}")
         node = tf.NodeDef(name=name, op=op, input=inputs, device=self._device)
         for key, value in attributes.items():
-            set_attribute(node, key, value)
+            _set_attribute(node, key, value)
         for key, value in self._common.items():
             node.attr[key].CopyFrom(value)
         self._nodes.append(node)
@@ -61,12 +60,10 @@ class DataType(int):
     """A number of a DataType, so that an attribute is not taken for an integer."""
 
 
-def set_attribute(node, key, value):
-    """Sets an attribute of a NodeDef to a value of the field that fits the Python type."""
+def _set_attribute(node, key, value):
+    """Sets an attribute of a NodeDef in the field that fits the value's Python type."""
     attribute = node.attr[key]
-    if isinstance(value, list):
-        attribute.list.type.extend(value)
-    elif isinstance(value, DataType):
+    if isinstance(value, DataType):
         attribute.type = value
     elif isinstance(value, bool):
         attribute.b = value

@@ -6,12 +6,13 @@ with k = argmax x, m = x_k taken as a constant and c = x_k - m, which is 0 but h
 
     e_j  = exp(x_j - m),  s = sum_{j != k} e_j        the pivot's own 1 is left out
     sure = s < 1                                      that is, p_k > 1/2
-    w    = s exp(-c)  if sure,  else  s + exp(c) - 1  t = log1p(w)
+    w    = s exp(-c)  if sure,  else  s + exp(c) - 1,   t = log1p(w)
     d_j  = x_j - m - c  if sure (d_k = 0),  else  x_j - m
     sparse loss   = -d_y + t
     dense loss    = sum_j l_j (t - d_j)
     q_j  = [sure and j = k]
-    p_j - q_j     = -w / (1 + w)  if q_j = 1,  e_j exp(-c) / (1 + w)  if sure,  else  e_j / (1 + w)
+    f    = exp(-c)  if sure,  else  1
+    p_j - q_j     = -w / (1 + w)  if q_j = 1,  else  f e_j / (1 + w)
     output 1      = (p_j - q_j) + (q_j - l_j)
 
 Values are those of `tf1xent._softmax`. Where c is 0 it only says along which path automatic
@@ -49,14 +50,15 @@ class _Rows:
         m = a.op("StopGradient", a.take(logits, entries))
         self.shifted = a.op("Sub", logits, a.column(m))
         # Out of the difference, so that no compiler knows that it is 0, and its exponential 1.
-        self.c = a.take(self.shifted, entries)
+        c = a.take(self.shifted, entries)
         self.e = a.op("Exp", self.shifted)
         others = a.op("Select", is_pivot, a.op("ZerosLike", self.e), self.e)
         s = a.row_sum(others, self.count, self.columns)
         self.sure = a.op("Less", s, a.number(1))
-        self.reversed = a.op("Exp", a.op("Neg", self.c))
-        unsure_w = a.op("Sub", a.op("Add", s, a.op("Exp", self.c)), a.number(1))
-        self.w = a.op("Select", self.sure, a.op("Mul", s, self.reversed), unsure_w)
+        self.shift = a.op("Select", self.sure, c, a.op("ZerosLike", c))
+        self.factor = a.op("Exp", a.op("Neg", self.shift))
+        unsure_w = a.op("Sub", a.op("Add", s, a.op("Exp", c)), a.number(1))
+        self.w = a.op("Select", self.sure, a.op("Mul", s, self.factor), unsure_w)
         sure_columns = a.column(self.sure, _BOOL)
         self.sure_pivot = a.nodes.add("LogicalAnd", [is_pivot, sure_columns])
 
@@ -81,20 +83,14 @@ class _Rows:
         value = a.op("Select", self.sure, a.op("Mul", z, series), log)
         return a.op("Add", log, a.op("StopGradient", a.op("Sub", value, log)))
 
-    def difference(self, a, shifted):
-        """x - m, less c where the row is sure; `shifted` is x_j - m of one entry a row."""
-        return a.op("Sub", shifted, a.op("Select", self.sure, self.c, a.op("ZerosLike", self.c)))
-
 
 def _output_1(a, rows, labels):
     """(p - q) + (q - labels)"""
-    ones = a.op("Exp", a.op("ZerosLike", rows.c))
-    factor = a.op("Select", rows.sure, rows.reversed, ones)
     others = a.op("Select", rows.sure_pivot, a.op("ZerosLike", rows.e), rows.e)
     at_pivot = a.cast(rows.sure_pivot, _BOOL, a.dtype)
     numerator = a.op(
         "Sub",
-        a.op("Mul", others, a.column(factor)),
+        a.op("Mul", others, a.column(rows.factor)),
         a.op("Mul", at_pivot, a.column(rows.w)),
     )
     total = a.op("Add", rows.w, a.number(1))
@@ -120,13 +116,10 @@ def _sparse(a: Arithmetic, logits: str, labels: str):
     valid = a.cast(in_range, _BOOL, a.dtype)
     rows.w = a.op("Add", rows.w, a.op("Sqrt", a.op("Sub", valid, a.number(1))))
     at_label = a.take(rows.shifted, a.entries(rows.count, labels))
-    hit = a.nodes.add(
-        "LogicalAnd",
-        [rows.sure, a.int64("Equal", labels, rows.pivot)],
-    )
-    difference = rows.difference(a, at_label)
-    difference = a.op("Select", hit, a.op("ZerosLike", difference), difference)
-    loss = a.op("Sub", rows.log1p(a), difference)
+    hit = a.nodes.add("LogicalAnd", [rows.sure, a.int64("Equal", labels, rows.pivot)])
+    d = a.op("Sub", at_label, rows.shift)
+    d = a.op("Select", hit, a.op("ZerosLike", d), d)
+    loss = a.op("Sub", rows.log1p(a), d)
     one_hot = a.cast(a.is_class(labels, rows.columns), _BOOL, a.dtype)
     return loss, _output_1(a, rows, one_hot)
 
@@ -140,8 +133,7 @@ def _dense(a: Arithmetic, logits: str, labels: str):
     nothing = a.op("ZerosLike", a.op("Add", logits, labels))
     logits, labels = a.op("Add", logits, nothing), a.op("Add", labels, nothing)
     rows = _Rows(a, logits)
-    shift = a.op("Select", rows.sure, rows.c, a.op("ZerosLike", rows.c))
-    d = a.op("Sub", rows.shifted, a.column(shift))
+    d = a.op("Sub", rows.shifted, a.column(rows.shift))
     d = a.op("Select", rows.sure_pivot, a.op("ZerosLike", d), d)
     terms = a.op("Sub", a.column(rows.log1p(a)), d)
     left_out = a.nodes.add(
