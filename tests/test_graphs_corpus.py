@@ -219,7 +219,7 @@ def answers_of(entry, mode, replacement=None):
         restore(session)
         feed_dict = entry.feed_dict()
         recorded = [name for name in entry.gradients.values() if name is not None]
-        names = sorted({entry.loss, *entry.fetches, *recorded})
+        names = sorted({entry.loss, *entry.fetches, *recorded, *entry.every_fetch(graph)})
         values = dict(zip(names, session.run(names, feed_dict)))
         for found in products.values():
             for kind, product in found.items():

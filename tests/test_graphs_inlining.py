@@ -155,3 +155,19 @@ def test_a_call_waits_for_what_it_waited_for():
         tf.import_graph_def(stock, name="")
         with pytest.raises(tf.errors.InvalidArgumentError):
             session.run("result:0", {"logits:0": LOGITS + 20, "labels:0": LABELS})
+
+
+def test_inspect_tells_of_calls_before_the_logits():
+    @tf_function.Defun(tf.float64)
+    def network(features):
+        return tf.tanh(features)
+
+    with tf.Graph().as_default() as graph:
+        logits, labels = inputs()
+        hidden = network(logits)
+        hidden.set_shape([2, 3])
+        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=hidden, name="after")
+        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits, name="beside")
+    after, beside = tf1xent.graphs.inspect_graph(graph.as_graph_def()).ops
+    assert "depend on calls of functions" in after.reason
+    assert "calls" not in beside.reason

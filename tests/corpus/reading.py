@@ -8,6 +8,7 @@ for entry in entries():
 import collections
 import contextlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,12 @@ REFUSED_BY_113 = {
         ValueError, "parallel_iterations", "While has one more attribute, and not its default"
     ),
 }
+
+
+UNSTEADY = re.compile(
+    "Switch|Enter|Random|Uniform|TruncatedNormal|Assign|Apply|Scatter|Restore|Save|Print|Queue|While"
+)
+NUMBERS = (tf.float32, tf.float64, tf.int32, tf.int64, tf.bool)
 
 
 class Entry:
@@ -156,6 +163,25 @@ class Entry:
             tf.import_graph_def(replacement, name="")
         return self._restore
 
+    def every_fetch(self, graph):
+        """Return the names of all numbers that the file's graph computes the same way in every run.
+
+        Left out is what comes behind v1 branches and loops, random numbers, updates of variables
+        and placeholders that nothing feeds.
+        """
+        unsteady = set()
+        for node in _sources_first(self.load_graph_def().node):
+            before = {reference.split(":")[0].lstrip("^") for reference in node.input}
+            fed = node.name + ":0" in self._feeds
+            if UNSTEADY.search(node.op) or before & unsteady or (node.op == "Placeholder") > fed:
+                unsteady.add(node.name)
+        found = []
+        for node in self.load_graph_def().node:
+            op = graph.get_operation_by_name(node.name)
+            if node.name not in unsteady and graph.is_fetchable(op):
+                found += [t.name for t in op.outputs if t.dtype in NUMBERS]
+        return found
+
     def _restore(self, session):
         if self.checkpoint is not None:
             names = self.meta_graph().saver_def
@@ -178,6 +204,23 @@ def entries_in(folder):
             for name, entry in sorted(manifest.items())
         ]
     return found
+
+
+def _sources_first(nodes):
+    """Yield nodes after those that they read; what a loop hands back comes when it comes."""
+    by_name, done = {node.name: node for node in nodes}, set()
+    for start in by_name:
+        pending = [] if start in done else [start]
+        while pending:
+            node = by_name[pending[-1]]
+            done.add(node.name)
+            before = [reference.split(":")[0].lstrip("^") for reference in node.input]
+            missing = [name for name in before if name not in done]
+            if missing:
+                pending.append(missing[0])
+            else:
+                yield node
+                pending.pop()
 
 
 def _parsed(proto, path):

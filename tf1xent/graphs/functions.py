@@ -37,9 +37,13 @@ class Library:
             name = node.attr[_CALLS[node.op]].func.name
         return name if name in self.functions else None
 
+    def call_types(self) -> List[str]:
+        """The op types of the nodes that may call a function."""
+        return [*_CALLS, *self.functions] if self.functions else []
+
     def calls(self, wiring: Wiring) -> Iterator[Tuple[int, str]]:
         """(position, function) of the nodes that call a function."""
-        for position in wiring.of_types([*_CALLS, *self.functions]) if self.functions else []:
+        for position in wiring.of_types(self.call_types()):
             name = self.called(wiring.nodes[position])
             if name is not None:
                 yield position, name

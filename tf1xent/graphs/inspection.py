@@ -131,7 +131,9 @@ def _findings(content, tags, where, live):
     opaque = _opaque(main, library, holding, live)
     elsewhere = [guard for part in parts for guard in part.guards.get(CONTROL, [])]
     for part in parts:
-        ops += _ops(part, tags, part.function in opaque, elsewhere)
+        call_types = library.call_types() if live is None else []
+        behind_call = part.wiring.depending_on(call_types)
+        ops += _ops(part, tags, part.function in opaque, elsewhere, behind_call)
     marked = [graph.nodes[p] for p in graph.nodes.mentioning(_tf.GRADIENT_ATTRIBUTE)]
     attributes = list(_attributes(marked, tags, None))
     op_types = set(main.ops)
@@ -158,7 +160,7 @@ def _opaque(main: Wiring, library: Library, holding: List[str], live: Any) -> Se
     return found
 
 
-def _ops(part, tags, in_opaque_call, guards_elsewhere) -> List[CrossEntropyOp]:
+def _ops(part, tags, in_opaque_call, guards_elsewhere, behind_call) -> List[CrossEntropyOp]:
     wiring = part.wiring
     fused = wiring.of_types(_tf.FUSED_OPS)
     if not fused:
@@ -178,6 +180,7 @@ def _ops(part, tags, in_opaque_call, guards_elsewhere) -> List[CrossEntropyOp]:
             is_guarded=any(_tf.gradient_attribute(g) is None for g in guards + guards_elsewhere),
             labels_vary=len(inputs) > 1 and bool(vary[inputs[1][0]]),
             behind_loop=bool(behind[position]),
+            behind_call=bool(behind_call[position]),
             in_opaque_call=in_opaque_call,
         )
         judged, reason = verdict(site)

@@ -28,6 +28,7 @@ class Site:
       is_guarded: whether PreventGradient forbids to differentiate its recorded gradient.
       labels_vary: whether its labels depend on variables.
       behind_loop: whether its logits depend on what comes out of a v1 while loop.
+      behind_call: whether they depend on calls of functions in a file's graph.
       in_opaque_call: whether it is in a function that something calls without TensorFlow knowing a
         gradient of the call.
     """
@@ -37,6 +38,7 @@ class Site:
     is_guarded: bool
     labels_vary: bool
     behind_loop: bool
+    behind_call: bool
     in_opaque_call: bool
 
 
@@ -112,9 +114,16 @@ def _own_derivatives(site: Site) -> Tuple[Verdict, str]:
 
 
 def _before_the_logits(site: Site) -> str:
-    if not site.behind_loop or site.context == WHILE:
-        return ""
-    return (
-        " Its logits come out of a v1 while loop, of which TensorFlow has no second derivatives: "
-        "those by what is behind the loop exist."
-    )
+    text = ""
+    if site.behind_loop and site.context != WHILE:
+        text += (
+            " Its logits come out of a v1 while loop, of which TensorFlow has no second "
+            "derivatives: those by what is behind the loop exist."
+        )
+    if site.behind_call:
+        text += (
+            " Its logits depend on calls of functions without cross-entropy ops, for which "
+            "TensorFlow has no gradient in an imported graph: derivatives by what is behind them "
+            "exist."
+        )
+    return text
