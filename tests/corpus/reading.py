@@ -56,7 +56,7 @@ REFUSED_BY_113 = {
 
 
 UNSTEADY = re.compile(
-    "Switch|Enter|Random|Uniform|TruncatedNormal|Assign|Apply|Scatter|Restore|Save|Print|Queue|While"
+    "Switch|Enter|Merge|Random|Uniform|TruncatedNormal|Assign|Apply|Scatter|Restore|Save|Print|Queue|While"
 )
 NUMBERS = (tf.float32, tf.float64, tf.int32, tf.int64, tf.bool)
 
