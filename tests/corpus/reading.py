@@ -56,7 +56,8 @@ REFUSED_BY_113 = {
 
 
 UNSTEADY = re.compile(
-    "Switch|Enter|Merge|Random|Uniform|TruncatedNormal|Assign|Apply|Scatter|Restore|Save|Print|Queue|While"
+    "Switch|Enter|Merge|While|Random|Uniform|TruncatedNormal|Assign|Apply|Scatter|Restore|Save|"
+    "Print|Queue"
 )
 NUMBERS = (tf.float32, tf.float64, tf.int32, tf.int64, tf.bool)
 
@@ -169,14 +170,18 @@ class Entry:
         Left out is what comes behind v1 branches and loops, random numbers, updates of variables
         and placeholders that nothing feeds.
         """
-        unsteady = set()
-        for node in _sources_first(self.load_graph_def().node):
-            before = {reference.split(":")[0].lstrip("^") for reference in node.input}
-            fed = node.name + ":0" in self._feeds
-            if UNSTEADY.search(node.op) or before & unsteady or (node.op == "Placeholder") > fed:
+        nodes = self.load_graph_def().node
+        unsteady = {node.name for node in nodes if UNSTEADY.search(node.op)}
+        unsteady |= {
+            node.name
+            for node in nodes
+            if node.op == "Placeholder" and node.name + ":0" not in self._feeds
+        }
+        for node in _sources_first(nodes):
+            if unsteady.intersection(_names_read(node)):
                 unsteady.add(node.name)
         found = []
-        for node in self.load_graph_def().node:
+        for node in nodes:
             op = graph.get_operation_by_name(node.name)
             if node.name not in unsteady and graph.is_fetchable(op):
                 found += [t.name for t in op.outputs if t.dtype in NUMBERS]
@@ -206,6 +211,10 @@ def entries_in(folder):
     return found
 
 
+def _names_read(node):
+    return [reference.split(":")[0].lstrip("^") for reference in node.input]
+
+
 def _sources_first(nodes):
     """Yield nodes after those that they read; what a loop hands back comes when it comes."""
     by_name, done = {node.name: node for node in nodes}, set()
@@ -214,8 +223,7 @@ def _sources_first(nodes):
         while pending:
             node = by_name[pending[-1]]
             done.add(node.name)
-            before = [reference.split(":")[0].lstrip("^") for reference in node.input]
-            missing = [name for name in before if name not in done]
+            missing = [name for name in _names_read(node) if name not in done]
             if missing:
                 pending.append(missing[0])
             else:
