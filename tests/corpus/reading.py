@@ -177,9 +177,16 @@ class Entry:
             for node in nodes
             if node.op == "Placeholder" and node.name + ":0" not in self._feeds
         }
-        for node in _sources_first(nodes):
-            if unsteady.intersection(_names_read(node)):
-                unsteady.add(node.name)
+        reads = {
+            node.name: {reference.split(":")[0].lstrip("^") for reference in node.input}
+            for node in nodes
+        }
+        known = -1
+        while len(unsteady) > known:  # loops need more than one round
+            known = len(unsteady)
+            for name, sources in reads.items():
+                if sources & unsteady:
+                    unsteady.add(name)
         found = []
         for node in nodes:
             op = graph.get_operation_by_name(node.name)
@@ -209,26 +216,6 @@ def entries_in(folder):
             for name, entry in sorted(manifest.items())
         ]
     return found
-
-
-def _names_read(node):
-    return [reference.split(":")[0].lstrip("^") for reference in node.input]
-
-
-def _sources_first(nodes):
-    """Yield nodes after those that they read; what a loop hands back comes when it comes."""
-    by_name, done = {node.name: node for node in nodes}, set()
-    for start in by_name:
-        pending = [] if start in done else [start]
-        while pending:
-            node = by_name[pending[-1]]
-            done.add(node.name)
-            missing = [name for name in _names_read(node) if name not in done]
-            if missing:
-                pending.append(missing[0])
-            else:
-                yield node
-                pending.pop()
 
 
 def _parsed(proto, path):
