@@ -16,7 +16,7 @@ from tests.loss_graph import DENSE_V2, SPARSE, LossGraph
 from tests.tolerances import assert_within_contract
 from tf1xent.graphs import rewrite_graph_def, rewrite_meta_graph
 
-pytestmark = pytest.mark.graphs
+pytestmark = pytest.mark.exhaustive
 
 OP_TYPES = {
     SPARSE: "SparseSoftmaxCrossEntropyWithLogits",
