@@ -34,7 +34,8 @@ SPARSE_GRADIENT = "Tf1xentSparseSoftmaxCrossEntropyWithLogits"
 DENSE_GRADIENT = "Tf1xentSoftmaxCrossEntropyWithLogits"
 GUARD_GRADIENT = "Tf1xentPreventGradient"
 
-_NAMES = {
+# By op type; "tag" of `tf1xent.graphs` gives the same names.
+GRADIENT_NAMES = {
     _tf.SPARSE_OP: SPARSE_GRADIENT,
     _tf.DENSE_OP: DENSE_GRADIENT,
     _tf.GUARD_OP: GUARD_GRADIENT,
@@ -129,7 +130,7 @@ _FUNCTIONS = {
 }
 
 for _op_type, _function in _FUNCTIONS.items():
-    _tf.register_gradient(_NAMES[_op_type], _function)
+    _tf.register_gradient(GRADIENT_NAMES[_op_type], _function)
 
 
 # --- Where TensorFlow looks gradients up ------------------------------------------------------
@@ -195,11 +196,11 @@ def override_gradients(graph: Optional[Any] = None) -> None:
             names = _graph_ops.setdefault(holder, set())
             for op in ops:
                 op_type = _tf.op_type(op)
-                if op_type not in _NAMES or _tf.gradient_attribute(op) is not None:
+                if op_type not in GRADIENT_NAMES or _tf.gradient_attribute(op) is not None:
                     continue
                 if op_type == _tf.GUARD_OP and not _tf.guards_cross_entropy(op):
                     continue
-                _tf.set_gradient_attribute(op, _NAMES[op_type])
+                _tf.set_gradient_attribute(op, GRADIENT_NAMES[op_type])
                 names.add(op.name)
 
 
@@ -254,7 +255,7 @@ def hold_process_override(holder):
         if not _holders:
             for op_type in _FUNCTIONS:
                 before = _tf.gradient_entry(op_type)
-                ours = _tf.gradient_entry(_NAMES[op_type])
+                ours = _tf.gradient_entry(GRADIENT_NAMES[op_type])
                 _process_entries[op_type] = before, ours
                 _tf.set_gradient_entry(op_type, ours)
             _tf.forget_forward_mode_traces()

@@ -7,7 +7,7 @@ import tempfile
 import tensorflow.compat.v1 as tf
 
 from tests.corpus.data import NUM_CLASSES, iris
-from tests.corpus.models import dense_logits, iris_placeholders
+from tests.corpus.models import classifier_loss, dense_logits
 from tests.corpus.recording import (
     described,
     minimized,
@@ -20,12 +20,7 @@ from tests.corpus.recording import (
 
 def frozen(folder):
     """A loss graph with its variables made constants, as a binary and as a text file."""
-    features, labels, feeds = iris_placeholders()
-    logits = dense_logits(features)
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-        labels=labels, logits=logits, name="xent"
-    )
-    loss = tf.reduce_mean(losses, name="loss")
+    loss, feeds, logits, losses = classifier_loss()
     step, gradients = minimized(loss)
     with tf.Session() as session:
         train(session, step, feeds)

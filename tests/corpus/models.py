@@ -19,14 +19,19 @@ def iris_placeholders():
     return features, labels, list(zip([features, labels], iris()))
 
 
-def classifier(folder):
-    """Sparse labels, two dense layers."""
+def classifier_loss():
+    """Return the loss of two dense layers with sparse labels, what to feed, logits and losses."""
     features, labels, feeds = iris_placeholders()
     logits = dense_logits(features)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
         labels=labels, logits=logits, name="xent"
     )
-    loss = tf.reduce_mean(losses, name="loss")
+    return tf.reduce_mean(losses, name="loss"), feeds, logits, losses
+
+
+def classifier(folder):
+    """Sparse labels, two dense layers."""
+    loss, feeds, logits, losses = classifier_loss()
     trained_and_saved(folder, loss, feeds, [logits, losses])
 
 

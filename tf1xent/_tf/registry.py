@@ -148,7 +148,7 @@ def is_second_output(op_type, index, message):
     it, which names the function, tells.
     """
     if op_type in _COMING_IN:
-        return names_cross_entropy(message)
+        return _names_cross_entropy(message)
     return op_type in FUSED_OPS and index == 1
 
 
@@ -158,9 +158,9 @@ def guards_cross_entropy(op):
     Of a NodeDef, and eagerly, only the message is known.
     """
     if isinstance(op, tf.NodeDef):
-        return names_cross_entropy(op.attr["message"].s)
+        return _names_cross_entropy(op.attr["message"].s)
     if tf.executing_eagerly():
-        return names_cross_entropy(op.get_attr("message"))
+        return _names_cross_entropy(op.get_attr("message"))
     tensor = op.inputs[0]
     position = handed_on(tensor.op.type, tensor.value_index)
     while position is not None:
@@ -169,6 +169,6 @@ def guards_cross_entropy(op):
     return is_second_output(tensor.op.type, tensor.value_index, op.get_attr("message"))
 
 
-def names_cross_entropy(message):
+def _names_cross_entropy(message):
     message = message.decode("utf-8", "replace") if isinstance(message, bytes) else message
     return "softmax_cross_entropy_with_logits" in message

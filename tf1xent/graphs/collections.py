@@ -21,8 +21,8 @@ class Contexts:
         for key, proto_class in _tf.CONTROL_FLOW_CONTEXTS.items():
             if key in meta_graph.collection_def:
                 contents = meta_graph.collection_def[key].bytes_list.value
-                where = f"{where}: collection `{key}`"
-                self._contexts[key] = [parsed(proto_class, part, where) for part in contents]
+                here = f"{where}: collection `{key}`"
+                self._contexts[key] = [parsed(proto_class, part, here) for part in contents]
 
     def names(self) -> Set[str]:
         """The nodes whose tensors they know."""

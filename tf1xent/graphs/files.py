@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 import uuid
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Iterator, Tuple
 
 from google.protobuf import message, text_format
 
@@ -137,18 +137,16 @@ def write(content: bytes, path: str) -> None:
         os.replace(temporary, path)
 
 
-def write_folder(source: str, target: str, files: List[Tuple[str, bytes]]) -> None:
-    """Writes a folder, whole or not at all: `source` with some files of its own instead."""
-    own = [name for name, _ in files]
+def write_saved_model(source: str, target: str, name: str, content: bytes) -> None:
+    """Writes a SavedModel's folder, whole or not at all: `source` with another file of graphs."""
 
     def left_out(folder, names):
-        return [n for n in names if folder == source and n in (*own, FINGERPRINT_NAME)]
+        return [n for n in names if folder == source and n in (name, FINGERPRINT_NAME)]
 
     with _beside(target) as temporary:
         shutil.copytree(source, temporary, ignore=left_out)
-        for name, content in files:
-            with open(os.path.join(temporary, name), "xb") as file:
-                file.write(content)
+        with open(os.path.join(temporary, name), "xb") as file:
+            file.write(content)
         with _beside(target) as old:
             replaces = os.path.exists(target)
             if replaces:

@@ -12,7 +12,7 @@ from tf1xent._tf import tf
 from tf1xent.errors import GraphFileError, RewriteError
 from tf1xent.graphs.control_flow import contexts
 from tf1xent.graphs.functions import ARGUMENT, Body, Library
-from tf1xent.graphs.wiring import Names, Wiring, join_reference, split_reference
+from tf1xent.graphs.wiring import Names, Wiring, join_reference, split_inputs, split_reference
 
 # Functions that call functions twice each could make a file of some kilobytes fill the memory.
 _MOST_NODES = 1000000
@@ -65,18 +65,16 @@ class _Call:
 
     def __init__(self, node: Any, body: Body, names: Names, wiring: Wiring):
         self._node, self._body, self._nodes = node, body, wiring.nodes
-        self._inputs = [r for r in node.input if not r.startswith("^")]
-        controls = [r for r in node.input if r.startswith("^")]
+        self._inputs, self._controls = split_inputs(node)
         if len(self._inputs) != len(body.arguments):
             raise GraphFileError(
                 f"{wiring.where}: node `{node.name}` calls `{body.name}` with {len(self._inputs)} "
                 f"inputs, which takes {len(body.arguments)}."
             )
         self._names = {n.name: names.unique(f"{node.name}/{n.name}") for n in body.nodes}
-        self._controls = controls
         # What reads nothing of the body's own must still wait for the call's turn.
         arguments = [self._names[argument.name] for argument in body.arguments]
-        self._gate = [f"^{arguments[0]}"] if arguments else controls
+        self._gate = [f"^{arguments[0]}"] if arguments else self._controls
 
     def inline(self) -> List[str]:
         """Adds the body's nodes; the call hands on what they return. Returns their tensors."""

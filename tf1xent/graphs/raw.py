@@ -39,10 +39,9 @@ def _raw_class(name: str, **fields: int) -> Any:
 
 # With the field numbers of the classes of the same name. Repeated, since a message that a file
 # holds twice is the two of them, one after the other.
-RawGraphDef = _raw_class("RawGraphDef", node=1, library=2)
+RawGraphDef = _raw_class("RawGraphDef", node=1)
 RawMetaGraphDef = _raw_class("RawMetaGraphDef", graph_def=2)
 RawSavedModel = _raw_class("RawSavedModel", meta_graphs=2)
-
 
 # Nodes that become bytes of a GraphDef together.
 _AT_ONCE = 1000

@@ -5,21 +5,15 @@ from typing import Any, Container, Dict, Iterable, List, Tuple
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent.errors import GraphFileError, RewriteError
-from tf1xent.gradients import DENSE_GRADIENT, GUARD_GRADIENT, SPARSE_GRADIENT
+from tf1xent.gradients import GRADIENT_NAMES
 from tf1xent.graphs.building import Nodes
 from tf1xent.graphs.functions import Body, Library
 from tf1xent.graphs.inlining import Inliner, become_identity
 from tf1xent.graphs.raw import Graph, NodeList
 from tf1xent.graphs.stock_formula import loss_and_gradient
-from tf1xent.graphs.wiring import Names, Wiring, split_reference
+from tf1xent.graphs.wiring import Names, Wiring, split_inputs, split_reference
 
 MODES = ("logsumexp", "tag", "fused")
-# By op type, the gradient names that the mode "tag" gives.
-TAGS = {
-    _tf.SPARSE_OP: SPARSE_GRADIENT,
-    _tf.DENSE_OP: DENSE_GRADIENT,
-    _tf.GUARD_OP: GUARD_GRADIENT,
-}
 
 # Attributes of one op; the others that begin with an underscore are of the place where it runs.
 _OWN = (_tf.GRADIENT_ATTRIBUTE, "_output_shapes")
@@ -92,7 +86,7 @@ def _untag(nodes: NodeList) -> None:
 
 def _untagged(node: Any) -> bool:
     """Takes our gradient name off a node; whether there was one."""
-    is_ours = node.op in TAGS and _tf.gradient_attribute(node) == TAGS[node.op]
+    is_ours = node.op in GRADIENT_NAMES and _tf.gradient_attribute(node) == GRADIENT_NAMES[node.op]
     if is_ours:
         _tf.set_gradient_attribute(node, None)
     return is_ours
@@ -106,7 +100,7 @@ def _rewrite_nodes(wiring: Wiring, mode: str, wanted: Container[str]) -> Added:
         for position in [*guards, *fused]:
             node = nodes[position]
             if _tf.gradient_attribute(node) is None:
-                _tf.set_gradient_attribute(node, TAGS[node.op])
+                _tf.set_gradient_attribute(node, GRADIENT_NAMES[node.op])
                 nodes[position] = node
         return {}
     _check_is_differentiable_without_us(nodes, wiring.where)
@@ -134,12 +128,12 @@ def _check_is_differentiable_without_us(nodes: NodeList, where: str) -> None:
         name = _tf.gradient_attribute(node)
         if name is None:
             continue
-        if node.op in _tf.FUSED_OPS and name != TAGS[node.op]:
+        if node.op in _tf.FUSED_OPS and name != GRADIENT_NAMES[node.op]:
             raise RewriteError(
                 f"{where}: node `{node.name}` carries a gradient of its own, `{name}`, which stock "
                 'ops would not keep. Use the mode "tag", which leaves it.'
             )
-        if name.startswith("Tf1xent") and node.op not in TAGS:
+        if name.startswith("Tf1xent") and node.op not in GRADIENT_NAMES:
             raise RewriteError(
                 f"{where}: node `{node.name}` is tf1xent's own, with the gradient `{name}`, and "
                 "cannot become stock ops. Write the graph without tf1xent.patch() in force."
@@ -148,8 +142,7 @@ def _check_is_differentiable_without_us(nodes: NodeList, where: str) -> None:
 
 def _replace(graph_nodes: NodeList, fused: Any, names: Names, where: str) -> List[str]:
     """Puts the stock formula in the place of one fused node; returns the tensors added."""
-    inputs = [reference for reference in fused.input if not reference.startswith("^")]
-    controls = [reference for reference in fused.input if reference.startswith("^")]
+    inputs, controls = split_inputs(fused)
     if len(inputs) != 2:
         raise GraphFileError(
             f"{where}: node `{fused.name}`, {fused.op}, must have two inputs, got {len(inputs)}."

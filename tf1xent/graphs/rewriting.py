@@ -191,7 +191,7 @@ def _write_rewritten(proto_class, content, mode, path, target, overwrite, caller
     content = _rewritten(proto_class, content, mode, f"{caller}: {path}")
     if is_saved_model:
         content = files.encoded(proto_class, content, path)
-        files.write_folder(source, target, [(os.path.basename(path), content)])
+        files.write_saved_model(source, target, os.path.basename(path), content)
     else:
         files.write(files.encoded(proto_class, content, target), target)
 

@@ -4,8 +4,8 @@ import dataclasses
 from typing import Any, Optional, Tuple
 
 from tf1xent import _probes, _tf
+from tf1xent.gradients import GRADIENT_NAMES
 from tf1xent.graphs.control_flow import WHILE
-from tf1xent.graphs.replacement import TAGS
 from tf1xent.graphs.report import Verdict
 from tf1xent.graphs.wiring import Wiring
 
@@ -60,7 +60,7 @@ def verdict(site: Site) -> Tuple[Verdict, str]:
 
 def _foreign_gradient(site: Site) -> Optional[Tuple[Verdict, str]]:
     name = _tf.gradient_attribute(site.node)
-    if name is None or name == TAGS[site.node.op]:
+    if name is None or name == GRADIENT_NAMES[site.node.op]:
         return None
     if _tf.has_gradient(name):
         return Verdict.AS_IT_IS, f"its derivatives are those of its own gradient, `{name}`."

@@ -40,6 +40,12 @@ def join_reference(name: str, index: int) -> str:
     return f"{name}:{index}" if index else name
 
 
+def split_inputs(node: Any) -> Tuple[List[str], List[str]]:
+    """Returns the references of what a node reads, and its control inputs."""
+    data = [reference for reference in node.input if not reference.startswith("^")]
+    return data, [reference for reference in node.input if reference.startswith("^")]
+
+
 class Wiring:
     """The names, op types and inputs of a graph's nodes; `where` says in errors which graph it is.
 
@@ -80,9 +86,6 @@ class Wiring:
             self._sources[place] = self.positions[source]
         # Every node after those that it reads, but for the back edges of loops.
         self.order = self._ordered()
-
-    def __getitem__(self, name: str) -> Any:
-        return self.nodes[self.positions[name]]
 
     def of_types(self, op_types: Iterable[str]) -> List[int]:
         """The positions of the nodes of some op types."""
