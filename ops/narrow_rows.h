@@ -1,0 +1,310 @@
+// Rows of few classes: as many rows at once as a vector has lanes, a row to a lane.
+//
+// The formulas are those of tf1xent/_softmax.py, whose names are used: m the largest logit, k the
+// pivot where it is, s the sum of exp(x_j - m) without the label's or the pivot's own term, Z with
+// it, S the sum of the labels.
+
+#ifndef TF1XENT_NARROW_ROWS_H_
+#define TF1XENT_NARROW_ROWS_H_
+
+#include "vectors.h"
+
+namespace tf1xent {
+namespace TF1XENT_LEVEL {
+
+constexpr int kNarrow = 128;  // rows of at most this many classes are narrow
+
+TF1XENT_INLINE int64_t label_of(const Labels& labels, int64_t row) {
+  return labels.wide ? static_cast<const int64_t*>(labels.data)[row]
+                     : static_cast<const int32_t*>(labels.data)[row];
+}
+
+template <typename T>
+struct NarrowRows {
+  typedef Precise<T> P;
+  typedef Lanes<P> L;
+  typedef Vector<P> V;
+  typedef Integers<P> I;
+  typedef typename L::Int Int;
+  static constexpr int kLanes = L::kLanes;
+
+  // A matrix of a row to a lane, [num_classes, kLanes].
+  struct Tile {
+    P entries[kNarrow * kLanes];
+
+    TF1XENT_INLINE V at(const Tile& tile, int64_t j) { return load(tile.entries + j * kLanes); }
+    TF1XENT_INLINE void put(Tile& tile, int64_t j, V value) {
+      store(tile.entries + j * kLanes, value);
+    }
+  };
+
+  // Rows that are not there are zeros.
+  static void load_tile(const T* rows, int count, int64_t num_classes, Tile& tile) {
+    P block[kNarrow * kLanes];
+    const P* from = contiguous(rows, count * num_classes, block);
+    for (int lane = 0; lane < kLanes; ++lane) {
+      if (lane < count) {
+        for (int64_t j = 0; j < num_classes; ++j)
+          tile.entries[j * kLanes + lane] = from[lane * num_classes + j];
+      } else {
+        for (int64_t j = 0; j < num_classes; ++j) tile.entries[j * kLanes + lane] = 0;
+      }
+    }
+  }
+
+  static void store_tile(const Tile& tile, int count, int64_t num_classes, T* rows) {
+    P block[kNarrow * kLanes];
+    P* to = destination(rows, block);
+    for (int lane = 0; lane < count; ++lane)
+      for (int64_t j = 0; j < num_classes; ++j)
+        to[lane * num_classes + j] = tile.entries[j * kLanes + lane];
+    write_back(block, count * num_classes, rows);
+  }
+
+  // Numbers of 16 bits become floats in a block of their own; others are used where they are.
+  TF1XENT_INLINE const P* contiguous(const P* rows, int64_t, P*) { return rows; }
+  TF1XENT_INLINE P* destination(P* rows, P*) { return rows; }
+  TF1XENT_INLINE void write_back(const P*, int64_t, P*) {}
+  template <typename S>
+  TF1XENT_INLINE const P* contiguous(const S* rows, int64_t size, P* block) {
+    int64_t i = 0;
+    for (; i + kLanes <= size; i += kLanes) store(block + i, load(rows + i));
+    if (i < size) store_first(block + i, load_first(rows + i, size - i), size - i);
+    return block;
+  }
+  template <typename S>
+  TF1XENT_INLINE P* destination(S*, P* block) {
+    return block;
+  }
+  template <typename S>
+  TF1XENT_INLINE void write_back(const P* block, int64_t size, S* rows) {
+    int64_t i = 0;
+    for (; i + kLanes <= size; i += kLanes) store(rows + i, load(block + i));
+    if (i < size) store_first(rows + i, load_first(block + i, size - i), size - i);
+  }
+
+  // One number of each row, of `stride` numbers a row.
+  static V load_column(const P* rows, int count, int stride) {
+    P lanes[kLanes] = {};
+    for (int lane = 0; lane < count; ++lane) lanes[lane] = rows[lane * stride];
+    return load(lanes);
+  }
+  static void store_column(P* rows, V column, int count, int stride) {
+    P lanes[kLanes];
+    store(lanes, column);
+    for (int lane = 0; lane < count; ++lane) rows[lane * stride] = lanes[lane];
+  }
+
+  // The labels of the rows; -1 where one is out of range.
+  static I load_labels(const Labels& labels, int64_t first, int count, int64_t num_classes) {
+    Int lanes[kLanes];
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const int64_t label = lane < count ? label_of(labels, first + lane) : 0;
+      lanes[lane] = label < 0 || label >= num_classes ? -1 : Int(label);
+    }
+    return load_integers<P>(lanes);
+  }
+
+  // The largest entries, and the classes where they are (the first of equal ones).
+  TF1XENT_INLINE V pivots(const Tile& x, int64_t num_classes, I* classes) {
+    V largest = Tile::at(x, 0);
+    I pivot = {};
+    for (int64_t j = 1; j < num_classes; ++j) {
+      const V entry = Tile::at(x, j);
+      pivot = entry > largest ? I{} + Int(j) : pivot;
+      largest = entry > largest ? entry : largest;
+    }
+    *classes = pivot;
+    return largest;
+  }
+
+  template <typename Step>
+  TF1XENT_INLINE void for_tiles(int64_t begin, int64_t end, Step step) {
+    for (int64_t row = begin; row < end; row += kLanes)
+      step(row, int(end - row < kLanes ? end - row : kLanes));
+  }
+
+  static void sparse_loss(const Problem<T>& p, int64_t begin, int64_t end) {
+    const int64_t num_classes = p.num_classes;
+    Tile x;
+    for_tiles(begin, end, [&](int64_t row, int count) {
+      load_tile(p.logits + row * num_classes, count, num_classes, x);
+      const I labels = load_labels(p.labels, row, count, num_classes);
+      V m = Tile::at(x, 0);
+      for (int64_t j = 1; j < num_classes; ++j) m = larger<P>(Tile::at(x, j), m);
+      V s = {};
+      V at_label = splat<P>(kNaN);  // of no class: what is computed of it is NaN
+      for (int64_t j = 0; j < num_classes; ++j) {
+        const V entry = Tile::at(x, j);
+        const V e = exp_nonpositive<P>(entry - m);
+        const I own = labels == Int(j);
+        at_label = own ? entry : at_label;
+        s += own ? V{} : e;
+      }
+      finish_sparse(p, row, count, m, s, at_label);
+    });
+  }
+
+  // Loss and statistics of rows, a row to a lane.
+  TF1XENT_INLINE void finish_sparse(const Problem<T>& p, int64_t row, int count, V m, V s,
+                                    V at_label) {
+    const V own = exp_nonpositive<P>(at_label - m);
+    const V loss = (m - at_label) + log1p_nonnegative<P>(s + (own - P(1)));
+    store_column(p.loss + row, loss, count, 1);
+    P* statistics = p.statistics_out + row * kSparseStatistics;
+    store_column(statistics, m, count, kSparseStatistics);
+    store_column(statistics + 1, s, count, kSparseStatistics);
+    store_column(statistics + 2, s + own, count, kSparseStatistics);
+  }
+
+  static void sparse_gradient(const Problem<T>& p, int64_t begin, int64_t end) {
+    const int64_t num_classes = p.num_classes;
+    Tile x;
+    for_tiles(begin, end, [&](int64_t row, int count) {
+      load_tile(p.logits + row * num_classes, count, num_classes, x);
+      const I labels = load_labels(p.labels, row, count, num_classes);
+      const P* statistics = p.statistics + row * kSparseStatistics;
+      const V m = load_column(statistics, count, kSparseStatistics);
+      const V s = load_column(statistics + 1, count, kSparseStatistics);
+      const V total = load_column(statistics + 2, count, kSparseStatistics);
+      const V factor = load_column(p.scale + row, count, 1) / total;
+      const V at_label = -factor * s;
+      for (int64_t j = 0; j < num_classes; ++j) {
+        const V other = factor * exp_nonpositive<P>(Tile::at(x, j) - m);
+        Tile::put(x, j, labels == Int(j) ? at_label : other);
+      }
+      store_tile(x, count, num_classes, p.output + row * num_classes);
+    });
+  }
+
+  static void dense_loss(const Problem<T>& p, int64_t begin, int64_t end) {
+    const int64_t num_classes = p.num_classes;
+    Tile x, l;
+    for_tiles(begin, end, [&](int64_t row, int count) {
+      load_tile(p.logits + row * num_classes, count, num_classes, x);
+      load_tile(p.distributions + row * num_classes, count, num_classes, l);
+      I pivot;
+      const V m = pivots(x, num_classes, &pivot);
+      V s = {}, rest = {}, gap = {}, at_pivot = {};
+      for (int64_t j = 0; j < num_classes; ++j) {
+        const V distance = m - Tile::at(x, j);
+        const V label = Tile::at(l, j);
+        const V e = exp_nonpositive<P>(-distance);
+        const I own = pivot == Int(j);
+        s += own ? V{} : e;
+        rest += own ? V{} : label;
+        at_pivot = own ? label : at_pivot;
+        gap += label == P(0) ? V{} : label * distance;
+      }
+      finish_dense(p, row, count, m, s, rest, at_pivot, gap);
+    });
+  }
+
+  TF1XENT_INLINE void finish_dense(const Problem<T>& p, int64_t row, int count, V m, V s, V rest,
+                                   V at_pivot, V gap) {
+    s += m - m;  // NaN where the largest logit is not finite
+    const V label_sum = rest + at_pivot;
+    store_column(p.loss + row, gap + label_sum * log1p_nonnegative<P>(s), count, 1);
+    P* statistics = p.statistics_out + row * kDenseStatistics;
+    store_column(statistics, m, count, kDenseStatistics);
+    store_column(statistics + 1, s, count, kDenseStatistics);
+    store_column(statistics + 2, label_sum, count, kDenseStatistics);
+    store_column(statistics + 3, rest, count, kDenseStatistics);
+  }
+
+  static void dense_gradient(const Problem<T>& p, int64_t begin, int64_t end) {
+    const int64_t num_classes = p.num_classes;
+    Tile x, l;
+    for_tiles(begin, end, [&](int64_t row, int count) {
+      load_tile(p.logits + row * num_classes, count, num_classes, x);
+      load_tile(p.distributions + row * num_classes, count, num_classes, l);
+      const P* statistics = p.statistics + row * kDenseStatistics;
+      const V m = load_column(statistics, count, kDenseStatistics);
+      const V s = load_column(statistics + 1, count, kDenseStatistics);
+      const V label_sum = load_column(statistics + 2, count, kDenseStatistics);
+      const V rest = load_column(statistics + 3, count, kDenseStatistics);
+      const V scale = load_column(p.scale + row, count, 1);
+      const V factor = label_sum / (P(1) + s);
+      const V confident = s < P(1) ? m : splat<P>(kNaN);  // equal to the pivot's logit alone
+      const V at_pivot = scale * (rest - label_sum * (s / (P(1) + s)));
+      for (int64_t j = 0; j < num_classes; ++j) {
+        const V entry = Tile::at(x, j);
+        const V other = scale * (factor * exp_nonpositive<P>(entry - m) - Tile::at(l, j));
+        Tile::put(x, j, entry == confident ? at_pivot : other);
+      }
+      store_tile(x, count, num_classes, p.output + row * num_classes);
+    });
+  }
+
+  static void label_gradient(const Problem<T>& p, int64_t begin, int64_t end) {
+    const int64_t num_classes = p.num_classes;
+    Tile x, l;
+    for_tiles(begin, end, [&](int64_t row, int count) {
+      load_tile(p.logits + row * num_classes, count, num_classes, x);
+      load_tile(p.distributions + row * num_classes, count, num_classes, l);
+      const P* statistics = p.statistics + row * kDenseStatistics;
+      const V m = load_column(statistics, count, kDenseStatistics);
+      const V s = load_column(statistics + 1, count, kDenseStatistics);
+      const V scale = load_column(p.scale + row, count, 1);
+      const V t = log1p_nonnegative<P>(s);
+      for (int64_t j = 0; j < num_classes; ++j) {
+        const V entry = Tile::at(x, j);
+        const I absent = (entry == P(-kInfinity)) & (Tile::at(l, j) == P(0));
+        Tile::put(x, j, absent ? V{} : scale * (t + (m - entry)));
+      }
+      store_tile(x, count, num_classes, p.output + row * num_classes);
+    });
+  }
+
+  static void sparse_hessian_product(const Problem<T>& p, int64_t begin, int64_t end) {
+    for_tiles(begin, end, [&](int64_t row, int count) {
+      const I labels = load_labels(p.labels, row, count, p.num_classes);
+      const V scale = load_column(p.scale + row, count, 1);
+      hessian_product(p, row, count, labels < Int(0) ? splat<P>(kNaN) : scale);
+    });
+  }
+
+  static void dense_hessian_product(const Problem<T>& p, int64_t begin, int64_t end) {
+    const int64_t num_classes = p.num_classes;
+    Tile l;
+    for_tiles(begin, end, [&](int64_t row, int count) {
+      load_tile(p.distributions + row * num_classes, count, num_classes, l);
+      V label_sum = {};
+      for (int64_t j = 0; j < num_classes; ++j) label_sum += Tile::at(l, j);
+      hessian_product(p, row, count, label_sum * load_column(p.scale + row, count, 1));
+    });
+  }
+
+  static void hessian_product(const Problem<T>& p, int64_t row, int count, V scale) {
+    const int64_t num_classes = p.num_classes;
+    Tile x, v;
+    load_tile(p.logits + row * num_classes, count, num_classes, x);
+    load_tile(p.vectors + row * num_classes, count, num_classes, v);
+    I pivot;
+    const V m = pivots(x, num_classes, &pivot);
+    V at_pivot = {};
+    for (int64_t j = 0; j < num_classes; ++j)
+      at_pivot = pivot == Int(j) ? Tile::at(v, j) : at_pivot;
+    V total = {}, mean = {}, mean_shifted = {};
+    for (int64_t j = 0; j < num_classes; ++j) {
+      const V e = exp_nonpositive<P>(Tile::at(x, j) - m);
+      const V entry = Tile::at(v, j);
+      total += e;
+      mean += e * entry;
+      mean_shifted += e * (entry - at_pivot);
+      Tile::put(x, j, e);
+    }
+    const I confident = total < P(2);
+    const V shift = confident ? at_pivot : V{};
+    const V centre = (confident ? mean_shifted : mean) / total;
+    const V factor = scale / total;
+    for (int64_t j = 0; j < num_classes; ++j)
+      Tile::put(x, j, factor * (Tile::at(x, j) * ((Tile::at(v, j) - shift) - centre)));
+    store_tile(x, count, num_classes, p.output + row * num_classes);
+  }
+};
+
+}  // namespace TF1XENT_LEVEL
+}  // namespace tf1xent
+
+#endif  // TF1XENT_NARROW_ROWS_H_

@@ -1,0 +1,75 @@
+// The row mathematics for one level of vector instructions, TF1XENT_LEVEL: one object file each.
+
+#include "wide_rows.h"
+
+#define TF1XENT_TEXT_(name) #name
+#define TF1XENT_TEXT(name) TF1XENT_TEXT_(name)
+
+namespace tf1xent {
+namespace TF1XENT_LEVEL {
+
+// Rows of at most so many classes are computed as narrow ones, by what was measured.
+constexpr int kNarrowLosses = kNarrow;
+constexpr int kNarrowGradients = 16;
+constexpr int kNarrowProducts = 64;
+
+template <typename T, void (*kNarrowRows)(const Problem<T>&, int64_t, int64_t), typename Wide,
+          int kMostClasses>
+void rows(const Problem<T>& problem, int64_t begin, int64_t end) {
+  static_assert(kMostClasses <= kNarrow, "tiles have room for kNarrow classes");
+  if (problem.num_classes <= kMostClasses)
+    kNarrowRows(problem, begin, end);
+  else
+    WideRows<T>::template rows<Wide>(problem, begin, end);
+}
+
+template <typename T, void (*kNarrowRows)(const Problem<T>&, int64_t, int64_t), typename Wide,
+          int kMostClasses>
+Quantity<T> quantity(int cycles_per_class) {
+  return {rows<T, kNarrowRows, Wide, kMostClasses>, Wide::kStages, Wide::piece, Wide::combine,
+          cycles_per_class};
+}
+
+template <typename T>
+Quantities<T> quantities() {
+  typedef NarrowRows<T> N;
+  typedef WideRows<T> W;
+  typedef typename W::template HessianProduct<true> SparseProduct;
+  typedef typename W::template HessianProduct<false> DenseProduct;
+  return {
+      quantity<T, N::sparse_loss, typename W::SparseLoss, kNarrowLosses>(2),
+      quantity<T, N::sparse_gradient, typename W::SparseGradient, kNarrowGradients>(2),
+      quantity<T, N::sparse_hessian_product, SparseProduct, kNarrowProducts>(4),
+      quantity<T, N::dense_loss, typename W::DenseLoss, kNarrowLosses>(3),
+      quantity<T, N::dense_gradient, typename W::DenseGradient, kNarrowGradients>(3),
+      quantity<T, N::label_gradient, typename W::LabelGradient, kNarrowGradients>(2),
+      quantity<T, N::dense_hessian_product, DenseProduct, kNarrowProducts>(5),
+  };
+}
+
+template <typename P, Vector<P> (*kFunction)(Vector<P>)>
+void apply(const P* x, int64_t size, P* result) {
+  constexpr int kLanes = Lanes<P>::kLanes;
+  for (int64_t i = 0; i < size; i += kLanes) {
+    const int count = size - i < kLanes ? int(size - i) : kLanes;
+    store_first(result + i, kFunction(load_first(x + i, count)), count);
+  }
+}
+
+const Table& table() {
+  static const Table table = {
+      TF1XENT_TEXT(TF1XENT_LEVEL),
+      quantities<float>(),
+      quantities<double>(),
+      quantities<Half>(),
+      quantities<BFloat16>(),
+      apply<float, exp_nonpositive<float>>,
+      apply<double, exp_nonpositive<double>>,
+      apply<float, log1p_nonnegative<float>>,
+      apply<double, log1p_nonnegative<double>>,
+  };
+  return table;
+}
+
+}  // namespace TF1XENT_LEVEL
+}  // namespace tf1xent
