@@ -1,5 +1,12 @@
-"""Builds tf1xent; everything about it is declared in setup.cfg."""
+"""Builds tf1xent; all but the packages is declared in setup.cfg.
 
-from setuptools import setup
+The sources of the native kernels lie in ops/ of the repository and are installed as tf1xent/ops/,
+where `tf1xent.kernels` looks for them. It is no package, so `find:` of setup.cfg cannot name it.
+"""
 
-setup()
+from setuptools import find_packages, setup
+
+setup(
+    packages=[*find_packages(include=["tf1xent", "tf1xent.*"]), "tf1xent.ops"],
+    package_dir={"tf1xent.ops": "ops"},
+)

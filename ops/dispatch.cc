@@ -43,3 +43,8 @@ const Table& best_table() {
 }
 
 }  // namespace tf1xent
+
+// For the Python side, which asks by ctypes.
+extern "C" __attribute__((visibility("default"))) const char* tf1xent_kernel_level() {
+  return tf1xent::best_table().level;
+}

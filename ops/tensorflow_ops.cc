@@ -83,7 +83,9 @@ REGISTER_OP("Tf1xentKernelSparseGradient")
     .Input("scale: precise")
     .Input("statistics: precise")
     .Output("gradient: T")
-    .TF1XENT_TYPES.TF1XENT_LABEL_TYPE.SetShapeFn(matrix_shape<1>);
+    .TF1XENT_TYPES.TF1XENT_LABEL_TYPE
+    .TF1XENT_INVALID_LABELS  // for the derivative; what was computed of such labels is NaN already
+    .SetShapeFn(matrix_shape<1>);
 
 REGISTER_OP("Tf1xentKernelSparseHessianProduct")
     .Input("logits: T")

@@ -129,10 +129,14 @@ TF1XENT_INLINE ShortBits from_float(Half, FloatVector value) {
 }
 #else
 TF1XENT_INLINE FloatVector to_float(Half, ShortBits bits) {
+  // Without subnormal floats on the way: TensorFlow computes with those taken for 0.
   const FloatBits wide = __builtin_convertvector(bits, FloatBits);
-  const FloatVector magnitude =  // half's exponents are 112 smaller; the product is exact
-      bits_of<FloatVector>((wide & 0x7fff) << 13) * 5192296858534827628530496329220096.0f;
-  FloatBits result = bits_of<FloatBits>(magnitude) | ((wide & 0x8000) << 16);
+  const FloatBits magnitude = wide & 0x7fff;
+  const FloatVector subnormal =
+      __builtin_convertvector(magnitude, FloatVector) * 5.9604644775390625e-8f;  // 2^-24
+  FloatBits result = (magnitude << 13) + (112 << 23);
+  result = magnitude < 0x400 ? bits_of<FloatBits>(subnormal) : result;
+  result |= (wide & 0x8000) << 16;
   result |= (wide & 0x7c00) == 0x7c00 ? FloatBits{} + 0x7f800000 : FloatBits{};
   return bits_of<FloatVector>(result);
 }

@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     {"_tf", "errors"},
     {"_checks", "_options", "_probes", "kernels"},
-    {"_matrix"},
+    {"_implementation", "_matrix"},
     {"_softcap", "_softmax"},
-    {"_chunks"},
+    {"_chunks", "_softmax_kernels"},
     {"gradients", "nn"},
     {"losses", "metrics", "curvature", "diagnostics"},
     {"patching", "graphs"},

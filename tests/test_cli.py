@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import tf1xent
-from tf1xent import cli
+from tf1xent import cli, kernels
 
 
 def run_python(*arguments):
@@ -26,7 +26,7 @@ def test_version_is_printed(capsys):
 
 def test_status_is_printed(capsys):
     assert cli.main(["status"]) == 0
-    assert capsys.readouterr().out == f"{tf1xent.status()}\n"
+    assert capsys.readouterr().out == f"{tf1xent.status()}\n{kernels.status()}\n"
 
 
 def test_status_as_a_module_patches_nothing():
@@ -66,6 +66,16 @@ def test_demo_refuses_an_output_that_is_a_folder(tmp_path, capsys):
 def test_demo_refuses_an_output_in_a_folder_that_is_not_there(tmp_path, capsys):
     assert cli.main(["demo", "--output", str(tmp_path / "none" / "demo.png")]) == 2
     assert "`--output` must be in a folder that exists" in capsys.readouterr().err
+
+
+def test_build_kernels_says_in_a_line_what_it_lacks(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TF1XENT_KERNEL_CACHE", str(tmp_path / "cache"))
+    missing = str(tmp_path / "missing")
+    assert cli.main(["build-kernels", "--force", "--compiler", missing]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("tf1xent build-kernels: The C++ compiler must be a command that runs")
+    assert missing in said[0]
 
 
 def test_importing_the_command_line_imports_only_the_standard_library():

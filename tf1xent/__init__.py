@@ -6,7 +6,7 @@ graphs that exist already; `tf1xent.graphs` reports on graphs in files and rewri
 the package registers its gradient names and does nothing else.
 """
 
-from tf1xent import errors, graphs, losses, metrics, nn
+from tf1xent import errors, graphs, kernels, losses, metrics, nn
 from tf1xent.gradients import override_gradients, restore_gradients
 from tf1xent.patching import get_original, is_patched, patch, patched, status, unpatch
 
@@ -17,6 +17,7 @@ __all__ = [
     "get_original",
     "graphs",
     "is_patched",
+    "kernels",
     "losses",
     "metrics",
     "nn",

@@ -166,9 +166,15 @@ def _without_masked(logits, labels, matrix):
 
 def _dense_gradient_gradient(cotangent, inputs, _):
     logits, labels, scale = inputs
+    in_logits = hessian_product(logits, cotangent, scale * row_sum(labels))
+    return [in_logits, *dense_gradient_in_labels_and_scale(cotangent, inputs)]
+
+
+def dense_gradient_in_labels_and_scale(cotangent, inputs):
+    """The gradient of <`dense_gradient`, cotangent> in two of its inputs."""
+    logits, labels, scale = inputs
     centred = centre(logits, cotangent)
     return [
-        hessian_product(logits, cotangent, scale * row_sum(labels)),
         -scale_rows(scale, _without_masked(logits, labels, centred)),
         -row_sum(labels * centred),
     ]
@@ -203,7 +209,8 @@ def dense_gradient(logits, labels, scale, *, rows=None):
     return scale_rows(scale, gradient), ()
 
 
-def _label_gradient_gradient(cotangent, inputs, _):
+def label_gradient_gradient(cotangent, inputs, _=None):
+    """The gradient of <`label_gradient`, cotangent> in its inputs."""
     logits, labels, scale = inputs
     cotangent = _without_masked(logits, labels, cotangent)
     return [
@@ -213,7 +220,7 @@ def _label_gradient_gradient(cotangent, inputs, _):
     ]
 
 
-@_tf.primitive("Tf1xentLabelGradient", _label_gradient_gradient)
+@_tf.primitive("Tf1xentLabelGradient", label_gradient_gradient)
 def label_gradient(logits, labels, scale):
     """`scale` times the gradient of `dense_loss` in the labels: scale (t + m - x_j).
 
@@ -297,7 +304,8 @@ def centre(logits, vectors):
     return _centred(logits, vectors)[2], ()
 
 
-def _hessian_product_gradient(cotangent, inputs, _):
+def hessian_product_gradient(cotangent, inputs, _=None):
+    """The gradient of <`hessian_product`, cotangent> in its inputs."""
     logits, vectors, scale = inputs
     product = centre(logits, cotangent) * centre(logits, vectors)
     return [
@@ -307,7 +315,7 @@ def _hessian_product_gradient(cotangent, inputs, _):
     ]
 
 
-@_tf.primitive("Tf1xentHessianProduct", _hessian_product_gradient)
+@_tf.primitive("Tf1xentHessianProduct", hessian_product_gradient)
 def hessian_product(logits, vectors, scale):
     """`scale` times H(x) v: [batch_size, num_classes]."""
     exponentials, total, centred = _centred(logits, vectors)

@@ -48,8 +48,21 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _status(options: argparse.Namespace) -> int:
     import tf1xent
+    from tf1xent import kernels
 
     print(tf1xent.status())
+    print(kernels.status())
+    return 0
+
+
+def _build_kernels(options: argparse.Namespace) -> int:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from tf1xent import errors, kernels
+
+    try:
+        kernels.build(force=options.force, compiler=options.compiler)
+    except errors.KernelsError as error:
+        return _refused("build-kernels", error)
     return 0
 
 
@@ -161,8 +174,21 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
 
     _add_graph_commands(commands)
+    build_kernels = commands.add_parser(
+        "build-kernels",
+        help="compile the native kernels for this TensorFlow",
+        description="Compiles the native kernels against the TensorFlow that is installed, tests "
+        "them, and keeps them in the folder TF1XENT_KERNEL_CACHE, by default in the user's cache. "
+        "Takes a minute and a C++ compiler; does nothing where they are there already.",
+    )
+    build_kernels.add_argument("--force", action="store_true", help="build also if they are there")
+    build_kernels.add_argument(
+        "--compiler", metavar="COMMAND", help="default: $CXX, else g++, clang++ or c++"
+    )
+    build_kernels.set_defaults(run=_build_kernels)
+
     status = commands.add_parser(
-        "status", help="what is patched, where, and what this TensorFlow lacks"
+        "status", help="what is patched, where, what this TensorFlow lacks, and the native kernels"
     )
     status.set_defaults(run=_status)
     return parser

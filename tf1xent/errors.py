@@ -15,3 +15,7 @@ class GraphFileError(ValueError):
 
 class RewriteError(ValueError):
     """A graph cannot be rewritten as asked; nothing was changed or written."""
+
+
+class KernelsError(RuntimeError):
+    """The native kernels cannot be built or loaded; the message says why, and what to do."""

@@ -36,6 +36,7 @@ from tf1xent._tf.op_definitions import (
     has_gradient,
     op_definition,
 )
+from tf1xent._tf.placement import runs_on_cpu
 from tf1xent._tf.primitives import (
     detached,
     is_zero,
@@ -130,6 +131,7 @@ __all__ = [
     "register_gradient",
     "register_pull_back",
     "remove_squeezable_dimensions",
+    "runs_on_cpu",
     "select_rows",
     "set_gradient_attribute",
     "set_gradient_entry",

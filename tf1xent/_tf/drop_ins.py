@@ -67,7 +67,10 @@ def lookup_deprecated_axis(axis, dim):
 
 
 def as_drop_in(stock_name: str) -> Callable[[_Function], _Function]:
-    """Decorator: gives a function the signature of TensorFlow's function on this TensorFlow."""
+    """Decorator: gives a function the signature of TensorFlow's function on this TensorFlow.
+
+    Arguments of the function that are keyword-only, TensorFlow's has not; they are kept.
+    """
 
     def decorate(implementation):
         return drop_in(
@@ -83,12 +86,14 @@ def drop_in(stock, implementation, documentation=None, uses_stock=lambda: False)
     The result bears the name and the docstring of `documentation`, by default those of `stock`.
     Where ``uses_stock()`` is true, a call goes to `stock` instead.
     """
+    own = [] if documentation is None else _keyword_only(documentation)
     documentation = documentation or stock
     signature = inspect.signature(stock)
     required = [name for name in signature.parameters if name.split("_")[-1] in _REQUIRED]
     earlier_dispatcher = getattr(stock, "_tf_type_based_dispatcher", None)
 
     def replacement(*args, **kwargs):
+        ours = {p.name: kwargs.pop(p.name) for p in own if p.name in kwargs}
         if earlier_dispatcher is not None:  # for types that were registered with TensorFlow's own
             result = earlier_dispatcher.Dispatch(args, kwargs)
             if result is not NotImplemented:
@@ -99,11 +104,12 @@ def drop_in(stock, implementation, documentation=None, uses_stock=lambda: False)
         )
         if refused or uses_stock():
             return stock(*args, **kwargs)
-        return implementation(**arguments)
+        return implementation(**arguments, **ours)
 
     for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
         setattr(replacement, attribute, getattr(documentation, attribute))
-    setattr(replacement, "__signature__", signature)  # noqa: B010 - functions have no such field
+    shown = signature.replace(parameters=[*signature.parameters.values(), *own])
+    setattr(replacement, "__signature__", shown)  # noqa: B010 - functions have no such field
     replacement = not_converted(replacement)
     if hasattr(dispatch, "add_dispatch_support"):
         replacement = dispatch.add_dispatch_support(replacement)
@@ -111,6 +117,11 @@ def drop_in(stock, implementation, documentation=None, uses_stock=lambda: False)
         if hasattr(stock, attribute):
             setattr(replacement, attribute, getattr(stock, attribute))
     return replacement
+
+
+def _keyword_only(function):
+    parameters = inspect.signature(function).parameters.values()
+    return [parameter for parameter in parameters if parameter.kind == parameter.KEYWORD_ONLY]
 
 
 def not_converted(function: _Function) -> _Function:

@@ -30,6 +30,7 @@ def sparse_softmax_cross_entropy(
     softcap: Any = None,
     axis: int = -1,
     invalid_labels: Optional[str] = None,
+    implementation: Optional[str] = None,
 ) -> Any:
     """Cross-entropy of integer labels, reduced; takes all that tf.losses' function takes.
 
@@ -56,6 +57,8 @@ def sparse_softmax_cross_entropy(
       softcap: above 0.
       axis: the class axis of the logits.
       invalid_labels: None, "raise", "nan" or "ignore".
+      implementation: "graph", "kernel" or "auto", as in
+        `tf1xent.nn.sparse_softmax_cross_entropy_with_logits`.
 
     Returns:
       `Tensor` of the logits' dtype, in nats: a scalar, or of the labels' shape for
@@ -102,6 +105,7 @@ def sparse_softmax_cross_entropy(
         softcap=softcap,
         axis=axis,
         invalid_labels=invalid_labels,
+        implementation=implementation,
     )
     with tf.name_scope(scope, function + "_loss", [logits, labels]):
         if axis == -1:
@@ -134,6 +138,7 @@ def softmax_cross_entropy(
     axis: int = -1,
     ignore_label: None = None,
     invalid_labels: None = None,
+    implementation: Optional[str] = None,
 ) -> Any:
     """Cross-entropy of label distributions, reduced; takes all that tf.losses' function takes.
 
@@ -163,6 +168,8 @@ def softmax_cross_entropy(
       axis: the class axis of labels and logits.
       ignore_label: must be None; it is for integer labels.
       invalid_labels: must be None; it is for integer labels.
+      implementation: "graph", "kernel" or "auto", as in
+        `tf1xent.nn.sparse_softmax_cross_entropy_with_logits`.
 
     Returns:
       `Tensor` of the logits' dtype, in nats: a scalar, or of the logits' shape without the class
@@ -207,6 +214,7 @@ def softmax_cross_entropy(
         softcap=softcap,
         axis=axis,
         invalid_labels=invalid_labels,
+        implementation=implementation,
         skip_missing=skip_missing,
     )
     with tf.name_scope(scope, function + "_loss", [logits, onehot_labels]):

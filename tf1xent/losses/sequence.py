@@ -34,6 +34,7 @@ def sequence_loss(
     focal_gamma: Any = 0.0,
     softcap: Any = None,
     invalid_labels: Optional[str] = None,
+    implementation: Optional[str] = None,
 ) -> Any:
     """Weighted cross-entropy of the labels of sequences, averaged or summed along either axis.
 
@@ -64,6 +65,8 @@ def sequence_loss(
       focal_gamma: at least 0.
       softcap: above 0.
       invalid_labels: None, "raise", "nan" or "ignore".
+      implementation: "graph", "kernel" or "auto", as in
+        `tf1xent.nn.sparse_softmax_cross_entropy_with_logits`.
 
     Returns:
       `Tensor` of the logits' dtype, in nats: a scalar, or `[batch_size]`, `[sequence_length]` or
@@ -105,6 +108,7 @@ def sequence_loss(
         focal_gamma=focal_gamma,
         softcap=softcap,
         invalid_labels=invalid_labels,
+        implementation=implementation,
     )
     if softmax_loss_function is not None:
         _check_no_options(options)

@@ -8,7 +8,7 @@ refuse. The values, and the derivatives of every order, are those of the closed 
 
 from typing import Any, Optional
 
-from tf1xent import _checks, _softmax, _tf
+from tf1xent import _checks, _implementation, _softmax, _softmax_kernels, _tf
 from tf1xent._tf import tf
 from tf1xent.nn import rows
 
@@ -24,7 +24,11 @@ _DENSE = "softmax_cross_entropy_with_logits_v2"
 
 @_tf.as_drop_in(_SPARSE)
 def sparse_softmax_cross_entropy_with_logits(
-    labels: Any = None, logits: Any = None, name: Optional[str] = None
+    labels: Any = None,
+    logits: Any = None,
+    name: Optional[str] = None,
+    *,
+    implementation: Optional[str] = None,
 ) -> Any:
     """Cross-entropy of integer labels and the softmax of logits, one loss per example.
 
@@ -40,6 +44,9 @@ def sparse_softmax_cross_entropy_with_logits(
       logits: `Tensor` of half, bfloat16, float32 or float64, `[d_0, ..., d_{r-1}, num_classes]`.
         half and bfloat16 are computed in float32. A logit of -inf leaves its class out.
       name: name of the operation.
+      implementation: "graph": stock TensorFlow ops; "kernel": native ops, which `tf1xent.kernels`
+        builds, or `KernelsError`; "auto": those where they are there. Default: what the environment
+        variable TF1XENT_IMPLEMENTATION says, or "graph".
 
     Returns:
       `Tensor` of `labels`' shape and `logits`' dtype: the losses, in nats.
@@ -70,7 +77,7 @@ def sparse_softmax_cross_entropy_with_logits(
 
     Source: the formula and its accuracy are derived in `tf1xent._softmax`.
     """
-    return sparse_implementation(labels, logits, name)
+    return sparse_implementation(labels, logits, name, implementation=implementation)
 
 
 @_tf.as_drop_in("softmax_cross_entropy_with_logits")
@@ -80,6 +87,8 @@ def softmax_cross_entropy_with_logits(
     dim: int = -1,
     name: Optional[str] = None,
     axis: Optional[int] = None,
+    *,
+    implementation: Optional[str] = None,
 ) -> Any:
     """Cross-entropy of label distributions and the softmax of logits; labels are constants.
 
@@ -93,6 +102,7 @@ def softmax_cross_entropy_with_logits(
       dim: the class axis.
       name: name of the operation.
       axis: new name of `dim`; TensorFlow's function refuses it beside a `dim`.
+      implementation: as for `sparse_softmax_cross_entropy_with_logits`.
 
     Returns:
       `Tensor` of `logits`' dtype and `logits`' shape without the class axis: the losses, in nats.
@@ -118,7 +128,9 @@ def softmax_cross_entropy_with_logits(
 
     Source: the formula and its accuracy are derived in `tf1xent._softmax`.
     """
-    return dense_stopped_implementation(labels, logits, dim, name, axis)
+    return dense_stopped_implementation(
+        labels, logits, dim, name, axis, implementation=implementation
+    )
 
 
 @_tf.as_drop_in(_DENSE)
@@ -128,6 +140,8 @@ def softmax_cross_entropy_with_logits_v2(
     axis: Optional[int] = None,
     name: Optional[str] = None,
     dim: Optional[int] = None,
+    *,
+    implementation: Optional[str] = None,
 ) -> Any:
     """Cross-entropy of label distributions and the softmax of logits, one loss per example.
 
@@ -147,6 +161,7 @@ def softmax_cross_entropy_with_logits_v2(
       axis: the class axis, also negative; default -1.
       name: name of the operation.
       dim: deprecated name of `axis`.
+      implementation: as for `sparse_softmax_cross_entropy_with_logits`.
 
     Returns:
       `Tensor` of `logits`' dtype and `logits`' shape without the class axis: the losses, in nats.
@@ -175,11 +190,12 @@ def softmax_cross_entropy_with_logits_v2(
 
     Source: the formula and its accuracy are derived in `tf1xent._softmax`.
     """
-    return dense_implementation(labels, logits, axis, name, dim)
+    return dense_implementation(labels, logits, axis, name, dim, implementation=implementation)
 
 
-def sparse_implementation(labels, logits, name=None):
+def sparse_implementation(labels, logits, name=None, *, implementation=None):
     """What `sparse_softmax_cross_entropy_with_logits` computes, under any signature."""
+    kernels = _implementation.uses_kernels(_SPARSE, implementation)
     with tf.name_scope(name, _tf.SPARSE_OP, [labels, logits]):
         labels = tf.convert_to_tensor(labels)
         logits = tf.convert_to_tensor(logits)
@@ -191,17 +207,17 @@ def sparse_implementation(labels, logits, name=None):
         result_name = op_name if is_matrix else "Reshape_2"
         if logits.dtype == tf.float16:
             result_name = "Cast_1"
-        precise = rows.as_precise(logits)
-        with tf.name_scope("rows"):
-            matrix, vector = rows.sparse_rows(precise, labels)
-            vector, invalid_value = _checks.checked_labels(matrix, vector)
         cast_takes_name = rows.is_half(logits) and result_name == op_name
-        loss = _softmax.sparse_loss(
-            matrix,
-            vector,
-            invalid_value=invalid_value,
-            name="rows_loss" if cast_takes_name else op_name,
-        )
+        loss_name = "rows_loss" if cast_takes_name else op_name
+        with tf.name_scope("rows"):
+            matrix = logits if kernels else rows.as_precise(logits)
+            matrix, vector = rows.sparse_rows(matrix, labels)
+            if not kernels:
+                vector, invalid_value = _checks.checked_labels(matrix, vector)
+        if kernels:  # which check the labels themselves
+            loss = _softmax_kernels.sparse_loss(matrix, vector, name=loss_name)
+        else:
+            loss = _softmax.sparse_loss(matrix, vector, invalid_value=invalid_value, name=loss_name)
         if not is_matrix:
             shape_name = None if rows.is_half(logits) else result_name
             loss = tf.reshape(loss, tf.shape(labels), name=shape_name)
@@ -210,16 +226,19 @@ def sparse_implementation(labels, logits, name=None):
         return rows.with_static_shape(loss, shape)
 
 
-def dense_stopped_implementation(labels, logits, dim=-1, name=None, axis=None):
+def dense_stopped_implementation(
+    labels, logits, dim=-1, name=None, axis=None, *, implementation=None
+):
     """What `softmax_cross_entropy_with_logits` computes, under any signature."""
     axis = _tf.lookup_deprecated_axis(axis, dim)
     with tf.name_scope(name, "softmax_cross_entropy_with_logits_sg", [logits, labels]) as scope:
         labels = tf.stop_gradient(labels, name="labels_stop_gradient")
-    return dense_implementation(labels, logits, axis, scope)
+    return dense_implementation(labels, logits, axis, scope, implementation=implementation)
 
 
-def dense_implementation(labels, logits, axis=None, name=None, dim=None):
+def dense_implementation(labels, logits, axis=None, name=None, dim=None, *, implementation=None):
     """What `softmax_cross_entropy_with_logits_v2` computes, under any signature."""
+    kernels = _implementation.uses_kernels(_DENSE, implementation)
     axis = _tf.lookup_deprecated_axis(axis, dim)
     axis = -1 if axis is None else axis
     with tf.name_scope(name, "softmax_cross_entropy_with_logits", [logits, labels]) as scope:
@@ -227,13 +246,14 @@ def dense_implementation(labels, logits, axis=None, name=None, dim=None):
         labels = tf.convert_to_tensor(labels, name="labels")
         _checks.check_logits_dtype(_DENSE, labels, logits)
         shape = _checks.shape_without_axis(_DENSE, logits, axis)
-        precise = rows.as_precise(logits)
+        precise = logits if kernels else rows.as_precise(logits)
         labels = tf.cast(labels, precise.dtype)
         with tf.name_scope("rows"):
             precise, labels = rows.axis_last(precise, axis), rows.axis_last(labels, axis)
             matrix, labels = rows.broadcast(_DENSE, rows.as_matrix(precise), rows.as_matrix(labels))
         # In TensorFlow's function the fused op bears the name of the scope itself.
-        loss = _softmax.dense_loss(matrix, labels, name=scope)
+        dense_loss = _softmax_kernels.dense_loss if kernels else _softmax.dense_loss
+        loss = dense_loss(matrix, labels, name=scope)
         loss = tf.reshape(loss, tf.shape(precise)[:-1], name="Reshape_2")
         if rows.is_half(logits):
             loss = tf.cast(loss, logits.dtype)

@@ -28,6 +28,7 @@ def masked_sparse_softmax_cross_entropy_with_logits(
     softcap: Any = None,
     axis: int = -1,
     invalid_labels: Optional[str] = None,
+    implementation: Optional[str] = None,
     name: Optional[str] = None,
 ) -> Any:
     """Cross-entropy of integer labels, 0 for the rows that do not count; all options combine.
@@ -66,6 +67,8 @@ def masked_sparse_softmax_cross_entropy_with_logits(
         as TensorFlow does, InvalidArgumentError on a CPU and NaN on a GPU or under XLA. "raise":
         InvalidArgumentError on every device that runs assertions. "nan": loss and derivatives of
         the row are NaN. "ignore": the row does not count.
+      implementation: "graph", "kernel" or "auto", as in
+        `tf1xent.nn.sparse_softmax_cross_entropy_with_logits`.
       name: name of the operation.
 
     Returns:
@@ -112,6 +115,7 @@ def masked_sparse_softmax_cross_entropy_with_logits(
         softcap=softcap,
         axis=axis,
         invalid_labels=invalid_labels,
+        implementation=implementation,
     )
     function = "masked_sparse_softmax_cross_entropy_with_logits"
     return objective.sparse(function, labels, logits, options, name).cast_losses()
@@ -134,6 +138,7 @@ def masked_softmax_cross_entropy_with_logits(
     axis: int = -1,
     ignore_label: None = None,
     invalid_labels: None = None,
+    implementation: Optional[str] = None,
     name: Optional[str] = None,
 ) -> Any:
     """Cross-entropy of label distributions, 0 for rows without a label; all options combine.
@@ -160,6 +165,8 @@ def masked_softmax_cross_entropy_with_logits(
       axis: the class axis of labels and logits.
       ignore_label: must be None; it is for integer labels.
       invalid_labels: must be None; it is for integer labels.
+      implementation: "graph", "kernel" or "auto", as in
+        `tf1xent.nn.sparse_softmax_cross_entropy_with_logits`.
       name: name of the operation.
 
     Returns:
@@ -200,6 +207,7 @@ def masked_softmax_cross_entropy_with_logits(
         softcap=softcap,
         axis=axis,
         invalid_labels=invalid_labels,
+        implementation=implementation,
         skip_missing=True,
     )
     function = "masked_softmax_cross_entropy_with_logits"

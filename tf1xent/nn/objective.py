@@ -20,7 +20,16 @@ afterwards, so that not even a NaN of it reaches a value or a derivative.
 
 from typing import Any, NamedTuple
 
-from tf1xent import _checks, _matrix, _options, _softcap, _softmax, _tf
+from tf1xent import (
+    _checks,
+    _implementation,
+    _matrix,
+    _options,
+    _softcap,
+    _softmax,
+    _softmax_kernels,
+    _tf,
+)
 from tf1xent._tf import tf
 from tf1xent.nn import rows
 
@@ -44,6 +53,7 @@ class Options(NamedTuple):
     axis: int = -1
     invalid_labels: Any = None
     skip_missing: bool = False
+    implementation: Any = None
 
     def given(self):
         """The names of the options that are not left at their defaults."""
@@ -81,6 +91,7 @@ class PerExample(NamedTuple):
 def sparse(function, labels, logits, options, name=None):
     """The `PerExample` of integer labels."""
     _options.check_invalid_labels(function, options.invalid_labels)
+    kernels = _implementation.uses_kernels(function, options.implementation)
     with tf.name_scope(name, function, [labels, logits]):
         labels, logits = tf.convert_to_tensor(labels), tf.convert_to_tensor(logits)
         _checks.check_logits_dtype(function, labels, logits)
@@ -92,14 +103,23 @@ def sparse(function, labels, logits, options, name=None):
         counted = counted_labels(function, vector, matrix, options, shape, tf.shape(labels))
         if counted is not None:
             vector = _tf.where(counted, vector, tf.zeros_like(vector))
-        vector, invalid_value = checked(function, matrix, vector, options.invalid_labels)
+        policy = options.invalid_labels
+        if not (kernels and policy is None):  # the kernels check as TensorFlow's own op does
+            vector, invalid_value = checked(function, matrix, vector, policy)
         weights = row_weights(function, options, matrix, counted, shape, tf.shape(labels))
         matrix, partition = _transformed(function, matrix, logits, counted, options)
-        label_losses = _softmax.sparse_loss(
-            matrix, vector, invalid_value=invalid_value, name=name or function
-        )
+        op_name = name or function
+        if kernels:
+            invalid = "raise" if policy is None else "nan"
+            label_losses = _softmax_kernels.sparse_loss(
+                matrix, vector, invalid_labels=invalid, name=op_name
+            )
+        else:
+            label_losses = _softmax.sparse_loss(
+                matrix, vector, invalid_value=invalid_value, name=op_name
+            )
         losses, class_weights = _sparse_terms(
-            function, label_losses, matrix, vector, partition, options
+            function, label_losses, matrix, vector, partition, options, kernels
         )
         losses = whole_loss(function, losses, matrix, weights, counted, options)
         parts = losses, weights, counted, class_weights
@@ -109,6 +129,7 @@ def sparse(function, labels, logits, options, name=None):
 def dense(function, labels, logits, options, name=None):
     """The `PerExample` of soft labels."""
     _options.refuse_for_soft_labels(function, options.ignore_label, options.invalid_labels)
+    kernels = _implementation.uses_kernels(function, options.implementation)
     with tf.name_scope(name, function, [labels, logits]):
         logits = tf.convert_to_tensor(logits)
         _checks.check_logits_dtype(function, logits, logits)
@@ -119,7 +140,7 @@ def dense(function, labels, logits, options, name=None):
         matrix, partition = _transformed(function, matrix, logits, counted, options)
         gamma = _options.number(function, "focal_gamma", options.focal_gamma, matrix.dtype)
         labels, class_weights = _smoothed(function, labels, matrix, partition, options)
-        losses = _dense_terms(matrix, labels, gamma)
+        losses = _dense_terms(matrix, labels, gamma, kernels)
         losses = whole_loss(function, losses, matrix, weights, counted, options)
         parts = losses, weights, counted, class_weights
         return per_example(parts, run_shape, shape, logits.dtype)
@@ -253,7 +274,7 @@ def _partition(function, matrix, logits, counted, options):
 # --- The loss -----------------------------------------------------------------------------------
 
 
-def _sparse_terms(function, label_losses, logits, labels, partition, options):
+def _sparse_terms(function, label_losses, logits, labels, partition, options, kernels):
     """The sum over the classes, and the weights of the labels' own classes, by row."""
     gamma = _options.number(function, "focal_gamma", options.focal_gamma, logits.dtype)
     smoothing = _options.number(function, "label_smoothing", options.label_smoothing, logits.dtype)
@@ -270,7 +291,8 @@ def _sparse_terms(function, label_losses, logits, labels, partition, options):
         uniform = _uniform(logits, partition)
         if weights is not None:
             uniform = uniform * weights
-        losses = (1 - smoothing) * losses + smoothing * _dense_terms(logits, uniform, gamma)
+        smoothed = _dense_terms(logits, uniform, gamma, kernels)
+        losses = (1 - smoothing) * losses + smoothing * smoothed
     return losses, of_labels
 
 
@@ -306,8 +328,10 @@ def _uniform(logits, partition):
     return inside / tf.reduce_sum(inside, axis=1)[:, tf.newaxis]
 
 
-def _dense_terms(logits, labels, gamma):
+def _dense_terms(logits, labels, gamma, kernels):
     """sum_j l_j (1 - p_j)^gamma (z - x_j): [batch_size]."""
+    if gamma is None and kernels:
+        return _softmax_kernels.dense_loss(logits, labels)
     if gamma is None:
         return _softmax.dense_loss(logits, labels)
     surprise = _softmax.label_gradient(logits, labels, tf.ones_like(logits[:, 0]))

@@ -28,6 +28,7 @@ def weighted_sparse_softmax_cross_entropy_with_logits(
     softcap: Any = None,
     axis: int = -1,
     invalid_labels: Optional[str] = None,
+    implementation: Optional[str] = None,
     name: Optional[str] = None,
 ) -> Any:
     """Cross-entropy of integer labels with weights for rows and classes; all options combine.
@@ -53,6 +54,8 @@ def weighted_sparse_softmax_cross_entropy_with_logits(
       softcap: above 0.
       axis: the class axis of the logits.
       invalid_labels: None, "raise", "nan" or "ignore".
+      implementation: "graph", "kernel" or "auto", as in
+        `tf1xent.nn.sparse_softmax_cross_entropy_with_logits`.
       name: name of the operation.
 
     Returns:
@@ -94,6 +97,7 @@ def weighted_sparse_softmax_cross_entropy_with_logits(
         softcap=softcap,
         axis=axis,
         invalid_labels=invalid_labels,
+        implementation=implementation,
     )
     function = "weighted_sparse_softmax_cross_entropy_with_logits"
     return objective.sparse(function, labels, logits, options, name).cast_losses()
@@ -116,6 +120,7 @@ def weighted_softmax_cross_entropy_with_logits(
     axis: int = -1,
     ignore_label: None = None,
     invalid_labels: None = None,
+    implementation: Optional[str] = None,
     name: Optional[str] = None,
 ) -> Any:
     """Cross-entropy of label distributions with weights for rows and classes; all options combine.
@@ -144,6 +149,8 @@ def weighted_softmax_cross_entropy_with_logits(
       axis: the class axis of labels and logits.
       ignore_label: must be None; it is for integer labels.
       invalid_labels: must be None; it is for integer labels.
+      implementation: "graph", "kernel" or "auto", as in
+        `tf1xent.nn.sparse_softmax_cross_entropy_with_logits`.
       name: name of the operation.
 
     Returns:
@@ -185,6 +192,7 @@ def weighted_softmax_cross_entropy_with_logits(
         softcap=softcap,
         axis=axis,
         invalid_labels=invalid_labels,
+        implementation=implementation,
     )
     function = "weighted_softmax_cross_entropy_with_logits"
     return objective.dense(function, labels, logits, options, name).cast_losses()

@@ -8,14 +8,14 @@ its derivatives right by the gradient override that comes with the patch.
 """
 
 import contextlib
-import sys
 import threading
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
-from tf1xent import _probes, _tf, gradients, losses
+from tf1xent import _implementation, _tf, gradients, kernels, losses
 from tf1xent.nn import drop_ins
+from tf1xent.patching import rebinding
 
-__all__ = ["get_original", "is_patched", "patch", "patched", "status", "unpatch"]
+__all__ = ["get_original", "is_patched", "patch", "patched", "unpatch"]
 
 # Which of TensorFlow's functions is replaced by which of ours, and the fused op that it builds.
 _IMPLEMENTATIONS: Dict[str, Tuple[Callable[..., Any], str]] = {}
@@ -32,22 +32,41 @@ _LOSSES: Dict[str, Tuple[Callable[..., Any], str]] = {
 }
 
 _lock = threading.RLock()
-_asked_for: Set[str] = set()  # layers: patch() was called and unpatch() not
-_open_blocks: List[Set[str]] = []  # the layers of each `with patched()` block that is open
+
+
+class _Wish(NamedTuple):
+    """What patch(), or a `with patched()` block that is open, asks for."""
+
+    layers: Set[str]
+    implementation: Optional[str]
+
+
+_NOTHING = _Wish(set(), None)
+_asked_for = _NOTHING  # by patch(), since the last unpatch()
+_open_blocks: List[_Wish] = []
 # By layer: (module, name, TensorFlow's function, ours), as they were replaced.
 _bindings: Dict[str, List[Tuple[Any, str, Any, Any]]] = {"nn": [], "losses": []}
+
+
+def _implementation_in_force():
+    """What the innermost block that asks for one asks for, else patch(); None: nobody does."""
+    wishes = [_asked_for.implementation, *(block.implementation for block in _open_blocks)]
+    return next((wish for wish in reversed(wishes) if wish is not None), None)
 
 
 def _make_replacements(stock_functions, implementations):
     replacements = []
     for name, stock in stock_functions.items():
-        implementation, op_type = implementations[name]
+        function, op_type = implementations[name]
+
+        def replacement(*args, function=function, **kwargs):
+            return function(*args, implementation=_implementation_in_force(), **kwargs)
 
         def uses_stock(op_type=op_type):
             # A program's own gradient for the fused op needs the fused op.
             return _tf.names_own_gradient(op_type)
 
-        replacements.append((stock, _tf.drop_in(stock, implementation, uses_stock=uses_stock)))
+        replacements.append((stock, _tf.drop_in(stock, replacement, uses_stock=uses_stock)))
     return replacements
 
 
@@ -57,7 +76,7 @@ _REPLACEMENTS = {
 }
 
 
-def patch(losses: bool = False) -> None:
+def patch(losses: bool = False, *, implementation: Optional[str] = None) -> None:
     """Replaces TensorFlow's softmax cross-entropy functions by those of `tf1xent.nn`, process-wide.
 
     Every module that holds one of them, TensorFlow's own and the program's, gets ours under the
@@ -75,14 +94,19 @@ def patch(losses: bool = False) -> None:
       losses: whether tf.losses.sparse_softmax_cross_entropy and tf.losses.softmax_cross_entropy
         become those of `tf1xent.losses` too: the same values, but computed in float64 for float64
         logits. Without it they call ours for the losses by row, and cast those to float32.
+      implementation: "graph", "kernel" or "auto", as in
+        `tf1xent.nn.sparse_softmax_cross_entropy_with_logits`; default: what the environment
+        variable TF1XENT_IMPLEMENTATION says, or "graph".
 
     **Derivatives**: those of `tf1xent.nn`.
 
     Raises:
-      Nothing.
+      ValueError: another implementation.
+      tf1xent.errors.KernelsError: "kernel", and the kernels are not there. Nothing is patched then.
 
     Returns:
-      None. A second call only takes in what has been imported since, and `losses` if that is new.
+      None. A second call only takes in what has been imported since, and `losses` or the
+      `implementation` if that is new.
 
     Example:
 
@@ -98,8 +122,11 @@ def patch(losses: bool = False) -> None:
 
     Source: none.
     """
+    global _asked_for
+    wish = _wish("patch", losses, implementation)
     with _lock:
-        _asked_for.update(_layers(losses))
+        kept = _asked_for.implementation if implementation is None else implementation
+        _asked_for = _Wish(_asked_for.layers | wish.layers, kept)
         _install()
 
 
@@ -129,22 +156,24 @@ def unpatch() -> None:
 
     Source: none.
     """
+    global _asked_for
     with _lock:
-        _asked_for.clear()
+        _asked_for = _NOTHING
         _remove_if_unwanted("unpatch", stacklevel=3)
 
 
 @contextlib.contextmanager
-def patched(losses: bool = False) -> Iterator[None]:
+def patched(losses: bool = False, *, implementation: Optional[str] = None) -> Iterator[None]:
     """Context manager: `patch` inside the block; afterwards what was in force before it.
 
     Args:
       losses: as for `patch`.
+      implementation: as for `patch`; default: what is in force outside of the block.
 
     **Derivatives**: those of `tf1xent.nn`.
 
     Raises:
-      Nothing; exceptions of the block pass through.
+      ValueError, tf1xent.errors.KernelsError: as `patch`. Exceptions of the block pass through.
 
     Returns:
       A context manager. Blocks may be nested, and open in several threads; the patch is the
@@ -161,15 +190,15 @@ def patched(losses: bool = False) -> Iterator[None]:
 
     Source: none.
     """
-    layers = _layers(losses)
+    wish = _wish("patched", losses, implementation)
     with _lock:
-        _open_blocks.append(layers)
+        _open_blocks.append(wish)
         _install()
     try:
         yield
     finally:
         with _lock:
-            _open_blocks.remove(layers)
+            _open_blocks.remove(wish)
             _remove_if_unwanted("patched", stacklevel=4)
 
 
@@ -234,95 +263,29 @@ def get_original(name: str) -> Callable[..., Any]:
     return _tf.STOCK_LOSSES[name] if name in _LOSSES else _tf.stock_public_function(name)
 
 
-class Status:
-    """What `status` found.
-
-    Attributes:
-      tensorflow: version of the TensorFlow in the process.
-      patched: whether the patch is in force.
-      gradients_overridden: whether the process's gradient lookup is overridden.
-      bindings: list of (module name, name in it): where ours stands for TensorFlow's.
-      stock: tuple of (question, answer): what TensorFlow's own functions answer, probed.
-    """
-
-    def __init__(
-        self,
-        tensorflow: str,
-        patched: bool,
-        gradients_overridden: bool,
-        bindings: Sequence[Tuple[str, str]],
-        stock: Sequence[Tuple[str, str]],
-    ) -> None:
-        self.tensorflow = tensorflow
-        self.patched = patched
-        self.gradients_overridden = gradients_overridden
-        self.bindings = bindings
-        self.stock = stock
-
-    def __str__(self) -> str:
-        rows = [
-            ("TensorFlow", self.tensorflow),
-            ("patched", "yes" if self.patched else "no"),
-            ("gradients of the fused ops overridden", "yes" if self.gradients_overridden else "no"),
-        ]
-        rows += [("TensorFlow's own " + question, answer) for question, answer in self.stock]
-        rows += [("replaced in " + module, name) for module, name in self.bindings]
-        width = max(len(left) for left, _ in rows)
-        return "\n".join(f"{left.ljust(width)}  {right}" for left, right in rows)
-
-    __repr__ = __str__
-
-
-def status() -> Status:
-    """Returns what is patched, where, on which TensorFlow, and what that lacks by itself.
-
-    What TensorFlow lacks is found by asking its functions, on graphs of a few numbers, in a session
-    on the CPU; once a process.
-
-    Args:
-      None.
-
-    **Derivatives**: none are computed for the caller.
-
-    Raises:
-      Nothing.
-
-    Returns:
-      A `Status`, whose `str` is a table.
-
-    Example:
-
-    >>> import tf1xent
-    >>> with tf1xent.patched():
-    ...     "tensorflow.python.ops.nn_ops" in dict(tf1xent.status().bindings)
-    True
-
-    Source: none.
-    """
+def in_force():
+    """What is replaced, as sorted (module name, name in it); and the implementation asked for."""
     with _lock:
-        bindings = sorted(
+        replaced = sorted(
             (module.__name__, name) for layer in _bindings.values() for module, name, _, _ in layer
         )
-    return Status(
-        tensorflow=_tf.version(),
-        patched=bool(bindings),
-        gradients_overridden=bool(gradients.process_override_holders()),
-        bindings=bindings,
-        stock=_probes.stock_deficiencies(),
-    )
+        return replaced, _implementation_in_force()
 
 
-def _layers(losses):
-    return {"nn", "losses"} if losses else {"nn"}
+def _wish(function, losses, implementation):
+    _implementation.check(function, implementation)
+    if implementation == _implementation.KERNEL:
+        kernels.library()
+    return _Wish({"nn", "losses"} if losses else {"nn"}, implementation)
 
 
 def _wanted():
-    return _asked_for.union(*_open_blocks)
+    return _asked_for.layers.union(*(block.layers for block in _open_blocks))
 
 
 def _install():
     for layer in _wanted():
-        _rebind(_REPLACEMENTS[layer], _bindings[layer])
+        rebinding.rebind(_REPLACEMENTS[layer], _bindings[layer])
     gradients.hold_process_override("patch")
 
 
@@ -331,43 +294,7 @@ def _remove_if_unwanted(function, stacklevel):
     conflicts = []
     for layer, bindings in _bindings.items():
         if layer not in wanted and bindings:
-            conflicts += _remove(bindings, _REPLACEMENTS[layer])
+            conflicts += rebinding.remove(bindings, _REPLACEMENTS[layer])
             if layer == "nn":
                 conflicts += gradients.release_process_override("patch")
     gradients.warn_of_conflicts(function, conflicts, stacklevel + 1)
-
-
-def _remove(bindings, replacements):
-    """Puts TensorFlow's functions back; returns the names that somebody else has replaced since."""
-    conflicts = []
-    for module, name, stock, ours in bindings:
-        now = _namespace(module).get(name)
-        if now is ours:
-            setattr(module, name, stock)
-        elif now is not stock:
-            conflicts.append(f"{module.__name__}.{name}")
-    del bindings[:]
-    # Modules imported in between have taken ours by name.
-    _rebind([(ours, stock) for stock, ours in replacements], [])
-    return conflicts
-
-
-def _rebind(replacements, done):
-    """Puts new for old wherever a loaded module holds old; appends (module, name, old, new)."""
-    new_for = {id(old): (old, new) for old, new in replacements}
-    for module in list(sys.modules.values()):
-        if getattr(module, "__name__", "").split(".")[0] == "tf1xent":
-            continue
-        for name, value in list(_namespace(module).items()):
-            if id(value) in new_for:
-                old, new = new_for[id(value)]
-                setattr(module, name, new)
-                done.append((module, name, old, new))
-
-
-def _namespace(module):
-    # Not vars(): a lazily loaded module must not be loaded for this.
-    try:
-        return object.__getattribute__(module, "__dict__")
-    except AttributeError:
-        return {}

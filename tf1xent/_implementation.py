@@ -1,0 +1,47 @@
+"""Which implementation computes a loss: stock TensorFlow ops, or the native kernels."""
+
+import os
+
+from tf1xent import _tf, kernels
+
+IMPLEMENTATIONS = kernels.IMPLEMENTATIONS
+GRAPH, KERNEL, AUTO = IMPLEMENTATIONS
+# Says what an `implementation` of None means, for a whole process.
+ENVIRONMENT_VARIABLE = "TF1XENT_IMPLEMENTATION"
+
+
+def check(function, implementation):
+    """Raises ValueError unless `implementation` is one, or None."""
+    if implementation is not None and implementation not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"{function}: `implementation` must be one of {', '.join(IMPLEMENTATIONS)}, got "
+            f"{implementation!r}. Leave it out for what {ENVIRONMENT_VARIABLE} says, or graph."
+        )
+
+
+def uses_kernels(function, implementation):
+    """Whether the kernels compute what is built now.
+
+    "kernel" raises `tf1xent.errors.KernelsError` where they are not there; "auto" then means
+    "graph". On devices that have no kernels (a GPU, or what XLA compiles) both mean "graph".
+    """
+    check(function, implementation)
+    asked_for = chosen(implementation)
+    if asked_for == GRAPH:
+        return False
+    if asked_for == KERNEL:
+        kernels.library()
+    return _tf.runs_on_cpu() and kernels.available()
+
+
+def chosen(implementation):
+    """`implementation`, or where that is None what the process's environment says."""
+    if implementation is not None:
+        return implementation
+    of_process = os.environ.get(ENVIRONMENT_VARIABLE) or GRAPH
+    if of_process not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"{ENVIRONMENT_VARIABLE} must be one of {', '.join(IMPLEMENTATIONS)}, got "
+            f"{of_process!r}."
+        )
+    return of_process

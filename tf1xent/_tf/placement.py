@@ -1,0 +1,56 @@
+"""Where the ops that are built now will run, as far as that is known before there is a session."""
+
+import functools
+
+import tensorflow.compat.v1 as tf
+from tensorflow.python.client import device_lib
+from tensorflow.python.ops import control_flow_util
+
+# 1.13 looks at no more than the graph at hand.
+_in_xla_context = getattr(
+    control_flow_util, "GraphOrParentsInXlaContext", control_flow_util.InXlaContext
+)
+
+
+class _Unplaced:
+    """What device functions are asked about in the place of an op that is not there yet."""
+
+    type = "Tf1xentKernelSparseLoss"
+    name = ""
+    inputs = ()
+    outputs = ()
+
+    def __init__(self):
+        self.device = ""
+        self.node_def = tf.NodeDef(op=self.type)
+
+    def _set_device(self, device):
+        self.device = device if isinstance(device, str) else device.to_string()
+
+    _set_device_from_string = _set_device
+
+
+def _device_in_force():
+    """The device string that an op built now is given, by tf.device and the like."""
+    if tf.executing_eagerly():
+        return tf.zeros([]).device if _gpu_is_there() else ""
+    op = _Unplaced()
+    tf.get_default_graph()._apply_device_functions(op)
+    return op.device
+
+
+@functools.lru_cache(maxsize=None)
+def _gpu_is_there():
+    """Whether TensorFlow has a GPU, on which it places ops that nobody places."""
+    if not tf.test.is_built_with_cuda():
+        return False
+    return any(device.device_type == "GPU" for device in device_lib.list_local_devices())
+
+
+def runs_on_cpu():
+    """Whether an op built now will run by a kernel for the CPU: neither on another device nor as a
+    part of what XLA compiles."""
+    if not tf.executing_eagerly() and _in_xla_context(tf.get_default_graph()):
+        return False
+    device_type = tf.DeviceSpec.from_string(_device_in_force()).device_type
+    return device_type == "CPU" or (device_type is None and not _gpu_is_there())

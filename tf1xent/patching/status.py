@@ -1,0 +1,86 @@
+"""What is patched, and what the TensorFlow at hand lacks by itself."""
+
+from typing import Sequence, Tuple
+
+from tf1xent import _implementation, _probes, _tf, gradients
+from tf1xent.patching import replacing
+
+
+class Status:
+    """What `status` found.
+
+    Attributes:
+      tensorflow: version of the TensorFlow in the process.
+      patched: whether the patch is in force.
+      gradients_overridden: whether the process's gradient lookup is overridden.
+      implementation: what computes the patched functions, "graph", "kernel" or "auto".
+      bindings: list of (module name, name in it): where ours stands for TensorFlow's.
+      stock: tuple of (question, answer): what TensorFlow's own functions answer, probed.
+    """
+
+    def __init__(
+        self,
+        tensorflow: str,
+        patched: bool,
+        gradients_overridden: bool,
+        implementation: str,
+        bindings: Sequence[Tuple[str, str]],
+        stock: Sequence[Tuple[str, str]],
+    ) -> None:
+        self.tensorflow = tensorflow
+        self.patched = patched
+        self.gradients_overridden = gradients_overridden
+        self.implementation = implementation
+        self.bindings = bindings
+        self.stock = stock
+
+    def __str__(self) -> str:
+        rows = [
+            ("TensorFlow", self.tensorflow),
+            ("patched", "yes" if self.patched else "no"),
+            ("gradients of the fused ops overridden", "yes" if self.gradients_overridden else "no"),
+            ("implementation", self.implementation),
+        ]
+        rows += [("TensorFlow's own " + question, answer) for question, answer in self.stock]
+        rows += [("replaced in " + module, name) for module, name in self.bindings]
+        width = max(len(left) for left, _ in rows)
+        return "\n".join(f"{left.ljust(width)}  {right}" for left, right in rows)
+
+    __repr__ = __str__
+
+
+def status() -> Status:
+    """Returns what is patched, where, on which TensorFlow, and what that lacks by itself.
+
+    What TensorFlow lacks is found by asking its functions, on graphs of a few numbers, in a session
+    on the CPU; once a process.
+
+    Args:
+      None.
+
+    **Derivatives**: none are computed for the caller.
+
+    Raises:
+      Nothing.
+
+    Returns:
+      A `Status`, whose `str` is a table.
+
+    Example:
+
+    >>> import tf1xent
+    >>> with tf1xent.patched():
+    ...     "tensorflow.python.ops.nn_ops" in dict(tf1xent.status().bindings)
+    True
+
+    Source: none.
+    """
+    bindings, implementation = replacing.in_force()
+    return Status(
+        tensorflow=_tf.version(),
+        patched=bool(bindings),
+        gradients_overridden=bool(gradients.process_override_holders()),
+        implementation=_implementation.chosen(implementation),
+        bindings=bindings,
+        stock=_probes.stock_deficiencies(),
+    )
