@@ -118,6 +118,30 @@ struct NarrowRows {
     return largest;
   }
 
+  // A sum over the classes, in two levels: of many equal terms added one after another, the
+  // roundings would all go one way.
+  struct Sum {
+    V total = {};
+    V part = {};
+
+    TF1XENT_INLINE void add(Sum& sum, V term) { sum.part += term; }
+    TF1XENT_INLINE void close(Sum& sum) {
+      sum.total += sum.part;
+      sum.part = V{};
+    }
+  };
+
+  // step(j) for every class, and close() behind a few of them.
+  template <typename Step, typename Close>
+  TF1XENT_INLINE void for_classes(int64_t num_classes, Step step, Close close) {
+    constexpr int64_t kFew = 8;
+    for (int64_t j = 0; j < num_classes;) {
+      const int64_t end = j + kFew < num_classes ? j + kFew : num_classes;
+      for (; j < end; ++j) step(j);
+      close();
+    }
+  }
+
   template <typename Step>
   TF1XENT_INLINE void for_tiles(int64_t begin, int64_t end, Step step) {
     for (int64_t row = begin; row < end; row += kLanes)
@@ -132,16 +156,19 @@ struct NarrowRows {
       const I labels = load_labels(p.labels, row, count, num_classes);
       V m = Tile::at(x, 0);
       for (int64_t j = 1; j < num_classes; ++j) m = larger<P>(Tile::at(x, j), m);
-      V s = {};
+      Sum s;
       V at_label = splat<P>(kNaN);  // of no class: what is computed of it is NaN
-      for (int64_t j = 0; j < num_classes; ++j) {
-        const V entry = Tile::at(x, j);
-        const V e = exp_nonpositive<P>(entry - m);
-        const I own = labels == Int(j);
-        at_label = own ? entry : at_label;
-        s += own ? V{} : e;
-      }
-      finish_sparse(p, row, count, m, s, at_label);
+      for_classes(
+          num_classes,
+          [&](int64_t j) {
+            const V entry = Tile::at(x, j);
+            const V e = exp_nonpositive<P>(entry - m);
+            const I own = labels == Int(j);
+            at_label = own ? entry : at_label;
+            Sum::add(s, own ? V{} : e);
+          },
+          [&] { Sum::close(s); });
+      finish_sparse(p, row, count, m, s.total, at_label);
     });
   }
 
@@ -185,18 +212,26 @@ struct NarrowRows {
       load_tile(p.distributions + row * num_classes, count, num_classes, l);
       I pivot;
       const V m = pivots(x, num_classes, &pivot);
-      V s = {}, rest = {}, gap = {}, at_pivot = {};
-      for (int64_t j = 0; j < num_classes; ++j) {
-        const V distance = m - Tile::at(x, j);
-        const V label = Tile::at(l, j);
-        const V e = exp_nonpositive<P>(-distance);
-        const I own = pivot == Int(j);
-        s += own ? V{} : e;
-        rest += own ? V{} : label;
-        at_pivot = own ? label : at_pivot;
-        gap += label == P(0) ? V{} : label * distance;
-      }
-      finish_dense(p, row, count, m, s, rest, at_pivot, gap);
+      Sum s, rest, gap;
+      V at_pivot = {};
+      for_classes(
+          num_classes,
+          [&](int64_t j) {
+            const V distance = m - Tile::at(x, j);
+            const V label = Tile::at(l, j);
+            const V e = exp_nonpositive<P>(-distance);
+            const I own = pivot == Int(j);
+            Sum::add(s, own ? V{} : e);
+            Sum::add(rest, own ? V{} : label);
+            at_pivot = own ? label : at_pivot;
+            Sum::add(gap, label == P(0) ? V{} : label * distance);
+          },
+          [&] {
+            Sum::close(s);
+            Sum::close(rest);
+            Sum::close(gap);
+          });
+      finish_dense(p, row, count, m, s.total, rest.total, at_pivot, gap.total);
     });
   }
 
@@ -269,9 +304,11 @@ struct NarrowRows {
     Tile l;
     for_tiles(begin, end, [&](int64_t row, int count) {
       load_tile(p.distributions + row * num_classes, count, num_classes, l);
-      V label_sum = {};
-      for (int64_t j = 0; j < num_classes; ++j) label_sum += Tile::at(l, j);
-      hessian_product(p, row, count, label_sum * load_column(p.scale + row, count, 1));
+      Sum label_sum;
+      for_classes(
+          num_classes, [&](int64_t j) { Sum::add(label_sum, Tile::at(l, j)); },
+          [&] { Sum::close(label_sum); });
+      hessian_product(p, row, count, label_sum.total * load_column(p.scale + row, count, 1));
     });
   }
 
@@ -285,19 +322,26 @@ struct NarrowRows {
     V at_pivot = {};
     for (int64_t j = 0; j < num_classes; ++j)
       at_pivot = pivot == Int(j) ? Tile::at(v, j) : at_pivot;
-    V total = {}, mean = {}, mean_shifted = {};
-    for (int64_t j = 0; j < num_classes; ++j) {
-      const V e = exp_nonpositive<P>(Tile::at(x, j) - m);
-      const V entry = Tile::at(v, j);
-      total += e;
-      mean += e * entry;
-      mean_shifted += e * (entry - at_pivot);
-      Tile::put(x, j, e);
-    }
-    const I confident = total < P(2);
+    Sum total, mean, mean_shifted;
+    for_classes(
+        num_classes,
+        [&](int64_t j) {
+          const V e = exp_nonpositive<P>(Tile::at(x, j) - m);
+          const V entry = Tile::at(v, j);
+          Sum::add(total, e);
+          Sum::add(mean, e * entry);
+          Sum::add(mean_shifted, e * (entry - at_pivot));
+          Tile::put(x, j, e);
+        },
+        [&] {
+          Sum::close(total);
+          Sum::close(mean);
+          Sum::close(mean_shifted);
+        });
+    const I confident = total.total < P(2);
     const V shift = confident ? at_pivot : V{};
-    const V centre = (confident ? mean_shifted : mean) / total;
-    const V factor = scale / total;
+    const V centre = (confident ? mean_shifted.total : mean.total) / total.total;
+    const V factor = scale / total.total;
     for (int64_t j = 0; j < num_classes; ++j)
       Tile::put(x, j, factor * (Tile::at(x, j) * ((Tile::at(v, j) - shift) - centre)));
     store_tile(x, count, num_classes, p.output + row * num_classes);

@@ -256,5 +256,5 @@ def dense_implementation(labels, logits, axis=None, name=None, dim=None, *, impl
         loss = dense_loss(matrix, labels, name=scope)
         loss = tf.reshape(loss, tf.shape(precise)[:-1], name="Reshape_2")
         if rows.is_half(logits):
-            loss = tf.cast(loss, logits.dtype)
+            loss = tf.cast(loss, logits.dtype, name="Cast_2")
         return rows.with_static_shape(loss, shape)
