@@ -12,11 +12,13 @@
 namespace tf1xent {
 namespace TF1XENT_LEVEL {
 
-constexpr int kNarrow = 128;  // rows of at most this many classes are narrow
+constexpr int kNarrow = 64;  // rows of at most this many classes are narrow
 
-TF1XENT_INLINE int64_t label_of(const Labels& labels, int64_t row) {
-  return labels.wide ? static_cast<const int64_t*>(labels.data)[row]
-                     : static_cast<const int32_t*>(labels.data)[row];
+// The label of a row, or -1 where it is out of range.
+TF1XENT_INLINE int64_t label_of(const Labels& labels, int64_t row, int64_t num_classes) {
+  const int64_t label = labels.wide ? static_cast<const int64_t*>(labels.data)[row]
+                                    : static_cast<const int32_t*>(labels.data)[row];
+  return label < 0 || label >= num_classes ? -1 : label;
 }
 
 template <typename T>
@@ -98,10 +100,8 @@ struct NarrowRows {
   // The labels of the rows; -1 where one is out of range.
   static I load_labels(const Labels& labels, int64_t first, int count, int64_t num_classes) {
     Int lanes[kLanes];
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const int64_t label = lane < count ? label_of(labels, first + lane) : 0;
-      lanes[lane] = label < 0 || label >= num_classes ? -1 : Int(label);
-    }
+    for (int lane = 0; lane < kLanes; ++lane)
+      lanes[lane] = lane < count ? Int(label_of(labels, first + lane, num_classes)) : 0;
     return load_integers<P>(lanes);
   }
 

@@ -6,11 +6,11 @@
 namespace tf1xent {
 namespace polynomials {
 
-// log(2): its first 15 bits, so that products with exponents are exact, and the rest.
+// log(2): 15 bits, so that products with exponents are exact, and the rest.
 constexpr float kFloatLog2High = 0.693145752f;
 constexpr float kFloatLog2Low = 1.42860677e-06f;
 
-// log(2): its first 41 bits, so that products with exponents are exact, and the rest.
+// log(2): 41 bits, so that products with exponents are exact, and the rest.
 constexpr double kDoubleLog2High = 0.69314718055966296;
 constexpr double kDoubleLog2Low = 2.8235290563031577e-13;
 

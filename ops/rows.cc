@@ -9,9 +9,10 @@ namespace tf1xent {
 namespace TF1XENT_LEVEL {
 
 // Rows of at most so many classes are computed as narrow ones, by what was measured.
-constexpr int kNarrowLosses = kNarrow;
+constexpr int kNarrowSparseLosses = kNarrow;
+constexpr int kNarrowDenseLosses = 32;
 constexpr int kNarrowGradients = 16;
-constexpr int kNarrowProducts = 64;
+constexpr int kNarrowProducts = 32;
 
 template <typename T, void (*kNarrowRows)(const Problem<T>&, int64_t, int64_t), typename Wide,
           int kMostClasses>
@@ -37,10 +38,10 @@ Quantities<T> quantities() {
   typedef typename W::template HessianProduct<true> SparseProduct;
   typedef typename W::template HessianProduct<false> DenseProduct;
   return {
-      quantity<T, N::sparse_loss, typename W::SparseLoss, kNarrowLosses>(2),
+      quantity<T, N::sparse_loss, typename W::SparseLoss, kNarrowSparseLosses>(2),
       quantity<T, N::sparse_gradient, typename W::SparseGradient, kNarrowGradients>(2),
       quantity<T, N::sparse_hessian_product, SparseProduct, kNarrowProducts>(4),
-      quantity<T, N::dense_loss, typename W::DenseLoss, kNarrowLosses>(3),
+      quantity<T, N::dense_loss, typename W::DenseLoss, kNarrowDenseLosses>(3),
       quantity<T, N::dense_gradient, typename W::DenseGradient, kNarrowGradients>(3),
       quantity<T, N::label_gradient, typename W::LabelGradient, kNarrowGradients>(2),
       quantity<T, N::dense_hessian_product, DenseProduct, kNarrowProducts>(5),

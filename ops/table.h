@@ -54,7 +54,7 @@ struct Problem {
   const Precise<T>* statistics;   // of the loss, for the gradient
   Precise<T>* loss;               // results
   Precise<T>* statistics_out;
-  T* output;  // a matrix; may be the same memory as one of those read
+  T* output;  // a matrix; may be the same memory as that of logits, or of distributions
 };
 
 // A row of many classes is computed in pieces of this many, always the same ones, so that results

@@ -367,7 +367,10 @@ class HessianProductOp : public CrossEntropyOp<Element> {
     problem.vectors = Base::read_matrix(context, 2, "vectors");
     problem.scale = Base::read_rows(context, 3, "scale", 1);
     TF1XENT_STOP_IF_FAILED(context);
-    Base::new_matrix(context, std::initializer_list<int>{0, 2}, &problem);
+    if (sizeof(typename Base::T) == sizeof(typename Base::P))
+      Base::new_matrix(context, std::initializer_list<int>{0}, &problem);
+    else
+      Base::new_matrix(context, std::initializer_list<int>{0, 2}, &problem);
     TF1XENT_STOP_IF_FAILED(context);
     const auto& all = Base::all();
     Base::run(context, kSparse ? all.sparse_hessian_product : all.dense_hessian_product, problem);

@@ -100,16 +100,16 @@ TF1XENT_INLINE To bits_of(From from) {
 typedef uint16_t ShortBits __attribute__((vector_size(kVectorBytes / 2)));
 typedef Vector<float> FloatVector;
 typedef Integers<float> FloatBits;
+typedef uint32_t UnsignedBits __attribute__((vector_size(kVectorBytes)));
 
 TF1XENT_INLINE FloatVector to_float(BFloat16, ShortBits bits) {
   return bits_of<FloatVector>(__builtin_convertvector(bits, FloatBits) << 16);
 }
 
 TF1XENT_INLINE ShortBits from_float(BFloat16, FloatVector value) {
-  typedef uint32_t Unsigned __attribute__((vector_size(kVectorBytes)));
-  const Unsigned bits = bits_of<Unsigned>(value);
-  const Unsigned rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // ties to even
-  const Unsigned nan = (bits >> 16) | 0x40;
+  const UnsignedBits bits = bits_of<UnsignedBits>(value);
+  const UnsignedBits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // ties to even
+  const UnsignedBits nan = (bits >> 16) | 0x40;
   return __builtin_convertvector(value == value ? rounded : nan, ShortBits);
 }
 
@@ -141,15 +141,15 @@ TF1XENT_INLINE FloatVector to_float(Half, ShortBits bits) {
   return bits_of<FloatVector>(result);
 }
 TF1XENT_INLINE ShortBits from_float(Half, FloatVector value) {
-  const FloatBits bits = bits_of<FloatBits>(value);
-  const FloatBits magnitude = bits & 0x7fffffff;
+  const UnsignedBits bits = bits_of<UnsignedBits>(value);
+  const UnsignedBits magnitude = bits & 0x7fffffff;
   // Below 2^-14 a sum with 1/2 rounds to the subnormals of half, ties to even.
-  const FloatBits subnormal =
-      bits_of<FloatBits>(bits_of<FloatVector>(magnitude) + 0.5f) - 0x3f000000;
-  const FloatBits normal = (magnitude + 0xfff + ((magnitude >> 13) & 1) - (112 << 23)) >> 13;
-  FloatBits result = magnitude < (113 << 23) ? subnormal : normal;
-  result = magnitude >= 0x477ff000 ? FloatBits{} + 0x7c00 : result;  // from 65520 on: inf
-  result = magnitude > 0x7f800000 ? FloatBits{} + 0x7e00 : result;
+  const UnsignedBits subnormal =
+      bits_of<UnsignedBits>(bits_of<FloatVector>(magnitude) + 0.5f) - 0x3f000000;
+  const UnsignedBits normal = (magnitude + 0xfff + ((magnitude >> 13) & 1) - (112u << 23)) >> 13;
+  UnsignedBits result = magnitude < (113u << 23) ? subnormal : normal;
+  result = magnitude >= 0x477ff000 ? UnsignedBits{} + 0x7c00 : result;  // from 65520 on: inf
+  result = magnitude > 0x7f800000 ? UnsignedBits{} + 0x7e00 : result;
   return __builtin_convertvector(result | ((bits >> 16) & 0x8000), ShortBits);
 }
 #endif
@@ -275,10 +275,31 @@ template <typename P>
 TF1XENT_INLINE P largest_of_lanes(Vector<P> vector) {
   P lanes[Lanes<P>::kLanes];
   store(lanes, vector);
-  P largest = lanes[0];
-  for (int i = 1; i < Lanes<P>::kLanes; ++i) largest = lanes[i] > largest ? lanes[i] : largest;
-  return largest;
+  for (int width = Lanes<P>::kLanes / 2; width; width /= 2)
+    for (int i = 0; i < width; ++i)
+      lanes[i] = lanes[i] > lanes[i + width] ? lanes[i] : lanes[i + width];
+  return lanes[0];
 }
+
+#if defined(__AVX512F__)
+template <>
+inline __attribute__((always_inline)) float sum_of_lanes<float>(FloatVector vector) {
+  return _mm512_reduce_add_ps(bits_of<__m512>(vector));
+}
+template <>
+inline __attribute__((always_inline)) double sum_of_lanes<double>(Vector<double> vector) {
+  return _mm512_reduce_add_pd(bits_of<__m512d>(vector));
+}
+// Of no NaN: those that are searched for their largest have been left out before.
+template <>
+inline __attribute__((always_inline)) float largest_of_lanes<float>(FloatVector vector) {
+  return _mm512_reduce_max_ps(bits_of<__m512>(vector));
+}
+template <>
+inline __attribute__((always_inline)) double largest_of_lanes<double>(Vector<double> vector) {
+  return _mm512_reduce_max_pd(bits_of<__m512d>(vector));
+}
+#endif
 
 // --- Functions ----------------------------------------------------------------------------------
 

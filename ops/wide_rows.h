@@ -76,11 +76,17 @@ struct WideRows {
     return -1;
   }
 
+  // Asks for the memory of a vector before it is needed: while one block is computed with, the next
+  // one comes in. Addresses behind the end do no harm.
+  TF1XENT_INLINE void prefetch(const T* from) { __builtin_prefetch(from); }
+
   // Sum of exp(x_j - m).
   TF1XENT_INLINE P exp_sum(const T* x, int64_t size, P m) {
     V a = {}, b = {};
     int64_t i = 0;
     for (; i + 2 * kLanes <= size; i += 2 * kLanes) {
+      prefetch(x + i + kBlock);
+      prefetch(x + i + kBlock + kLanes);
       a += exp_nonpositive<P>(load(x + i) - m);
       b += exp_nonpositive<P>(load(x + i + kLanes) - m);
     }
@@ -145,7 +151,7 @@ struct WideRows {
 
     static void piece(const Problem<T>& p, int, int64_t row, int64_t number,
                       Partial<T>* partials) {
-      const int64_t label = label_of(p.labels, row);
+      const int64_t label = label_of(p.labels, row, p.num_classes);
       const T* x = p.logits + row * p.num_classes;
       P m = -kInfinity, s = 0;
       const int64_t end = piece_end(p, number);
@@ -174,9 +180,8 @@ struct WideRows {
       P s = 0;
       for (int64_t i = 0; i < pieces; ++i)
         s += partials[i].sum * change_of_largest(partials[i].largest, m);
-      const int64_t label = label_of(p.labels, row);
-      const bool valid = label >= 0 && label < p.num_classes;
-      const P at_label = valid ? load_one(p.logits + row * p.num_classes + label) : P(kNaN);
+      const int64_t label = label_of(p.labels, row, p.num_classes);
+      const P at_label = label >= 0 ? load_one(p.logits + row * p.num_classes + label) : P(kNaN);
       NarrowRows<T>::finish_sparse(p, row, 1, splat(m), splat(s), splat(at_label));
     }
   };
@@ -193,7 +198,7 @@ struct WideRows {
       for_vectors(end - begin, [&](int64_t i, int count) {
         store_some(output + i, factor * exp_nonpositive<P>(load_some(x + i, count) - m), count);
       });
-      const int64_t label = label_of(p.labels, row);
+      const int64_t label = label_of(p.labels, row, p.num_classes);
       if (label >= begin && label < end) store_one(output + label - begin, -factor * statistics[1]);
     }
 
@@ -330,8 +335,10 @@ struct WideRows {
 
   // --- Hessian-vector product -------------------------------------------------------------------
 
-  // First the pivot, then the sums, then the entries, which take the exponentials a second time:
-  // there is nowhere to keep them, since the output may be the memory of the logits or vectors.
+  // First the pivot, then the sums, then the entries. The output keeps the exponentials in between,
+  // also where it is the memory of the logits, which are of no use then; it may not be that of the
+  // vectors. Outputs of 16 bits cannot keep them: there they are computed again, entry by entry, and
+  // the output may be the memory of either.
   template <bool kSparse>
   struct HessianProduct {
     static constexpr int kStages = 3;
@@ -345,7 +352,7 @@ struct WideRows {
         find_pivot(p.logits + offset, begin, size, partial);
         partial.label_sum = kSparse ? P(0) : label_sum(p.distributions + offset, size);
       } else if (stage == 1) {
-        add_up(p.logits + offset, p.vectors + offset, size, partial);
+        add_up(p.logits + offset, p.vectors + offset, size, partial, p.output + offset);
       } else {
         write(p.logits + offset, p.vectors + offset, size, partial, p.output + offset);
       }
@@ -375,7 +382,10 @@ struct WideRows {
       return all;
     }
 
-    TF1XENT_INLINE void add_up(const T* x, const T* v, int64_t size, Partial<T>& partial) {
+    static constexpr bool kKeeps = sizeof(T) == sizeof(P);
+
+    TF1XENT_INLINE void add_up(const T* x, const T* v, int64_t size, Partial<T>& partial,
+                               T* output) {
       const P m = partial.largest, at_pivot = partial.at_pivot;
       partial.sum = partial.mean = partial.mean_shifted = 0;
       for (int64_t i = 0; i < size; i += kBlock) {
@@ -387,6 +397,7 @@ struct WideRows {
           sum += e;
           mean += e * entry;
           shifted += e * (entry - at_pivot);
+          if (kKeeps) store_some(output + i + j, e, count);
         });
         partial.sum += sum_of_lanes<P>(sum);
         partial.mean += sum_of_lanes<P>(mean);
@@ -399,7 +410,8 @@ struct WideRows {
       const P m = partial.largest, factor = partial.sum;
       const P shift = partial.at_pivot, centre = partial.mean;
       for_vectors(size, [&](int64_t i, int count) {
-        const V e = exp_nonpositive<P>(load_some(x + i, count) - m);
+        const V e = kKeeps ? load_some(output + i, count)
+                           : exp_nonpositive<P>(load_some(x + i, count) - m);
         const V centred = (load_some(v + i, count) - shift) - centre;
         store_some(output + i, factor * (e * centred), count);
       });
@@ -425,12 +437,11 @@ struct WideRows {
         all.at_pivot = all.pivot < 0 ? P(kNaN) : load_one(p.vectors + row * p.num_classes + all.pivot);
       } else {
         const bool confident = all.sum < 2;
-        const int64_t label = kSparse ? label_of(p.labels, row) : 0;
-        const bool valid = label >= 0 && label < p.num_classes;
+        const int64_t label = kSparse ? label_of(p.labels, row, p.num_classes) : 0;
         const P scale = kSparse ? p.scale[row] : p.scale[row] * all.label_sum;
         all.mean = (confident ? all.mean_shifted : all.mean) / all.sum;
         all.at_pivot = confident ? all.at_pivot : P(0);
-        all.sum = (valid ? scale : P(kNaN)) / all.sum;
+        all.sum = (label >= 0 ? scale : P(kNaN)) / all.sum;
       }
       for (int64_t i = 0; i < pieces; ++i) partials[i] = all;
     }

@@ -1,51 +1,165 @@
-"""Compares the speed of tf1xent's cross-entropy with TensorFlow's own fused op.
+"""Compares softmax cross-entropy: tf1xent, TensorFlow, PyTorch, JAX, and the machine's limit.
 
-    python tools/benchmark.py                       # sparse labels, the four standard shapes
-    python tools/benchmark.py --dense --threads 1
-    python tools/benchmark.py --shapes 128x1000 --orders gradient --json result.json
+    python tools/benchmark.py                        # on the TensorFlow at hand
+    python tools/benchmark.py --frameworks           # PyTorch and JAX too
+    python tools/benchmark.py --threads 1,2 --frameworks --memory --plot speed.png --check
+    python tools/benchmark.py --shapes 128x1000 --orders gradient --dense --json result.json
 
-Both sides are timed in one process, on one machine, in turns (A B, B A, A B, ...), so that
-whatever else the machine does meets both of them. The table is Markdown: the median of the
-milliseconds of one call, with the quartiles in brackets, for
+The sides:
 
-    loss       the loss of every example
-    gradient   the loss and its gradient with respect to the logits
-    hvp        the Hessian-vector product, tf.gradients(tf.reduce_sum(gradient * v), logits)
+    graph     tf1xent, of TensorFlow's own operations
+    kernel    tf1xent, by its native kernels (python -m tf1xent build-kernels)
+    stock     TensorFlow's fused op
+    plain     tf.reduce_logsumexp(logits) - tf.gather_nd(logits, labels), by plain autodiff
+    torch     F.cross_entropy, in an environment made here, or --references-python
+    jax       optax's cross-entropy under jax.jit, there too
+    read      one read of the bytes of the logits, the limit of a loss
+    copy      one copy of them, the limit of a gradient
 
-The ratio is tf1xent's median over TensorFlow's: below 1, tf1xent is faster. Where TensorFlow
-has no second derivative (before 2.4), the cell says what it raises.
+and the orders, by each of which every side hands back the same results:
+
+    loss      the loss of every example
+    gradient  the loss, and its gradient with respect to the logits
+    hvp       the loss, and the product of its Hessian with a vector: TensorFlow's by
+              tf.gradients(gradient, logits, grad_ys=vector), PyTorch's by double backward or
+              torch.func.jvp of torch.func.grad, whichever is faster, JAX's by forward over reverse
+    product   that product alone (not among the default orders)
+
+Every framework has one process, which is held to as many processors as there are threads, is kept
+alive, and is asked for one sample at a time: all sides take turns, in a new random order each
+round, so that whatever else the machine does meets all of them. A process times its own calls, so
+the way to it is not counted, but a Session's overhead is. The same inputs go to all sides, and
+what they compute is compared before it is timed. The tables are Markdown: the median of the
+milliseconds of one call, the quartiles in brackets, and the ratio to TensorFlow's fused op: below
+1 is faster. Where a framework has no such derivative or dtype, the cell says what it raises.
 """
 
 import argparse
-import importlib
 import itertools
 import json
 import math
 import os
+import random
 import sys
 import time
-from typing import Dict, List
+from typing import Any, Dict, List
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # the checkout
+import benchmark_report
+import measuring
+import references_environment
+from benchmark_processes import Worker
 
-import numpy as np  # noqa: E402
-import tensorflow.compat.v1 as tf  # noqa: E402
-
-# Bound before any other import, so that nothing can have replaced them.
-STOCK = {
-    "sparse": tf.nn.sparse_softmax_cross_entropy_with_logits,
-    "dense": tf.nn.softmax_cross_entropy_with_logits_v2,
+SHAPES = "128x1000,8192x32,65536x10,512x50257,1x1000000,4096x4096"
+ORDERS = ("loss", "gradient", "hvp", "product")
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+FRAMEWORKS = {
+    "limits": ("read", "copy"),
+    "tensorflow": ("graph", "kernel", "rewritten", "stock", "plain"),
+    "torch": ("torch",),
+    "jax": ("jax",),
 }
-FUNCTION_NAMES = {
-    "sparse": "sparse_softmax_cross_entropy_with_logits",
-    "dense": "softmax_cross_entropy_with_logits_v2",
-}
-SHAPES = "128x1000,8192x32,65536x10,512x50257"
-ORDERS = ("loss", "gradient", "hvp")
-TITLES = {"loss": "loss", "gradient": "loss + gradient", "hvp": "Hessian-vector product"}
-SAMPLE_SECONDS = 0.005  # one sample is as many calls as fill this: a timer tick must not count
-WARM_UP_CALLS = 3  # the first call optimises the graph, the next ones fill the allocator
+SIDES = tuple(itertools.chain.from_iterable(FRAMEWORKS.values()))
+REFERENCES = ("torch", "jax")
+# Between two processes: OpenMP's threads, which PyTorch has, were seen to spin for 8 ms after
+# their last work, on processors that are the next one's.
+PAUSE_SECONDS = 0.01
+# TensorFlow 2.5 and later keep freed buffers in a pool, where memory that making the inputs took
+# would count as held, and a peak below it would not show.
+MEMORY_VARIABLES = {"TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1"}
+# How far what the sides compute of the same inputs may be apart, of the larger one.
+TOLERANCES = {"float32": 1e-3, "float64": 1e-5, "float16": 0.05, "bfloat16": 0.2}
+
+
+def shapes_from(text):
+    try:
+        shapes = [tuple(int(size) for size in shape.split("x")) for shape in text.split(",")]
+    except ValueError:
+        shapes = [()]
+    if any(len(shape) != 2 or min(shape) < 1 for shape in shapes):
+        raise argparse.ArgumentTypeError(f"must be like 128x1000,8192x32, got {text}")
+    return shapes
+
+
+def names_among(*known):
+    """Returns what reads names with commas between them, each among the known ones."""
+
+    def read(text):
+        unknown = sorted(set(text.split(",")) - set(known))
+        if unknown:
+            names = ",".join(known)
+            raise argparse.ArgumentTypeError(f"must be among {names}, got {','.join(unknown)}")
+        return text.split(",")
+
+    return read
+
+
+def positive_numbers(text):
+    if not all(part.isdigit() and int(part) > 0 for part in text.split(",")):
+        raise argparse.ArgumentTypeError(f"must be positive numbers like 1,2, got {text}")
+    return [int(part) for part in text.split(",")]
+
+
+def add_what_is_computed(add):
+    """Adds the options that say what all sides compute."""
+    add("--shapes", type=shapes_from, default=SHAPES, help="batch x classes, default %(default)s")
+    add("--orders", type=names_among(*ORDERS), default="loss,gradient,hvp")
+    add("--dtype", type=names_among("half", *DTYPES), default="float32", help="one or more")
+    add("--dense", action="store_true", help="soft labels, [batch, classes]")
+    add("--label-dtype", default="int32", choices=("int32", "int64"))
+    add(
+        "--weighted",
+        action="store_true",
+        help="weight the examples, so that the cotangent of the loss is not the constant 1",
+    )
+    add(
+        "--intermediate",
+        action="store_true",
+        help="the logits are the result of an operation, timed for all, and not a variable: "
+        "TensorFlow may write into their buffer",
+    )
+
+
+def add_which_sides(add):
+    """Adds the options that say which sides there are."""
+    add(
+        "--only",
+        type=names_among("ours", *SIDES),
+        help="these sides alone, ours: graph and kernel; a kernel that is named must be there",
+    )
+    add("--module", default="tf1xent.nn", help="module with our functions, default %(default)s")
+    add(
+        "--rewritten",
+        action="store_true",
+        help="ours is TensorFlow's op after tf1xent.graphs.rewrite_graph_def",
+    )
+    add(
+        "--frameworks",
+        type=names_among(*REFERENCES),
+        nargs="?",
+        const=list(REFERENCES),
+        default=[],
+        help="also torch and jax, or those named",
+    )
+    add("--references-python", metavar="PATH", help="a Python that has PyTorch, JAX and optax")
+
+
+def add_how_it_is_measured(add):
+    """Adds the options that say how long to measure, and what to make of it."""
+    add("--threads", type=positive_numbers, default="2", help="one or more numbers, default 2")
+    add("--rounds", type=int, default=31, help="at least, default %(default)s")
+    add("--seconds", type=float, default=2, help="a cell takes at least, default %(default)s")
+    add(
+        "--memory",
+        type=shapes_from,
+        nargs="?",
+        const=[(512, 50257)],
+        default=[],
+        metavar="SHAPES",
+        help="also peak memory, each in a process of its own, of 512x50257 or these (Linux)",
+    )
+    add("--json", metavar="FILE", help="also write every figure to this file")
+    add("--plot", metavar="FILE", help="also draw the times into this PNG file (matplotlib)")
+    add("--check", action="store_true", help="exit 1 and say so if tf1xent misses its limits")
 
 
 def parse_arguments(arguments=None):
@@ -53,227 +167,203 @@ def parse_arguments(arguments=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--shapes", default=SHAPES, help="batch x classes, default %(default)s")
-    parser.add_argument("--orders", default=",".join(ORDERS), help="default %(default)s")
-    parser.add_argument("--rounds", type=int, default=31, help="at least, default %(default)s")
-    parser.add_argument(
-        "--seconds", type=float, default=2, help="a cell takes at least, default %(default)s"
-    )
-    parser.add_argument("--threads", type=int, default=2, help="intra and inter op, default 2")
-    parser.add_argument("--dense", action="store_true", help="soft labels, [batch, classes]")
-    parser.add_argument("--dtype", default="float32", help="of the logits, default %(default)s")
-    parser.add_argument("--label-dtype", default="int32", choices=("int32", "int64"))
-    parser.add_argument(
-        "--weighted",
-        action="store_true",
-        help="weight the examples, so that the cotangent of the loss is not the constant 1",
-    )
-    parser.add_argument("--only", choices=("ours", "stock"), help="time one side alone")
-    parser.add_argument(
-        "--module", default="tf1xent.nn", help="module with our functions, default %(default)s"
-    )
-    parser.add_argument(
-        "--rewritten",
-        action="store_true",
-        help="ours is TensorFlow's op after tf1xent.graphs.rewrite_graph_def",
-    )
-    parser.add_argument("--json", metavar="FILE", help="also write every figure to this file")
+    add_what_is_computed(parser.add_argument)
+    add_which_sides(parser.add_argument)
+    add_how_it_is_measured(parser.add_argument)
     options = parser.parse_args(arguments)
-    shapes = options.shapes.split(",")
-    options.shapes = [tuple(int(size) for size in shape.split("x")) for shape in shapes]
-    options.orders = options.orders.split(",")
-    unknown = sorted(set(options.orders) - set(ORDERS))
-    if unknown:
-        parser.error("--orders must be among {}, got {}".format(",".join(ORDERS), unknown))
+    options.dtype = ["float16" if dtype == "half" else dtype for dtype in options.dtype]
     if options.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {options.rounds}")
+    if options.only:
+        options.frameworks = [name for name in REFERENCES if name in options.only]
+    if options.intermediate and options.frameworks:
+        parser.error("--intermediate is for TensorFlow's sides, without --frameworks")
+    if options.frameworks and not hasattr(os, "sched_setaffinity"):
+        parser.error("--frameworks needs an operating system that can hold JAX to some processors")
+    if options.memory and sys.platform != "linux":
+        parser.error("--memory needs Linux, whose /proc tells the peak")
+    available = len(measuring.available_processors())
+    if max(options.threads) > available:
+        parser.error(f"--threads must be at most {available}, the processors that are there")
     return options
 
 
-def variable(initial_value):
-    # Inputs are variables: constants would be folded, and feeds copied at every call.
-    return tf.Variable(initial_value, trainable=False, use_resource=False)
-
-
-def make_inputs(batch_size, num_classes, options):
-    """Returns logits, labels, example weights and the vector of the Hessian-vector product."""
-    shape = [batch_size, num_classes]
-    dtype = tf.as_dtype(options.dtype)
-
-    def normal(size, seed):
-        # Drawn in float32: not every TensorFlow draws every dtype.
-        return tf.cast(tf.random_normal(size, seed=seed), dtype)
-
-    logits = variable(3 * normal(shape, 1))
-    if options.dense:
-        labels = variable(tf.nn.softmax(normal(shape, 2)))
+def chosen_sides(options):
+    """Returns the sides that the options ask for."""
+    ours = ["rewritten"] if options.rewritten else ["graph", "kernel"]
+    if options.only:
+        wanted = set(options.only).union(ours if "ours" in options.only else [])
     else:
-        label_dtype = tf.as_dtype(options.label_dtype)
-        labels = variable(tf.random_uniform([batch_size], 0, num_classes, label_dtype, seed=2))
-    weights = variable(tf.abs(normal([batch_size], 3)))
-    vector = variable(normal(shape, 4))
-    return [tf.identity(value) for value in (logits, labels, weights, vector)]
+        wanted = {"read", "copy", "stock", "plain", *ours, *options.frameworks}
+    return [side for side in SIDES if side in wanted]
 
 
-def make_target(function, order, inputs, weighted):
-    """Returns the operation that computes `order` and hands nothing to Python."""
-    logits, labels, weights, vector = inputs
-    loss = function(labels=labels, logits=logits)
-    if weighted:
-        loss = loss * weights
-    if order == "loss":
-        results = [loss]
-    else:
-        (gradient,) = tf.gradients(loss, logits)
-        if order == "gradient":
-            results = [loss, gradient]
-        else:
-            results = tf.gradients(tf.reduce_sum(gradient * vector), logits)
-    # IdentityN copies nothing. A tf.group would not do: Grappler turns operations that only a
-    # control edge needs into NoOps, and the benchmark would time nothing.
-    return tf.identity_n(results)[0].op
+def start_workers(sides, dtype, threads, options, variables=None):
+    """Returns {framework: Worker} of those that have any of the sides."""
+    workers = {}
+    for framework, framework_sides in FRAMEWORKS.items():
+        if set(sides).isdisjoint(framework_sides):
+            continue
+        settings = {"framework": framework, "dtype": dtype, "threads": threads}
+        for name in ("dense", "weighted", "label_dtype", "intermediate", "module"):
+            settings[name] = getattr(options, name)
+        python = options.references_python if framework in REFERENCES else sys.executable
+        workers[framework] = Worker(python, settings, variables)
+    return workers
 
 
-def rewritten(stock):
-    """Returns a function that builds what a rewrite puts in the place of TensorFlow's op."""
-
-    def build(labels, logits):
-        from tf1xent import graphs
-
-        with tf.Graph().as_default() as graph:
-            fed = [tf.placeholder(tensor.dtype, tensor.shape) for tensor in (labels, logits)]
-            loss = stock(labels=fed[0], logits=fed[1]).name
-        stock_ops = graphs.rewrite_graph_def(graph.as_graph_def())
-        inputs = {fed[0].name: labels, fed[1].name: logits}
-        return tf.import_graph_def(stock_ops, input_map=inputs, return_elements=[loss])[0]
-
-    return build
+def leave_out_missing(sides, workers, options):
+    """Returns the sides without those that the workers do not have, after saying why."""
+    for worker in workers.values():
+        for side, reason in worker.missing.items():
+            if side in (options.only or []):
+                sys.exit(f"benchmark.py: --only {side}: {reason}")
+            if side in sides:
+                print(f"left out: {side}: {reason}", file=sys.stderr)
+                sides = [other for other in sides if other != side]
+    return sides
 
 
-def time_sample(call, number):
-    start = time.perf_counter()
-    for _ in range(number):
-        call()
-    return (time.perf_counter() - start) / number * 1e3
+def worker_of(side, workers):
+    return next(worker for name, worker in workers.items() if side in FRAMEWORKS[name])
 
 
-def time_in_turns(calls, rounds, seconds):
-    """Returns {side: milliseconds a call, one figure a round}, sides taken in turns.
+def prepare(shape, sides, workers, options):
+    """Returns {order: {side: answer}} after every worker has made its inputs and computations."""
+    answers: Dict[str, Dict[str, Any]] = {order: {} for order in options.orders}
+    for name, worker in workers.items():
+        own = [side for side in sides if side in FRAMEWORKS[name]]
+        if not own:
+            continue
+        answer = worker.ask("prepare", shape=shape, orders=options.orders, sides=own)
+        for order in options.orders:
+            answers[order].update(answer[order])
+    return answers
 
-    There are at least `rounds` rounds, and more until `seconds` have passed: cheap calls, which a
+
+def disagreements(answers, dtype):
+    """Returns what the sides' fingerprints say against each other, in words."""
+    found: List[str] = []
+    prints = {side: answer["fingerprint"] for side, answer in answers.items() if "way" in answer}
+    prints = {side: numbers for side, numbers in prints.items() if numbers}
+    if not prints:
+        return found
+    reference = next(side for side in ("stock", "graph", *prints) if side in prints)
+    for side, numbers in prints.items():
+        for number, expected in zip(numbers, prints[reference]):
+            if not math.isclose(number, expected, rel_tol=TOLERANCES[dtype]):
+                found.append(f"{side} computes {number:.6g} where {reference} has {expected:.6g}")
+    return found
+
+
+def take_turns(order, answers, workers, options):
+    """Returns {side: milliseconds of one call, one figure a round}.
+
+    There are at least --rounds rounds, and more until --seconds have passed: cheap calls, which a
     busy machine disturbs most, get the most rounds.
     """
-    numbers = {}
-    for side, call in calls.items():
-        for _ in range(WARM_UP_CALLS):
-            call()
-        numbers[side] = max(1, int(SAMPLE_SECONDS * 1e3 / time_sample(call, 2)))
-    samples: Dict[str, List[float]] = {side: [] for side in calls}
-    end = time.perf_counter() + seconds
+    turns = [side for side, answer in answers.items() if "error" not in answer]
+    samples: Dict[str, List[float]] = {side: [] for side in turns}
+    shuffle = random.Random(0).shuffle
+    asked = None
+    end = time.perf_counter() + options.seconds
     for round_number in itertools.count():
-        if round_number >= rounds and time.perf_counter() >= end:
-            break
-        for side in sorted(calls, reverse=bool(round_number % 2)):
-            samples[side].append(time_sample(calls[side], numbers[side]))
-    return samples
+        if round_number >= options.rounds and time.perf_counter() >= end:
+            return samples
+        shuffle(turns)
+        for side in turns:
+            before, worker = asked, worker_of(side, workers)
+            if worker is not before:
+                time.sleep(PAUSE_SECONDS)
+            asked, number = worker, answers[side]["number"]
+            samples[side].append(worker.ask("sample", order=order, side=side, number=number))
 
 
-def summarize(samples):
-    """Returns {side: {median, lower, upper}} of samples in milliseconds, and the ratio."""
-    cell = {}
-    for side, times in samples.items():
-        lower, median, upper = np.percentile(times, [25, 50, 75])
-        cell[side] = {"median": median, "lower": lower, "upper": upper, "samples": times}
-    if "ours" in cell and "stock" in cell:
-        cell["ratio"] = cell["ours"]["median"] / cell["stock"]["median"]
-    return cell
-
-
-def measure(functions, shape, order, options):
-    """Returns one cell: both sides' times for one shape and order, or what TensorFlow raised."""
-    with tf.Graph().as_default() as graph:
-        tf.set_random_seed(0)
-        inputs = make_inputs(shape[0], shape[1], options)
-        targets, errors = {}, {}
-        for side, function in functions.items():
-            try:
-                targets[side] = make_target(function, order, inputs, options.weighted)
-            except LookupError as error:
-                if side != "stock":
-                    raise
-                errors[side] = f"{type(error).__name__}: {error}"
-        initializer = tf.global_variables_initializer()
-        config = tf.ConfigProto(
-            intra_op_parallelism_threads=options.threads,
-            inter_op_parallelism_threads=options.threads,
-        )
-        with tf.Session(graph=graph, config=config) as session:
-            session.run(initializer)
-            calls = {side: session.make_callable(target) for side, target in targets.items()}
-            cell = summarize(time_in_turns(calls, options.rounds, options.seconds))
-    cell.update({side: {"error": error} for side, error in errors.items()})
-    return cell
-
-
-def format_times(times):
-    if "error" in times:
-        return times["error"].split(":")[0]
-    return "{median:.3g} ({lower:.3g} to {upper:.3g})".format(**times)
-
-
-def geometric_mean(values):
-    return math.exp(sum(math.log(value) for value in values) / len(values))
-
-
-def format_table(cells, options, sides):
-    """Returns the Markdown table of {(order, shape): cell}."""
-    columns = ["{}x{}".format(*shape) for shape in options.shapes]
-    lines = [["batch x classes"] + columns + ["geometric mean"], ["---"] * (len(columns) + 2)]
-    names = {"ours": "tf1xent", "stock": "TF"}
-    for order in options.orders:
-        row = [cells[order, shape] for shape in options.shapes]
+def measure(shape, sides, workers, dtype, options):
+    """Yields a cell for each order: {"shape", "order", "disagreements", "sides": {side: ...}}."""
+    prepared = prepare(shape, sides, workers, options)
+    for order, answers in prepared.items():
+        samples = take_turns(order, answers, workers, options)
+        results = {}
         for side in sides:
-            title = f"{TITLES[order]}, {names[side]}, ms"
-            lines.append([title] + [format_times(cell[side]) for cell in row] + [""])
-        ratios = [cell["ratio"] for cell in row if "ratio" in cell]
-        if ratios:
-            mean = f"**{geometric_mean(ratios):.2f}**"
-            texts = [f"**{ratio:.2f}**" for ratio in ratios]
-            lines.append([f"{TITLES[order]}, **ratio**"] + texts + [mean])
-    return "\n".join("| {} |".format(" | ".join(line)) for line in lines)
+            results[side] = answers[side]
+            if side in samples:
+                results[side] = dict(answers[side], **measuring.summarize(samples[side]))
+                results[side]["samples"] = samples[side]
+        yield {
+            "shape": list(shape),
+            "order": order,
+            "disagreements": disagreements(answers, dtype),
+            "sides": results,
+        }
+
+
+def measure_memory(sides, dtype, threads, options):
+    """Yields {"shape", "order", "side", "bytes"}, each of a new process."""
+    sides = [side for side in sides if side not in FRAMEWORKS["limits"]]
+    for shape, order, side in itertools.product(options.memory, options.orders, sides):
+        workers = start_workers([side], dtype, threads, options, MEMORY_VARIABLES)
+        with worker_of(side, workers) as worker:
+            taken = worker.ask("memory", shape=shape, order=order, side=side)
+        yield {"shape": list(shape), "order": order, "side": side, "bytes": taken}
+
+
+def measure_configuration(dtype, threads, options):
+    """Returns the report of one dtype and one number of threads."""
+    sides = chosen_sides(options)
+    workers = start_workers(sides, dtype, threads, options)
+    try:
+        sides = leave_out_missing(sides, workers, options)
+        versions = {}
+        for worker in workers.values():
+            versions.update(worker.versions)
+        cells = []
+        for shape in options.shapes:
+            for cell in measure(shape, sides, workers, dtype, options):
+                cells.append(cell)
+                title = benchmark_report.TITLES[cell["order"]]
+                print("measured {}x{}, {}".format(*shape, title), file=sys.stderr)
+    finally:
+        for worker in workers.values():
+            worker.stop()
+    return {
+        "versions": versions,
+        "dtype": dtype,
+        "threads": threads,
+        "labels": "dense" if options.dense else "sparse",
+        "intermediate": options.intermediate,
+        "weighted": options.weighted,
+        "rounds": options.rounds,
+        "sides": sides,
+        "orders": options.orders,
+        "cells": cells,
+        "memory": list(measure_memory(sides, dtype, threads, options)),
+    }
 
 
 def main(arguments=None):
+    """Prints the tables, and returns the exit code."""
     options = parse_arguments(arguments)
-    kind = "dense" if options.dense else "sparse"
-    functions = {}
-    if options.only != "ours":
-        functions["stock"] = STOCK[kind]
-    if options.only != "stock" and options.rewritten:
-        functions["ours"] = rewritten(STOCK[kind])
-    elif options.only != "stock":
-        module = importlib.import_module(options.module)
-        functions["ours"] = getattr(module, FUNCTION_NAMES[kind])
-    cells = {}
-    for shape, order in itertools.product(options.shapes, options.orders):
-        cells[order, shape] = measure(functions, shape, order, options)
-        print(f"measured {shape[0]}x{shape[1]}, {TITLES[order]}", file=sys.stderr)
-    print(
-        f"TensorFlow {tf.__version__}, {kind} labels, {options.dtype}, {options.threads} threads, "
-        f"{options.rounds} rounds or more, median (quartiles)\n"
-    )
-    print(format_table(cells, options, list(functions)))
+    if options.plot:
+        benchmark_report.require_matplotlib()
+    if options.frameworks and not options.references_python:
+        print("looking for the environment of PyTorch and JAX, or making it", file=sys.stderr)
+        options.references_python = references_environment.make()
+    reports = []
+    for dtype, threads in itertools.product(options.dtype, options.threads):
+        reports.append(measure_configuration(dtype, threads, options))
+        print(benchmark_report.format_report(reports[-1]) + "\n", flush=True)
     if options.json:
-        report = {
-            "tensorflow": tf.__version__,
-            "options": vars(options),
-            "cells": [
-                dict(cell, order=order, shape=list(shape)) for (order, shape), cell in cells.items()
-            ],
-        }
         with open(options.json, "w") as file:
-            json.dump(report, file, indent=1)
+            json.dump({"options": vars(options), "reports": reports}, file, indent=1)
+    if options.plot:
+        benchmark_report.plot(reports, options.plot)
+    if not options.check:
+        return 0
+    lines, holds = benchmark_report.check(reports)
+    print("\n".join(lines))
+    return 0 if holds else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -22,12 +22,12 @@ CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, CHECKOUT)
 
 import tensorflow.compat.v1 as tf  # noqa: E402
+from measuring import MEBIBYTE, forget_peak, peak_bytes  # noqa: E402
 
 import tf1xent  # noqa: E402
 from tf1xent.graphs import rewriting  # noqa: E402
 
 WHAT = ("inspect", "tag", "logsumexp", "fused")
-MEBIBYTE = 1024.0**2
 
 
 def parse_arguments(arguments=None):
@@ -82,18 +82,6 @@ def large_graph(num_nodes, chain):
                 del copy.attr["shape"], copy.attr["dtype"]
                 copy.attr["T"].type = tf.float32.as_datatype_enum
     return graph_def
-
-
-def forget_peak():
-    """Makes the peak of the process what it holds now; Linux only."""
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
-
-
-def peak_bytes():
-    """Returns the most memory that the process held since `forget_peak`."""
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
 
 
 def measure(what, path):

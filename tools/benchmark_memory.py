@@ -8,14 +8,13 @@ What is computed is the mean loss and its gradient with respect to inputs, weigh
 with --hvp, on our side, also the product of the Hessian in all three with a vector. Every
 measurement has a process of its own, since the peak of a process cannot be taken back; the
 variants take turns for as many rounds as are asked for. Two figures of memory are shown: the peak
-of the process, and how far that is above what the process held when TensorFlow was loaded and
-inputs, weights, biases and labels were made. The latter is what the ratio is of.
+of the process while it computes, and how far that is above what the process held when TensorFlow
+was loaded and inputs, weights, biases and labels were made. The latter is what the ratio is of.
 """
 
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, CHECKOUT)
 
+import measuring  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
 
@@ -33,7 +33,6 @@ TITLES = {
     "ours": "linear_softmax_cross_entropy, value + gradient",
     "hvp": "linear_softmax_cross_entropy, Hessian-vector product",
 }
-MEBIBYTE = 1024.0**2
 
 
 def parse_arguments(arguments=None):
@@ -109,18 +108,6 @@ def make_target(variant, options):
     return tf.identity_n([loss] + results)[0].op
 
 
-def resident_bytes():
-    """Returns how much memory the process holds now."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
-
-
-def peak_bytes():
-    """Returns the most memory that the process ever held."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def measure(variant, options):
     """Returns the memory that one variant takes in this process, and its times in seconds."""
     with tf.Graph().as_default() as graph:
@@ -135,7 +122,9 @@ def measure(variant, options):
         with tf.Session(graph=graph, config=config) as session:
             session.run([v.initializer for v in tf.global_variables()])
             call = session.make_callable(target)
-            held = resident_bytes()
+            measuring.give_back_freed_memory()
+            held = measuring.resident_bytes()
+            measuring.forget_peak()
             seconds = []
             for _ in range(1 + options.runs):
                 started = time.perf_counter()
@@ -144,7 +133,7 @@ def measure(variant, options):
     return {
         "variant": variant,
         "held": held,
-        "peak": peak_bytes(),
+        "peak": measuring.peak_bytes(),
         "build_seconds": build_seconds,
         "first_seconds": seconds[0],  # with the graph's optimisation
         "seconds": seconds[1:],
@@ -164,18 +153,15 @@ def measure_in_process(variant, arguments):
 def summarize(measurements):
     """Returns medians over the processes of one variant; times over all their runs."""
     seconds = np.concatenate([measurement["seconds"] for measurement in measurements])
-    lower, median, upper = np.percentile(seconds, [25, 50, 75])
 
     def middle(values):
         return float(np.median(list(values)))
 
     return {
+        **measuring.summarize(seconds),
         "peak": middle(m["peak"] for m in measurements),
         "above": middle(m["peak"] - m["held"] for m in measurements),
         "start": middle(m["build_seconds"] + m["first_seconds"] for m in measurements),
-        "median": median,
-        "lower": lower,
-        "upper": upper,
     }
 
 
@@ -189,22 +175,22 @@ def format_table(summaries):
         "seconds",
         "ratio",
     ]
-    lines = [header + ["build and first run, s"], ["---"] * 7]
+    lines = [header + ["build and first run, s"]]
     stock = summaries.get("stock")
     for variant, summary in summaries.items():
         compared = stock is not None and variant == "ours"
         lines.append(
             [
                 TITLES[variant],
-                "{:.0f}".format(summary["peak"] / MEBIBYTE),
-                "{:.0f}".format(summary["above"] / MEBIBYTE),
+                "{:.0f}".format(summary["peak"] / measuring.MEBIBYTE),
+                "{:.0f}".format(summary["above"] / measuring.MEBIBYTE),
                 "**{:.2f}**".format(summary["above"] / stock["above"]) if compared else "",
-                "{median:.3g} ({lower:.3g} to {upper:.3g})".format(**summary),
+                measuring.format_times(summary),
                 "**{:.2f}**".format(summary["median"] / stock["median"]) if compared else "",
                 "{:.1f}".format(summary["start"]),
             ]
         )
-    return "\n".join("| {} |".format(" | ".join(line)) for line in lines)
+    return measuring.markdown_table(lines)
 
 
 def main(arguments=None):

@@ -37,7 +37,7 @@ def log_remainder(z):
 
 
 def interpolate(function, interval, degree):
-    """Returns the coefficients, from the constant up, of the polynomial through Chebyshev's zeros."""
+    """Returns the coefficients, from the constant up, of the polynomial through the zeros."""
     low, high = interval
     count = degree + 1
     nodes = [
@@ -67,22 +67,23 @@ def declaration(name, dtype, function, interval, degree, weight, meaning):
     coefficients = [dtype(c) for c in interpolate(function, interval, degree)]
     bound = largest_error([float(c) for c in coefficients], function, interval, weight)
     ctype = {np.float32: "float", np.float64: "double"}[dtype]
-    lines = [f"// {meaning}, error below {mpmath.nstr(bound, 2)}.", f"constexpr {ctype} {name}[] = {{"]
+    lines = [f"// {meaning}, error below {mpmath.nstr(bound, 2)}."]
+    lines += [f"constexpr {ctype} {name}[] = {{"]
     return "\n".join(lines + [f"    {literal(c)}," for c in coefficients] + ["};"])
 
 
 def literal(number):
-    """Returns the C++ literal that reads back as the very number; C++14 has no hexadecimal ones."""
+    """Returns the C++ literal of the very number; C++14 has no hexadecimal ones."""
     return f"{number:.9g}f" if isinstance(number, np.float32) else f"{number:.17g}"
 
 
 def parts_of_log2(name, dtype, bits):
-    """Returns the C++ text of log(2) as a number of few bits, whose products are exact, and rest."""
+    """Returns the C++ text of log(2) as a number of few bits, and the rest."""
     high = dtype(mpmath.floor(mpmath.log(2) * mpmath.mpf(2) ** bits) / mpmath.mpf(2) ** bits)
     low = dtype(mpmath.log(2) - mpmath.mpf(float(high)))
     ctype = {np.float32: "float", np.float64: "double"}[dtype]
     return (
-        f"// log(2): its first {bits} bits, so that products with exponents are exact, and the rest.\n"
+        f"// log(2): {bits} bits, so that products with exponents are exact, and the rest.\n"
         f"constexpr {ctype} {name}High = {literal(high)};\n"
         f"constexpr {ctype} {name}Low = {literal(low)};"
     )

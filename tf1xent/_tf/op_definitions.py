@@ -1,6 +1,6 @@
 """What this TensorFlow knows of ops: their definitions, and the newest graphs that it takes."""
 
-import functools
+from typing import Any, Dict
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import op_def_registry
@@ -11,12 +11,21 @@ from tf1xent._tf.registry import gradient_attribute, gradient_entry
 NEWEST_GRAPH = tf.GRAPH_DEF_VERSION
 
 
-@functools.lru_cache(maxsize=None)
+# Those that were found once; the others a library may bring later.
+_definitions: Dict[str, Any] = {}
+
+
 def op_definition(op_type):
     """Returns the OpDef of an op type, or None where this TensorFlow knows none of that name."""
+    if op_type in _definitions:
+        return _definitions[op_type]
     if hasattr(op_def_registry, "get"):
-        return op_def_registry.get(op_type)
-    return op_def_registry.get_registered_ops().get(op_type)  # 1.x
+        found = op_def_registry.get(op_type)
+    else:  # 1.x
+        found = op_def_registry.get_registered_ops().get(op_type)
+    if found is not None:
+        _definitions[op_type] = found
+    return found
 
 
 def has_gradient(name):

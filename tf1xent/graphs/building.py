@@ -135,6 +135,13 @@ class Arithmetic:
     def cast(self, tensor, source, target):
         return self.nodes.cast([tensor], source, target)
 
+    def cast_if_other(self, tensor, source, target):
+        return tensor if source == target else self.cast(tensor, source, target)
+
+    def without(self, condition, tensor):
+        """0 where the condition holds, which is of the tensor's shape."""
+        return self.op("Select", condition, self.op("ZerosLike", tensor), tensor)
+
     def sizes(self, matrix):
         """The number of rows and of columns."""
         shape = self.nodes.add("Shape", [matrix], T=self.dtype, out_type=DataType(_INT64))

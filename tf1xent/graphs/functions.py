@@ -5,11 +5,12 @@ references of a GraphDef, its arguments as nodes of the op ``_Arg``, and can be 
 """
 
 import re
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Container, Dict, Iterator, List, Optional, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent.errors import GraphFileError, RewriteError
+from tf1xent.graphs.kernel_ops import kernel_op_definition
 from tf1xent.graphs.raw import NodeList, serialized
 from tf1xent.graphs.wiring import CONTROL, Wiring, join_reference, split_reference
 
@@ -52,10 +53,11 @@ class Library:
         """The OpDef of an op type or of a call, or None where this TensorFlow does not know it."""
         if op_type in self.functions:
             return self.functions[op_type].signature
-        return _tf.op_definition(op_type)
+        return kernel_op_definition(op_type) or _tf.op_definition(op_type)
 
-    def holding(self) -> List[str]:
-        """The functions that hold a cross-entropy op or guard, themselves or by a call.
+    def holding(self, op_types: Container[str]) -> List[str]:
+        """The functions that hold a cross-entropy op of these types or a guard, themselves or by a
+        call.
 
         A function comes after those that it calls.
         """
@@ -66,7 +68,9 @@ class Library:
         order = self._callees_first(callees)
         holding: Dict[str, bool] = {}
         for name in order:
-            own = any(map(_is_cross_entropy, self.functions[name].node_def))
+            own = any(
+                node.op in op_types or _is_guard(node) for node in self.functions[name].node_def
+            )
             holding[name] = own or any(holding[callee] for callee in callees[name])
         return [name for name in order if holding[name]]
 
@@ -92,10 +96,10 @@ class Library:
         return order
 
 
-def _is_cross_entropy(node: Any) -> bool:
-    if node.op == _tf.GUARD_OP:
-        return "message" in node.attr and _tf.guards_cross_entropy(node)
-    return node.op in _tf.FUSED_OPS
+def _is_guard(node: Any) -> bool:
+    if node.op != _tf.GUARD_OP:
+        return False
+    return "message" in node.attr and _tf.guards_cross_entropy(node)
 
 
 class Body:

@@ -5,7 +5,7 @@ A call ``f`` becomes an IdentityN of the same name, so that ``f:0`` and ``^f`` s
 the body's nodes are named ``f/...``.
 """
 
-from typing import Any, Dict, List
+from typing import Any, Container, Dict, List
 
 from tf1xent import _tf
 from tf1xent._tf import tf
@@ -19,11 +19,14 @@ _MOST_NODES = 1000000
 
 
 class Inliner:
-    """Puts the bodies of one library in the place of their calls, in any number of graphs."""
+    """Puts the bodies of one library in the place of their calls, in any number of graphs.
 
-    def __init__(self, library: Library):
+    These are the bodies that hold cross-entropy ops of some types.
+    """
+
+    def __init__(self, library: Library, op_types: Container[str]):
         self._library = library
-        self.holding = library.holding()
+        self.holding = library.holding(op_types)
         self.bodies: Dict[str, Body] = {}
         sizes: Dict[str, int] = {}
         for name in self.holding:

@@ -4,12 +4,13 @@ import dataclasses
 import os
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
-from tf1xent import _tf
+from tf1xent import _tf, kernels
 from tf1xent._tf import tf
 from tf1xent.errors import RewriteError
 from tf1xent.graphs import files
 from tf1xent.graphs.control_flow import contexts
 from tf1xent.graphs.functions import Body, Library
+from tf1xent.graphs.kernel_ops import CROSS_ENTROPY_OPS, KERNEL_OPS
 from tf1xent.graphs.raw import Graph, MetaGraph, RawSavedModel, parsed
 from tf1xent.graphs.replacement import check_is_readable
 from tf1xent.graphs.report import CrossEntropyOp, GradientAttribute, GraphReport, Verdict, report_of
@@ -29,6 +30,9 @@ def inspect_graph(graph: Any) -> GraphReport:
     * "override_gradients": after `tf1xent.override_gradients()`,
     * "rewrite": after `rewrite_graph_def` or its like,
     * "not": not by these means; the reason says why, and what helps.
+
+    The ops of tf1xent's native library, of graphs built with ``implementation="kernel"``, are "as
+    it is" where that library is built; elsewhere their graph cannot even be imported.
 
     Args:
       graph: a `tf.Graph`; a GraphDef, MetaGraphDef or SavedModel proto; or a path: of one of these
@@ -122,7 +126,7 @@ def _findings(content, tags, where, live):
     main = Wiring(graph.nodes, where)
     parts = [_part(None, main)]
     ops: List[CrossEntropyOp] = []
-    holding = library.holding()
+    holding = library.holding(CROSS_ENTROPY_OPS)
     for name in holding:
         try:
             parts.append(_part(name, Body(library.functions[name], library).wiring()))
@@ -162,13 +166,14 @@ def _opaque(main: Wiring, library: Library, holding: List[str], live: Any) -> Se
 
 def _ops(part, tags, in_opaque_call, guards_elsewhere, behind_call) -> List[CrossEntropyOp]:
     wiring = part.wiring
-    fused = wiring.of_types(_tf.FUSED_OPS)
-    if not fused:
+    positions = wiring.of_types(CROSS_ENTROPY_OPS)
+    if not positions:
         return []
-    around, readers = contexts(wiring), wiring.readers(fused)
+    kernels_are_there = bool(wiring.of_types(KERNEL_OPS)) and kernels.status().path is not None
+    around, readers = contexts(wiring), wiring.readers(positions)
     vary, behind = labels_vary(wiring), behind_loop(wiring)
     found = []
-    for position in fused:
+    for position in positions:
         node = wiring.nodes[position]
         inputs = [(source, index) for source, index in wiring.inputs(position) if index != CONTROL]
         guards = part.guards.get(position, [])
@@ -182,6 +187,7 @@ def _ops(part, tags, in_opaque_call, guards_elsewhere, behind_call) -> List[Cros
             behind_loop=bool(behind[position]),
             behind_call=bool(behind_call[position]),
             in_opaque_call=in_opaque_call,
+            kernels_are_there=kernels_are_there,
         )
         judged, reason = verdict(site)
         found.append(
@@ -217,7 +223,7 @@ def _unreadable(function: Any, tags: Optional[str], error: RewriteError) -> List
             reason=str(error),
         )
         for node in function.node_def
-        if node.op in _tf.FUSED_OPS
+        if node.op in CROSS_ENTROPY_OPS
     ]
 
 
@@ -236,6 +242,6 @@ def _described(node: Any, **findings: Any) -> CrossEntropyOp:
 def _attributes(nodes, tags, function) -> Iterator[GradientAttribute]:
     for node in nodes:
         name = _tf.gradient_attribute(node)
-        if name is not None and node.op not in _tf.FUSED_OPS:
+        if name is not None and node.op not in CROSS_ENTROPY_OPS:
             known = _tf.has_gradient(name)
             yield GradientAttribute(node.name, node.op, tags, function, name, known)

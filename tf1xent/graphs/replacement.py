@@ -1,6 +1,10 @@
-"""Fused cross-entropy ops in a GraphDef: tagged, untagged, or replaced by stock ops."""
+"""Cross-entropy ops in a GraphDef: tagged, untagged, or replaced by stock ops.
 
-from typing import Any, Container, Dict, Iterable, List, Tuple
+"tag" and "fused" are for TensorFlow's fused ops alone; stock ops take the place of the native
+library's ops too.
+"""
+
+from typing import Any, Container, Dict, Iterable, List, Sequence, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
@@ -9,6 +13,18 @@ from tf1xent.gradients import GRADIENT_NAMES
 from tf1xent.graphs.building import Nodes
 from tf1xent.graphs.functions import Body, Library
 from tf1xent.graphs.inlining import Inliner, become_identity
+from tf1xent.graphs.kernel_formula import stock_outputs
+from tf1xent.graphs.kernel_ops import (
+    CROSS_ENTROPY_OPS,
+    GRADIENTS_BESIDE,
+    INVALID_LABELS,
+    KERNEL_OPS,
+    LABELS_TYPE,
+    LOGITS_TYPE,
+    NAN,
+    PRECISE_TYPE,
+    RAISE,
+)
 from tf1xent.graphs.raw import Graph, NodeList
 from tf1xent.graphs.stock_formula import loss_and_gradient
 from tf1xent.graphs.wiring import Names, Wiring, split_inputs, split_reference
@@ -49,7 +65,7 @@ def _rewrite(graph: Graph, mode: str, where: str, wanted: Iterable[str]) -> Adde
         return {}
     # First all bodies take the place of their calls, then ops are rewritten: what guards them may
     # be on the other side of a call.
-    inliner = Inliner(library)
+    inliner = Inliner(library, _replaced(mode))
     for name in inliner.holding:
         body = Body(library.functions[name], library)
         inliner.inline(body.wiring())
@@ -65,6 +81,11 @@ def _rewrite(graph: Graph, mode: str, where: str, wanted: Iterable[str]) -> Adde
         _rewrite_nodes(body.wiring(), mode, wanted=())
         body.put_into(library.functions[body.name], library)
     return {name: added[name] for name in added if name in wanted}
+
+
+def _replaced(mode: str) -> Sequence[str]:
+    """The types of the ops that a rewrite is for."""
+    return CROSS_ENTROPY_OPS if mode == "logsumexp" else _tf.FUSED_OPS
 
 
 def check_is_readable(graph_def: Any, where: str) -> None:
@@ -95,15 +116,15 @@ def _untagged(node: Any) -> bool:
 def _rewrite_nodes(wiring: Wiring, mode: str, wanted: Container[str]) -> Added:
     nodes = wiring.nodes
     guards = [p for p in wiring.of_types((_tf.GUARD_OP,)) if wiring.guarded(p) is not None]
-    fused = wiring.of_types(_tf.FUSED_OPS)
+    found = wiring.of_types(_replaced(mode))
     if mode == "tag":
-        for position in [*guards, *fused]:
+        for position in [*guards, *found]:
             node = nodes[position]
             if _tf.gradient_attribute(node) is None:
                 _tf.set_gradient_attribute(node, GRADIENT_NAMES[node.op])
                 nodes[position] = node
         return {}
-    _check_is_differentiable_without_us(nodes, wiring.where)
+    _leave_to_tensorflow(wiring)
     for position in guards:
         node = nodes[position]
         node.op = "Identity"
@@ -113,7 +134,7 @@ def _rewrite_nodes(wiring: Wiring, mode: str, wanted: Container[str]) -> Added:
         nodes[position] = node
     added = {}
     names = Names(wiring.positions)
-    for position in fused:
+    for position in found:
         node = nodes[position]
         tensors = _replace(nodes, node, names, wiring.where)
         if node.name in wanted:
@@ -122,49 +143,93 @@ def _rewrite_nodes(wiring: Wiring, mode: str, wanted: Container[str]) -> Added:
     return added
 
 
-def _check_is_differentiable_without_us(nodes: NodeList, where: str) -> None:
+def _leave_to_tensorflow(wiring: Wiring) -> None:
+    """Sees to it that nothing has a gradient of ours, or that gradient alone."""
+    nodes, where = wiring.nodes, wiring.where
+    holds_kernel_ops = bool(wiring.of_types(KERNEL_OPS))
     for position in nodes.mentioning(_tf.GRADIENT_ATTRIBUTE):
         node = nodes[position]
         name = _tf.gradient_attribute(node)
         if name is None:
             continue
-        if node.op in _tf.FUSED_OPS and name != GRADIENT_NAMES[node.op]:
+        if holds_kernel_ops and name in GRADIENTS_BESIDE:
+            # TensorFlow's own gradients of the stock ops that compute this value are right, too.
+            _tf.set_gradient_attribute(node, None)
+            nodes[position] = node
+            continue
+        if node.op in CROSS_ENTROPY_OPS and name != GRADIENT_NAMES.get(node.op, node.op):
             raise RewriteError(
                 f"{where}: node `{node.name}` carries a gradient of its own, `{name}`, which stock "
                 'ops would not keep. Use the mode "tag", which leaves it.'
             )
-        if name.startswith("Tf1xent") and node.op not in GRADIENT_NAMES:
+        if name.startswith("Tf1xent") and node.op not in (*GRADIENT_NAMES, *KERNEL_OPS):
             raise RewriteError(
                 f"{where}: node `{node.name}` is tf1xent's own, with the gradient `{name}`, and "
                 "cannot become stock ops. Write the graph without tf1xent.patch() in force."
             )
 
 
-def _replace(graph_nodes: NodeList, fused: Any, names: Names, where: str) -> List[str]:
-    """Puts the stock formula in the place of one fused node; returns the tensors added."""
-    inputs, controls = split_inputs(fused)
-    if len(inputs) != 2:
-        raise GraphFileError(
-            f"{where}: node `{fused.name}`, {fused.op}, must have two inputs, got {len(inputs)}."
-        )
+def _replace(graph_nodes: NodeList, node: Any, names: Names, where: str) -> List[str]:
+    """Puts stock ops in the place of a cross-entropy op; returns the tensors added."""
+    common = {key: node.attr[key] for key in node.attr if key.startswith("_") and key not in _OWN}
+    scope = names.unique(f"{node.name}/logsumexp")
+    nodes = Nodes(graph_nodes, names, scope, node.device, common)
+    if node.op in KERNEL_OPS:
+        _replace_kernel_op(nodes, node, where)
+    else:
+        _replace_fused_op(nodes, node, where)
+    return nodes.tensors
+
+
+def _replace_fused_op(nodes: Nodes, fused: Any, where: str) -> None:
+    inputs, controls = _checked_inputs(fused, 2, where)
     dtype = _checked_type(fused, "T", 0, _LOGITS_TYPES, where)
     labels_dtype = dtype
     if fused.op == _tf.SPARSE_OP:
         labels_dtype = _checked_type(fused, "Tlabels", _DEFAULT_LABELS_TYPE, _LABELS_TYPES, where)
-    common = {key: fused.attr[key] for key in fused.attr if key.startswith("_") and key not in _OWN}
-    scope = names.unique(f"{fused.name}/logsumexp")
-    nodes = Nodes(graph_nodes, names, scope, fused.device, common)
     outputs = loss_and_gradient(nodes, fused.op, dtype, labels_dtype, inputs, controls)
     become_identity(fused, outputs, [dtype, dtype])
-    return nodes.tensors
 
 
-def _checked_type(fused: Any, key: str, default: int, allowed: Any, where: str) -> int:
-    number = fused.attr[key].type if key in fused.attr else default
+def _replace_kernel_op(nodes: Nodes, node: Any, where: str) -> None:
+    op = KERNEL_OPS[node.op]
+    inputs, controls = _checked_inputs(node, len(op.inputs), where)
+    types = {LOGITS_TYPE: _checked_type(node, LOGITS_TYPE, 0, _LOGITS_TYPES, where)}
+    is_double = types[LOGITS_TYPE] == tf.float64.as_datatype_enum
+    precise = tf.float64 if is_double else tf.float32
+    types[PRECISE_TYPE] = _checked_type(node, PRECISE_TYPE, 0, (precise,), where)
+    if any(attribute == LABELS_TYPE for _, attribute in op.inputs):
+        types[LABELS_TYPE] = _checked_type(node, LABELS_TYPE, 0, _LABELS_TYPES, where)
+    invalid_labels = RAISE
+    if op.checks_labels and INVALID_LABELS in node.attr:
+        invalid_labels = node.attr[INVALID_LABELS].s.decode("utf-8", "replace")
+    if invalid_labels not in (RAISE, NAN):
+        raise GraphFileError(
+            f"{where}: node `{node.name}`, {node.op}: its attribute `{INVALID_LABELS}` must be "
+            f"{RAISE} or {NAN}, got {invalid_labels!r}."
+        )
+    raises = invalid_labels == RAISE
+    outputs = stock_outputs(nodes, node.op, types, raises, inputs, controls)
+    become_identity(node, outputs, [types[attribute] for _, attribute in op.outputs])
+
+
+def _checked_inputs(node: Any, count: int, where: str) -> Tuple[List[str], List[str]]:
+    inputs, controls = split_inputs(node)
+    if len(inputs) != count:
+        number = {2: "two", 4: "four"}[count]
+        raise GraphFileError(
+            f"{where}: node `{node.name}`, {node.op}, must have {number} inputs, got {len(inputs)}."
+        )
+    return inputs, controls
+
+
+def _checked_type(node: Any, key: str, default: int, allowed: Any, where: str) -> int:
+    number = node.attr[key].type if key in node.attr else default
     if number not in [dtype.as_datatype_enum for dtype in allowed]:
         names = ", ".join(dtype.name for dtype in allowed)
+        requirement = f"one of {names}" if len(allowed) > 1 else names
         raise GraphFileError(
-            f"{where}: node `{fused.name}`, {fused.op}: its attribute `{key}` must be one of "
-            f"{names}, got {_tf.enum_name(number) if number else 'none'}."
+            f"{where}: node `{node.name}`, {node.op}: its attribute `{key}` must be "
+            f"{requirement}, got {_tf.enum_name(number) if number else 'none'}."
         )
     return number

@@ -5,6 +5,9 @@ import enum
 import json
 from typing import Any, Dict, List, Optional, Tuple
 
+from tf1xent import _tf
+from tf1xent.graphs.kernel_ops import KERNEL_OPS
+
 
 class Verdict(str, enum.Enum):
     """What it takes until a cross-entropy op can be differentiated twice, exactly.
@@ -21,18 +24,19 @@ class Verdict(str, enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class CrossEntropyOp:
-    """A fused cross-entropy op of a graph.
+    """A cross-entropy op of a graph: TensorFlow's fused ones, or of tf1xent's native library.
 
     Attributes:
       name: its name, in the function if it is in one.
-      op_type: ``SparseSoftmaxCrossEntropyWithLogits`` or ``SoftmaxCrossEntropyWithLogits``.
+      op_type: ``SparseSoftmaxCrossEntropyWithLogits``, ``SoftmaxCrossEntropyWithLogits``, or one
+        of the native library's, ``Tf1xentKernel...``.
       graph: the tags of the graph, where a SavedModel has several; else None.
       function: the function of the graph's library that holds it; None in the graph itself.
       dtype: of the logits.
       shape: of the logits, as far as the graph tells, None for an unknown size; None if it tells
         not even the rank.
-      gradients: the nodes that read its second output, which is its gradient: what of first
-        derivatives the graph holds already.
+      gradients: the nodes that read its second output, which is or leads to its gradient: what of
+        first derivatives the graph holds already.
       guards: those of them that forbid a second derivative, PreventGradient nodes of TF 1.x.
       gradient_attribute: the gradient name that it carries, or None.
       gradient_registered: whether a gradient of that name is registered now; None without a name.
@@ -75,9 +79,10 @@ class GraphReport:
     Attributes:
       source: what was inspected.
       tensorflow: the version of the TensorFlow that the verdicts are for.
-      ops: the fused cross-entropy ops.
+      ops: the cross-entropy ops.
       gradient_attributes: other nodes that carry a gradient name.
-      unknown_ops: the op types that this TensorFlow does not know, and so cannot import.
+      unknown_ops: the op types that this TensorFlow does not know, and so cannot import; without
+        those of tf1xent's native library, whose own reasons say what they need.
     """
 
     source: str
@@ -118,16 +123,26 @@ class GraphReport:
         return "\n".join(lines)
 
 
+_KINDS = {_tf.SPARSE_OP: "sparse", _tf.DENSE_OP: "dense"}
+_KINDS.update({op_type: f"{op.kind}, kernel" for op_type, op in KERNEL_OPS.items()})
 _HEADINGS = ("", "op", "where", "type", "dtype", "logits", "gradients", "guards", "verdict")
 
 
 def _row(number: int, op: CrossEntropyOp) -> Tuple[str, ...]:
     where = ", ".join(part for part in (op.graph, op.function, op.context) if part)
     shape = "?" if op.shape is None else str([size if size else "?" for size in op.shape])
-    kind = "sparse" if op.op_type.startswith("Sparse") else "dense"
     sizes = str(len(op.gradients)), str(len(op.guards))
     shape = shape.replace("'", "")
-    return (f"[{number}]", op.name, where, kind, op.dtype, shape, *sizes, op.verdict.value)
+    return (
+        f"[{number}]",
+        op.name,
+        where,
+        _KINDS[op.op_type],
+        op.dtype,
+        shape,
+        *sizes,
+        op.verdict.value,
+    )
 
 
 def _table(rows: List[Tuple[str, ...]]) -> List[str]:

@@ -8,6 +8,7 @@ from tf1xent._tf import tf
 from tf1xent.errors import GraphFileError
 from tf1xent.graphs import files
 from tf1xent.graphs.collections import Contexts
+from tf1xent.graphs.kernel_ops import KERNEL_OPS
 from tf1xent.graphs.raw import MetaGraph, RawSavedModel, parsed, serialized
 from tf1xent.graphs.replacement import MODES, rewritten
 
@@ -25,7 +26,9 @@ def rewrite_graph_def(graph_def: Any, mode: str = "logsumexp") -> Any:
           loss = x_k - x_y + log1p(sum_{j != k} exp(x_j - x_k)),   k = argmax x
 
       whose values meet the accuracy of `tf1xent.nn`. The result needs neither tf1xent nor a fused
-      op. The PreventGradient nodes that TF 1.x put behind ``xent:1`` become Identity.
+      op. The PreventGradient nodes that TF 1.x put behind ``xent:1`` become Identity. The ops of
+      tf1xent's native library (``implementation="kernel"``) become stock ops likewise, and the
+      library need not be there; the other modes leave them.
     * "tag" leaves the ops and their values, bit by bit, and names tf1xent's gradients in them and
       in those PreventGradient nodes: `import tf1xent` before the graph is differentiated.
     * "fused" takes the tags away again.
@@ -53,8 +56,8 @@ def rewrite_graph_def(graph_def: Any, mode: str = "logsumexp") -> Any:
       tf1xent.errors.GraphFileError: nodes of one name, a missing input, a cycle, a graph that needs
         a newer TensorFlow.
       tf1xent.errors.RewriteError: a fused op has a gradient attribute that is not tf1xent's; nodes
-        are of `tf1xent.nn`; a function that holds a cross-entropy op cannot be put in the place of
-        its call.
+        are of `tf1xent.nn` and not of its native library; a function that holds a cross-entropy op
+        cannot be put in the place of its call.
 
     Example:
 
@@ -207,12 +210,22 @@ def _rewritten(proto_class: Any, content: bytes, mode: str, where: str) -> bytes
         contexts = Contexts(meta_graph.rest, where)
         names = contexts.names()
         meta_graph.graph_def, added = rewritten(meta_graph.graph_def, mode, where, names)
+        if mode == "logsumexp":
+            _forget_kernel_ops(meta_graph.rest.meta_info_def.stripped_op_list)
         contexts.add(added)
         return meta_graph.content()
     saved_model = parsed(RawSavedModel, content, where)
     parts = [_rewritten(tf.MetaGraphDef, p, mode, where) for p in saved_model.meta_graphs]
     saved_model.meta_graphs[:] = parts
     return serialized(saved_model)
+
+
+def _forget_kernel_ops(op_list: Any) -> None:
+    """Takes the native library's ops out of the list of the ops that a file was written with."""
+    kept = [definition for definition in op_list.op if definition.name not in KERNEL_OPS]
+    if len(kept) < len(op_list.op):
+        del op_list.op[:]
+        op_list.op.extend(kept)
 
 
 def _rewritten_proto(proto: Any, proto_class: Any, name: str, mode: str, caller: str) -> Any:

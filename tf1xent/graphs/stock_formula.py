@@ -37,30 +37,38 @@ _HALVINGS = 3
 _FACTORS = [2.0 ** (_HALVINGS + 1) / (2 * n + 1) for n in range(6)]
 
 
-class _Rows:
-    """What the loss and output 1 of all rows share, named as in the module's formulas."""
+class Rows:
+    """What the formulas of all rows share, named as in the module's own."""
 
     def __init__(self, a: Arithmetic, logits: str):
+        self.logits = logits
         self.count, self.columns = a.sizes(logits)
         axis = a.nodes.constant(1, _INT32)
         types = {"T": a.dtype, "Tidx": DataType(_INT32), "output_type": DataType(_INT64)}
         self.pivot = a.nodes.add("ArgMax", [logits, axis], **types)
-        is_pivot = a.is_class(self.pivot, self.columns)
-        entries = a.entries(self.count, self.pivot)
-        m = a.op("StopGradient", a.take(logits, entries))
-        self.shifted = a.op("Sub", logits, a.column(m))
+        self.is_pivot = a.is_class(self.pivot, self.columns)
+        self.entries = a.entries(self.count, self.pivot)
+        self.m = a.op("StopGradient", a.take(logits, self.entries))
+        self.shifted = a.op("Sub", logits, a.column(self.m))
         # Out of the difference, so that no compiler knows that it is 0, and its exponential 1.
-        c = a.take(self.shifted, entries)
+        self.c = c = a.take(self.shifted, self.entries)
         self.e = a.op("Exp", self.shifted)
-        others = a.op("Select", is_pivot, a.op("ZerosLike", self.e), self.e)
-        s = a.row_sum(others, self.count, self.columns)
+        s = self.row_sum(a, a.without(self.is_pivot, self.e))
         self.sure = a.op("Less", s, a.number(1))
         self.shift = a.op("Select", self.sure, c, a.op("ZerosLike", c))
         self.factor = a.op("Exp", a.op("Neg", self.shift))
         unsure_w = a.op("Sub", a.op("Add", s, a.op("Exp", c)), a.number(1))
         self.w = a.op("Select", self.sure, a.op("Mul", s, self.factor), unsure_w)
         sure_columns = a.column(self.sure, _BOOL)
-        self.sure_pivot = a.nodes.add("LogicalAnd", [is_pivot, sure_columns])
+        self.sure_pivot = a.nodes.add("LogicalAnd", [self.is_pivot, sure_columns])
+
+    def mark(self, a, nan):
+        """Makes NaN of w, and so of all that is made of it, where `nan`, else 0, is NaN."""
+        self.w = a.op("Add", self.w, nan)
+
+    def row_sum(self, a, matrix):
+        """Sums of the classes' entries."""
+        return a.row_sum(matrix, self.count, self.columns)
 
     def log1p(self, a):
         """log(1 + w): its value by a series where w < 1, its derivatives those of log(1 + w).
@@ -83,69 +91,101 @@ class _Rows:
         value = a.op("Select", self.sure, a.op("Mul", z, series), log)
         return a.op("Add", log, a.op("StopGradient", a.op("Sub", value, log)))
 
+    def probabilities(self, a):
+        """(p - q, q)"""
+        at_pivot = a.cast(self.sure_pivot, _BOOL, a.dtype)
+        numerator = a.op(
+            "Sub",
+            a.op("Mul", a.without(self.sure_pivot, self.e), a.column(self.factor)),
+            a.op("Mul", at_pivot, a.column(self.w)),
+        )
+        total = a.op("Add", self.w, a.number(1))
+        return a.op("RealDiv", numerator, a.column(total)), at_pivot
 
-def _output_1(a, rows, labels):
+    def surprises(self, a):
+        """t - d_j, that is -log p_j"""
+        d = a.op("Sub", self.shifted, a.column(self.shift))
+        return a.op("Sub", a.column(self.log1p(a)), a.without(self.sure_pivot, d))
+
+
+def nan_unless(a: Arithmetic, condition: str) -> str:
+    """0 where a condition holds, else NaN.
+
+    As the root of -1: tf2onnx makes a sum of products of Select, where a NaN would be in every row,
+    and XLA of TF 1.x cancels what it can.
+    """
+    return a.op("Sqrt", a.op("Sub", a.cast(condition, _BOOL, a.dtype), a.number(1)))
+
+
+class IntegerLabels:
+    """int64 labels, [batch_size].
+
+    Attributes:
+      entries: where their entries are in a matrix. GatherNd raises InvalidArgumentError on a CPU
+        for an invalid label, unless `raises` is False.
+      nan_if_invalid: 0, or NaN for an invalid label, which is what other devices answer.
+      is_label: whether j is the label of row i.
+    """
+
+    def __init__(self, a: Arithmetic, rows: Rows, labels: str, raises: bool = True):
+        self.labels = labels
+        in_range = a.nodes.add(
+            "LogicalAnd",
+            [
+                a.int64("Less", labels, rows.columns),
+                a.int64("GreaterEqual", labels, a.integer(0)),
+            ],
+        )
+        self.nan_if_invalid = nan_unless(a, in_range)
+        if not raises:
+            labels = a.int64("Select", in_range, labels, a.int64("ZerosLike", labels))
+        self.entries = a.entries(rows.count, labels)
+        self.is_label = a.is_class(self.labels, rows.columns)
+
+
+def output_1(a: Arithmetic, rows: Rows, labels: str) -> str:
     """(p - q) + (q - labels)"""
-    others = a.op("Select", rows.sure_pivot, a.op("ZerosLike", rows.e), rows.e)
-    at_pivot = a.cast(rows.sure_pivot, _BOOL, a.dtype)
-    numerator = a.op(
-        "Sub",
-        a.op("Mul", others, a.column(rows.factor)),
-        a.op("Mul", at_pivot, a.column(rows.w)),
-    )
-    total = a.op("Add", rows.w, a.number(1))
-    probabilities = a.op("RealDiv", numerator, a.column(total))
+    probabilities, at_pivot = rows.probabilities(a)
     return a.op("Add", probabilities, a.op("Sub", at_pivot, labels))
 
 
-def _sparse(a: Arithmetic, logits: str, labels: str):
-    """(loss, output 1) of int64 labels, [batch_size].
-
-    An invalid label makes GatherNd raise InvalidArgumentError on a CPU, and its row NaN elsewhere.
-    """
-    rows = _Rows(a, logits)
-    in_range = a.nodes.add(
-        "LogicalAnd",
-        [
-            a.int64("Less", labels, rows.columns),
-            a.int64("GreaterEqual", labels, a.integer(0)),
-        ],
-    )
-    # 0, or NaN as the root of -1: tf2onnx makes a sum of products of Select, where a NaN would be
-    # in every row, and XLA of TF 1.x cancels what it can.
-    valid = a.cast(in_range, _BOOL, a.dtype)
-    rows.w = a.op("Add", rows.w, a.op("Sqrt", a.op("Sub", valid, a.number(1))))
-    at_label = a.take(rows.shifted, a.entries(rows.count, labels))
-    hit = a.nodes.add("LogicalAnd", [rows.sure, a.int64("Equal", labels, rows.pivot)])
-    d = a.op("Sub", at_label, rows.shift)
-    d = a.op("Select", hit, a.op("ZerosLike", d), d)
-    loss = a.op("Sub", rows.log1p(a), d)
-    one_hot = a.cast(a.is_class(labels, rows.columns), _BOOL, a.dtype)
-    return loss, _output_1(a, rows, one_hot)
+def sparse_loss(a: Arithmetic, rows: Rows, labels: IntegerLabels) -> str:
+    """The loss of integer labels, in rows that are marked where these are invalid."""
+    at_label = a.take(rows.shifted, labels.entries)
+    hit = a.nodes.add("LogicalAnd", [rows.sure, a.int64("Equal", labels.labels, rows.pivot)])
+    d = a.without(hit, a.op("Sub", at_label, rows.shift))
+    return a.op("Sub", rows.log1p(a), d)
 
 
-def _dense(a: Arithmetic, logits: str, labels: str):
-    """(loss, output 1) of labels that broadcast against the logits.
+def dense_loss(a: Arithmetic, rows: Rows, labels: str) -> str:
+    """The loss of labels [batch_size, num_classes].
 
     A class with a logit of -inf and a label of 0 adds nothing, where 0 times inf would be NaN.
     """
-    # The fused op broadcasts both before anything else; Select does not do it at all.
-    nothing = a.op("ZerosLike", a.op("Add", logits, labels))
-    logits, labels = a.op("Add", logits, nothing), a.op("Add", labels, nothing)
-    rows = _Rows(a, logits)
-    d = a.op("Sub", rows.shifted, a.column(rows.shift))
-    d = a.op("Select", rows.sure_pivot, a.op("ZerosLike", d), d)
-    terms = a.op("Sub", a.column(rows.log1p(a)), d)
+    surprises = rows.surprises(a)
     left_out = a.nodes.add(
         "LogicalAnd",
         [
             a.op("Equal", labels, a.number(0)),
-            a.op("Equal", terms, a.number(float("inf"))),
+            a.op("Equal", surprises, a.number(float("inf"))),
         ],
     )
-    terms = a.op("Select", left_out, nothing, terms)
-    loss = a.row_sum(a.op("Mul", labels, terms), rows.count, rows.columns)
-    return loss, _output_1(a, rows, labels)
+    return rows.row_sum(a, a.op("Mul", labels, a.without(left_out, surprises)))
+
+
+def in_float32(
+    nodes: Nodes, dtype: int, logits: str, controls: Sequence[str]
+) -> Tuple[Arithmetic, str]:
+    """(arithmetic of the dtype to compute in, the logits in it): half and bfloat16 in float32.
+
+    All that is added from now on runs after `controls`.
+    """
+    if dtype in _NARROW:
+        dtype, logits = _FLOAT32, nodes.cast([logits, *controls], dtype, _FLOAT32)
+    else:
+        logits = nodes.add("Identity", [logits, *controls], T=DataType(dtype))
+    nodes.anchor = logits
+    return Arithmetic(nodes, dtype), logits
 
 
 def loss_and_gradient(
@@ -158,23 +198,22 @@ def loss_and_gradient(
 ) -> Tuple[str, str]:
     """Both outputs of a fused op from its inputs, logits and labels, in its dtype.
 
-    half and bfloat16 are computed in float32. All that is added runs after `controls`.
+    All that is added runs after `controls`.
     """
     logits, labels = inputs
-    narrow = dtype in _NARROW
-    if narrow:
-        logits = nodes.cast([logits, *controls], dtype, _FLOAT32)
-    else:
-        logits = nodes.add("Identity", [logits, *controls], T=DataType(dtype))
-    nodes.anchor = logits
-    computed = _FLOAT32 if narrow else dtype
+    a, logits = in_float32(nodes, dtype, logits, controls)
     if op_type == _tf.SPARSE_OP:
-        if labels_dtype != _INT64:
-            labels = nodes.cast([labels], labels_dtype, _INT64)
-        outputs = _sparse(Arithmetic(nodes, computed), logits, labels)
+        rows = Rows(a, logits)
+        integers = IntegerLabels(a, rows, a.cast_if_other(labels, labels_dtype, _INT64))
+        rows.mark(a, integers.nan_if_invalid)
+        loss = sparse_loss(a, rows, integers)
+        labels = a.cast(integers.is_label, _BOOL, a.dtype)
     else:
-        labels = nodes.cast([labels], dtype, _FLOAT32) if narrow else labels
-        outputs = _dense(Arithmetic(nodes, computed), logits, labels)
-    if narrow:
-        outputs = tuple(nodes.cast([output], _FLOAT32, dtype) for output in outputs)
-    return outputs
+        labels = a.cast_if_other(labels, dtype, a.dtype)
+        # The fused op broadcasts both before anything else; Select does not do it at all.
+        nothing = a.op("ZerosLike", a.op("Add", logits, labels))
+        logits, labels = a.op("Add", logits, nothing), a.op("Add", labels, nothing)
+        rows = Rows(a, logits)
+        loss = dense_loss(a, rows, labels)
+    gradient = output_1(a, rows, labels)
+    return a.cast_if_other(loss, a.dtype, dtype), a.cast_if_other(gradient, a.dtype, dtype)

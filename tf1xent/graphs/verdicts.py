@@ -6,6 +6,7 @@ from typing import Any, Optional, Tuple
 from tf1xent import _probes, _tf
 from tf1xent.gradients import GRADIENT_NAMES
 from tf1xent.graphs.control_flow import WHILE
+from tf1xent.graphs.kernel_ops import KERNEL_OPS
 from tf1xent.graphs.report import Verdict
 from tf1xent.graphs.wiring import Wiring
 
@@ -20,7 +21,7 @@ _NO_DERIVATIVE = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class Site:
-    """A fused op in its graph, as far as verdicts ask.
+    """A cross-entropy op in its graph, as far as verdicts ask.
 
     Attributes:
       node: the op.
@@ -31,6 +32,7 @@ class Site:
       behind_call: whether they depend on calls of functions in a file's graph.
       in_opaque_call: whether it is in a function that something calls without TensorFlow knowing a
         gradient of the call.
+      kernels_are_there: whether the native library is built for this TensorFlow, or loaded.
     """
 
     node: Any
@@ -40,6 +42,7 @@ class Site:
     behind_loop: bool
     behind_call: bool
     in_opaque_call: bool
+    kernels_are_there: bool
 
 
 def labels_vary(wiring: Wiring) -> bytearray:
@@ -55,12 +58,12 @@ def behind_loop(wiring: Wiring) -> bytearray:
 def verdict(site: Site) -> Tuple[Verdict, str]:
     """The verdict on an op, and the reason in a sentence or two."""
     found = _foreign_gradient(site) or _surroundings(site) or _own_derivatives(site)
-    return found[0], found[1] + _before_the_logits(site)
+    return found[0], found[1] + _before_the_logits(site) + _without_the_library(site)
 
 
 def _foreign_gradient(site: Site) -> Optional[Tuple[Verdict, str]]:
     name = _tf.gradient_attribute(site.node)
-    if name is None or name == GRADIENT_NAMES[site.node.op]:
+    if name is None or name == GRADIENT_NAMES.get(site.node.op, site.node.op):
         return None
     if _tf.has_gradient(name):
         return Verdict.AS_IT_IS, f"its derivatives are those of its own gradient, `{name}`."
@@ -88,6 +91,13 @@ def _surroundings(site: Site) -> Optional[Tuple[Verdict, str]]:
 
 
 def _own_derivatives(site: Site) -> Tuple[Verdict, str]:
+    if site.node.op in KERNEL_OPS:
+        if site.kernels_are_there:
+            return Verdict.AS_IT_IS, "it has tf1xent's gradients: import tf1xent first."
+        return (
+            Verdict.REWRITE,
+            "it is an op of tf1xent's native library, which is not built for this TensorFlow.",
+        )
     if site.is_guarded:
         return (
             Verdict.OVERRIDE,
@@ -127,3 +137,12 @@ def _before_the_logits(site: Site) -> str:
             "exist."
         )
     return text
+
+
+def _without_the_library(site: Site) -> str:
+    if site.node.op not in KERNEL_OPS:
+        return ""
+    return (
+        " Wherever the graph is imported, tf1xent's native library must be loaded before "
+        "(tf1xent.kernels.library()): `tf1xent rewrite --mode logsumexp` makes stock ops of it."
+    )

@@ -1,0 +1,152 @@
+"""The native library's ops as NodeDefs of stock ops, in the terms of `stock_formula`.
+
+    gradient of the dense loss    S (p - q) + (S q - l),  entry k, if q_k = 1: sum_{j != k} l_j
+    gradient in the labels        t - d_j
+    Hessian product               S p (w - <p, w>),  w = v - v_k  if sure,  else  v
+
+each times the row's scale. They are computed from the logits, not from the statistics that the
+loss left behind: so TensorFlow can differentiate them.
+"""
+
+from typing import Any, Dict, List, Sequence
+
+from tf1xent._tf import tf
+from tf1xent.graphs import kernel_ops
+from tf1xent.graphs.building import Arithmetic, Nodes
+from tf1xent.graphs.kernel_ops import KERNEL_OPS, LABELS_TYPE, LOGITS_TYPE
+from tf1xent.graphs.stock_formula import (
+    IntegerLabels,
+    Rows,
+    dense_loss,
+    in_float32,
+    nan_unless,
+    output_1,
+    sparse_loss,
+)
+
+_BOOL = tf.bool.as_datatype_enum
+_INT64 = tf.int64.as_datatype_enum
+
+
+def _statistics(a: Arithmetic, *columns: str) -> str:
+    """[batch_size, len(columns)]; kernels' own gradients do not go through them either."""
+    return a.op("StopGradient", a.pack(a.dtype, *columns, axis=1))
+
+
+def _sparse_loss(a, rows, labels, raises):
+    labels = IntegerLabels(a, rows, labels, raises)
+    others_sum = rows.row_sum(a, a.without(labels.is_label, rows.e))
+    at_label = a.op("Exp", a.take(rows.shifted, labels.entries))
+    total = a.op("Add", others_sum, a.op("Add", at_label, labels.nan_if_invalid))
+    rows.mark(a, labels.nan_if_invalid)
+    return sparse_loss(a, rows, labels), _statistics(a, rows.m, others_sum, total)
+
+
+def _sparse_gradient(a, rows, labels, scale, statistics, raises):
+    # Whether labels are valid was found out with the loss, and is in the last of its statistics.
+    # `raises` is for the kernel's derivative.
+    del raises
+    types = {"num": 3, "axis": 1, "T": a.dtype}
+    total = a.nodes.add("Unpack", [statistics], outputs=3, **types) + ":2"
+    rows.mark(a, nan_unless(a, a.op("GreaterEqual", total, a.number(0))))
+    one_hot = a.cast(a.is_class(labels, rows.columns), _BOOL, a.dtype)
+    return _scaled(a, scale, output_1(a, rows, one_hot))
+
+
+def _sparse_hessian_product(a, rows, labels, vectors, scale, raises):
+    labels = IntegerLabels(a, rows, labels, raises)
+    # The product does not depend on the label: an invalid one is seen by the scale.
+    nothing = a.take(a.op("ZerosLike", rows.e), labels.entries)
+    scale = a.op("Add", scale, a.op("Add", nothing, labels.nan_if_invalid))
+    return _hessian_product(a, rows, vectors, scale)
+
+
+def _hessian_product(a, rows, vectors, scale):
+    at_pivot = a.take(vectors, rows.entries)
+    shift = a.op("Select", rows.sure, at_pivot, a.op("ZerosLike", at_pivot))
+    shifted = a.op("Sub", vectors, a.column(shift))
+    probabilities = a.op("Add", *rows.probabilities(a))
+    mean = rows.row_sum(a, a.op("Mul", probabilities, shifted))
+    centred = a.op("Sub", shifted, a.column(mean))
+    return _scaled(a, scale, a.op("Mul", probabilities, centred))
+
+
+def _dense_loss(a, rows, labels):
+    others_sum = rows.row_sum(a, a.without(rows.is_pivot, rows.e))
+    # NaN where the largest logit is not finite.
+    others_sum = a.op("Add", others_sum, rows.c)
+    label_sum = rows.row_sum(a, labels)
+    other_labels = rows.row_sum(a, a.without(rows.is_pivot, labels))
+    statistics = _statistics(a, rows.m, others_sum, label_sum, other_labels)
+    return dense_loss(a, rows, labels), statistics
+
+
+def _dense_gradient(a, rows, labels, scale, statistics):
+    del statistics
+    probabilities, at_pivot = rows.probabilities(a)
+    others = a.without(rows.sure_pivot, labels)
+    own = a.op("Mul", at_pivot, a.column(rows.row_sum(a, others)))
+    share = a.op("Mul", a.column(rows.row_sum(a, labels)), probabilities)
+    return _scaled(a, scale, a.op("Add", share, a.op("Sub", own, others)))
+
+
+def _label_gradient(a, rows, labels, scale, statistics):
+    del statistics
+    masked = a.nodes.add(
+        "LogicalAnd",
+        [
+            a.op("Equal", labels, a.number(0)),
+            a.op("Equal", rows.logits, a.number(-float("inf"))),
+        ],
+    )
+    return _scaled(a, scale, a.without(masked, rows.surprises(a)))
+
+
+def _dense_hessian_product(a, rows, labels, vectors, scale):
+    scale = a.op("Mul", scale, rows.row_sum(a, labels))
+    return _hessian_product(a, rows, vectors, scale)
+
+
+def _scaled(a, scale, matrix):
+    return a.op("Mul", a.column(scale), matrix)
+
+
+_FORMULAS: Dict[str, Any] = {
+    kernel_ops.SPARSE_LOSS: _sparse_loss,
+    kernel_ops.SPARSE_GRADIENT: _sparse_gradient,
+    kernel_ops.SPARSE_HESSIAN_PRODUCT: _sparse_hessian_product,
+    kernel_ops.DENSE_LOSS: _dense_loss,
+    kernel_ops.DENSE_GRADIENT: _dense_gradient,
+    kernel_ops.LABEL_GRADIENT: _label_gradient,
+    kernel_ops.DENSE_HESSIAN_PRODUCT: _dense_hessian_product,
+}
+
+
+def stock_outputs(
+    nodes: Nodes,
+    op_type: str,
+    types: Dict[str, int],
+    raises: bool,
+    inputs: Sequence[str],
+    controls: Sequence[str],
+) -> List[str]:
+    """The outputs of one of the library's ops from its inputs, in their dtypes.
+
+    `types` are the dtypes that its attributes say; `raises`, whether an invalid integer label is
+    refused, rather than NaN in its row. All that is added runs after `controls`.
+    """
+    op = KERNEL_OPS[op_type]
+    tensors: Dict[str, Any] = dict(zip([name for name, _ in op.inputs], inputs))
+    dtype = types[LOGITS_TYPE]
+    a, logits = in_float32(nodes, dtype, tensors.pop("logits"), controls)
+    for name, attribute in op.inputs:
+        if name in tensors and attribute == LOGITS_TYPE:
+            tensors[name] = a.cast_if_other(tensors[name], dtype, a.dtype)
+        elif attribute == LABELS_TYPE:
+            tensors[name] = a.cast_if_other(tensors[name], types[LABELS_TYPE], _INT64)
+    if op.checks_labels:
+        tensors["raises"] = raises
+    outputs = _FORMULAS[op_type](a, Rows(a, logits), **tensors)
+    if isinstance(outputs, tuple):  # loss and statistics
+        return list(outputs)
+    return [a.cast_if_other(outputs, a.dtype, dtype)]

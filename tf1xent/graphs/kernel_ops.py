@@ -1,0 +1,104 @@
+"""The native library's ops as data: what a graph that holds them means, without the library.
+
+Their registrations are in `ops/tensorflow_ops.cc`, which says the same in C++.
+"""
+
+import functools
+from typing import Any, NamedTuple, Optional, Tuple
+
+from tf1xent import _tf
+from tf1xent._tf import tf
+
+# Attributes that say a dtype: of the logits and what is like them, of integer labels, of sums.
+LOGITS_TYPE, LABELS_TYPE, PRECISE_TYPE = "T", "labels_type", "precise"
+INVALID_LABELS = "invalid_labels"
+RAISE, NAN = "raise", "nan"
+
+
+class KernelOp(NamedTuple):
+    """The names of an op's inputs and outputs, each with the attribute of its dtype.
+
+    Attributes:
+      kind: the op in a word or two.
+      inputs, outputs: in order.
+      checks_labels: whether it has the attribute `invalid_labels`.
+    """
+
+    kind: str
+    inputs: Tuple[Tuple[str, str], ...]
+    outputs: Tuple[Tuple[str, str], ...]
+    checks_labels: bool = False
+
+
+_LOGITS = ("logits", LOGITS_TYPE)
+_INTEGERS = ("labels", LABELS_TYPE)
+_DISTRIBUTIONS = ("labels", LOGITS_TYPE)
+_VECTORS = ("vectors", LOGITS_TYPE)
+_SCALE = ("scale", PRECISE_TYPE)
+_STATISTICS = ("statistics", PRECISE_TYPE)
+_LOSS = (("loss", PRECISE_TYPE), _STATISTICS)
+_GRADIENT = (("gradient", LOGITS_TYPE),)
+_PRODUCT = (("product", LOGITS_TYPE),)
+
+SPARSE_LOSS = "Tf1xentKernelSparseLoss"
+SPARSE_GRADIENT = "Tf1xentKernelSparseGradient"
+SPARSE_HESSIAN_PRODUCT = "Tf1xentKernelSparseHessianProduct"
+DENSE_LOSS = "Tf1xentKernelDenseLoss"
+DENSE_GRADIENT = "Tf1xentKernelDenseGradient"
+LABEL_GRADIENT = "Tf1xentKernelLabelGradient"
+DENSE_HESSIAN_PRODUCT = "Tf1xentKernelDenseHessianProduct"
+
+KERNEL_OPS = {
+    SPARSE_LOSS: KernelOp("sparse", (_LOGITS, _INTEGERS), _LOSS, True),
+    SPARSE_GRADIENT: KernelOp(
+        "sparse gradient", (_LOGITS, _INTEGERS, _SCALE, _STATISTICS), _GRADIENT, True
+    ),
+    SPARSE_HESSIAN_PRODUCT: KernelOp(
+        "sparse product", (_LOGITS, _INTEGERS, _VECTORS, _SCALE), _PRODUCT, True
+    ),
+    DENSE_LOSS: KernelOp("dense", (_LOGITS, _DISTRIBUTIONS), _LOSS),
+    DENSE_GRADIENT: KernelOp(
+        "dense gradient", (_LOGITS, _DISTRIBUTIONS, _SCALE, _STATISTICS), _GRADIENT
+    ),
+    LABEL_GRADIENT: KernelOp(
+        "label gradient", (_LOGITS, _DISTRIBUTIONS, _SCALE, _STATISTICS), _GRADIENT
+    ),
+    DENSE_HESSIAN_PRODUCT: KernelOp(
+        "dense product", (_LOGITS, _DISTRIBUTIONS, _VECTORS, _SCALE), _PRODUCT
+    ),
+}
+
+# The gradient names, in `tf1xent._softmax` and `tf1xent._softcap`, of what stands beside the ops in
+# their own derivatives and in losses with options.
+GRADIENTS_BESIDE = frozenset(
+    {
+        "Tf1xentDenseGradient",
+        "Tf1xentDenseLoss",
+        "Tf1xentHessianProduct",
+        "Tf1xentLabelGap",
+        "Tf1xentLabelGapDirection",
+        "Tf1xentLabelGradient",
+        "Tf1xentLogPartition",
+        "Tf1xentSoftmax",
+        "Tf1xentSoftmaxCentre",
+        "Tf1xentSoftmaxMean",
+        "Tf1xentSquaredSech",
+        "Tf1xentTanh",
+    }
+)
+
+CROSS_ENTROPY_OPS = (*_tf.FUSED_OPS, *KERNEL_OPS)
+
+
+@functools.lru_cache(maxsize=None)
+def kernel_op_definition(op_type: str) -> Optional[Any]:
+    """The OpDef of one of the library's ops: its name, inputs and outputs; None for other types."""
+    if op_type not in KERNEL_OPS:
+        return None
+    definition = tf.GraphDef().library.function.add().signature
+    definition.name = op_type
+    for name, attribute in KERNEL_OPS[op_type].inputs:
+        definition.input_arg.add(name=name, type_attr=attribute)
+    for name, attribute in KERNEL_OPS[op_type].outputs:
+        definition.output_arg.add(name=name, type_attr=attribute)
+    return definition
