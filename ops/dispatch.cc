@@ -1,7 +1,12 @@
 // The choice among the levels that are compiled in, by what the processor has.
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#if defined(TF1XENT_X86)
+#include <cpuid.h>
+#endif
 
 #include "table.h"
 
@@ -21,18 +26,29 @@ const Table& table();
 
 namespace {
 
-const Table& choose() {
-  const char* wish = getenv("TF1XENT_KERNEL_LEVEL");
-  const bool any = wish == nullptr;
+const Table& best_of(const char* highest) {
+  const auto allowed = [&](const char* level) { return !highest || strcmp(highest, level) == 0; };
 #if defined(TF1XENT_X86)
-  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  unsigned int eax, ebx, ecx = 0, edx;
+  const bool has_f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+  const bool has_avx2 =
+      has_f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") &&
                           __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (has_avx512 && (any || strcmp(wish, "avx512") == 0)) return avx512::table();
-  if (has_avx2 && (any || strcmp(wish, "baseline") != 0)) return avx2::table();
+  if (has_avx512 && allowed("avx512")) return avx512::table();
+  if (has_avx2 && (allowed("avx512") || allowed("avx2"))) return avx2::table();
 #endif
   return baseline::table();
+}
+
+const Table& choose() {
+  const char* wish = getenv("TF1XENT_KERNEL_LEVEL");
+  const Table& table = best_of(wish);
+  if (wish && strcmp(wish, table.level) != 0)
+    fprintf(stderr, "TF1XENT_KERNEL_LEVEL is %s; the kernels use %s, the best up to it here.\n", wish,
+            table.level);
+  return table;
 }
 
 }  // namespace
