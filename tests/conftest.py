@@ -6,6 +6,7 @@ Nothing here touches numerics, and nothing imports tf1xent or TensorFlow.
 import logging
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Before the first import of TensorFlow; the subprocesses of tests inherit both.
@@ -20,6 +21,44 @@ settings.register_profile(
     "tf1xent", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile("tf1xent")
+
+IMPLEMENTATIONS = ("graph", "kernel", "missing")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--implementation",
+        choices=IMPLEMENTATIONS,
+        default="graph",
+        help="what computes losses where a test does not say: graph; kernel; or missing: kernels, "
+        "which are not built, so that every test that computes a loss has to raise KernelsError",
+    )
+
+
+def pytest_configure(config):
+    asked_for = config.getoption("implementation")
+    os.environ["TF1XENT_IMPLEMENTATION"] = "graph" if asked_for == "graph" else "kernel"
+    if asked_for == "missing":
+        os.environ["TF1XENT_KERNEL_CACHE"] = os.path.join(
+            os.path.dirname(__file__), "no_such_cache"
+        )
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    if item.config.getoption("implementation") != "missing" or call.when != "call":
+        return
+    report = outcome.get_result()
+    refused = call.excinfo is not None and call.excinfo.type.__name__ == "KernelsError"
+    if refused:
+        report.outcome, report.longrepr = "passed", None
+    elif report.passed and not item.get_closest_marker("computes_no_loss"):
+        report.outcome = "failed"
+        report.longrepr = (
+            "passed, though kernels were asked for and there are none: a silent fallback"
+        )
+
 
 # Programs that tests run in processes of their own; collecting doctests would import them here.
 collect_ignore_glob = ["routes/*.py", "tape_program.py"]

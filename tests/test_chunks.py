@@ -53,6 +53,7 @@ def build(chunk_size, labels=LABELS, biases=BIASES, transposed=False, known=True
     return values, operands
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("chunk_size", [1, 3, 5, NUM_CLASSES, 100])
 def test_statistics(chunk_size, known):

@@ -14,7 +14,7 @@ import tensorflow.compat.v1 as tf
 from tests.corpus.reading import FILES, entries, entries_in
 from tests.corpus.recording import MANIFEST, fused_ops
 
-pytestmark = pytest.mark.graphs
+pytestmark = pytest.mark.lengthy
 
 ROOT = Path(__file__).resolve().parent.parent
 WRITERS = {"1.13.2": "tf113", "1.15.5": "tf115"}

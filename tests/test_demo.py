@@ -12,6 +12,8 @@ import tensorflow.compat.v1 as tf
 
 from tf1xent.demo import collapse, digits
 
+pytestmark = pytest.mark.exhaustive
+
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 

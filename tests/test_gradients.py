@@ -156,6 +156,7 @@ def test_zero_rows():
 # --- Higher orders ----------------------------------------------------------------------------
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("name", NAMES)
 def test_second_to_fourth_order_of_graphs_built_before(name, scope):
@@ -385,6 +386,7 @@ def _module_results(module, *arguments):
     return process.stdout
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("scope", SCOPES + ("patch",))
 @pytest.mark.parametrize("control_flow", ["v1", "v2"])
 def test_control_flow(control_flow, scope, tmp_path):

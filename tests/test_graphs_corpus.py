@@ -23,7 +23,7 @@ from tests.corpus.reading import FILES, entries
 from tf1xent import graphs
 from tf1xent.graphs import Verdict
 
-pytestmark = pytest.mark.graphs
+pytestmark = pytest.mark.lengthy
 
 ROOT = FILES.parent.parent.parent
 IS_TF1 = tensorflow.__version__.startswith("1.")

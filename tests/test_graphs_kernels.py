@@ -17,7 +17,7 @@ from tf1xent.errors import GraphFileError, KernelsError, RewriteError
 from tf1xent.graphs.report import Verdict
 from tf1xent.graphs.verdicts import Site, verdict
 
-pytestmark = pytest.mark.graphs
+pytestmark = pytest.mark.lengthy
 
 SPARSE, DENSE = "Sparse", "Dense"
 PREFIX = "Tf1xentKernel"

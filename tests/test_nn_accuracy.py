@@ -13,6 +13,8 @@ from tests.loss_graph import DENSE_V1, DENSE_V2, SPARSE, LossGraph
 from tests.tolerances import assert_within_contract, errors_over_bound
 from tf1xent import nn
 
+pytestmark = pytest.mark.lengthy
+
 # How the number of classes is known when the graph is built.
 STATIC, UNKNOWN_CLASSES, UNKNOWN_RANK = "static", "unknown classes", "unknown rank"
 LABELS_OF_1000 = ("one_hot", "random", "smoothed", "unnormalized")
@@ -197,6 +199,7 @@ def test_tf_hessians(name, dtype, num_classes):
             assert_within_contract(column, expected, logits, what="tf.hessians")
 
 
+@pytest.mark.computes_no_loss
 @pytest.mark.parametrize("dtype", cases.PRECISE_DTYPES)
 @pytest.mark.parametrize("name", [SPARSE, DENSE_V2])
 def test_stock_tensorflow_fails_the_same_contract(name, dtype):

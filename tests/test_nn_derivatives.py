@@ -54,6 +54,7 @@ def _vectors(shape, count, dtype, seed=3):
     return [random.normal(size=shape).astype(dtype) for _ in range(count)]
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", [SPARSE, DENSE_V2])
 @pytest.mark.parametrize("order", [3, 4])
@@ -211,6 +212,7 @@ def _unnormalized(x):
     return reference.dense_loss_of(x, [x_j * x_j for x_j in x])
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     "labels_of, function",
     [

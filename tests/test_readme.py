@@ -68,6 +68,7 @@ BLOCKS = fenced_blocks(TEXT)
 PYTHON = [pytest.param(code, id=f"line{line}") for line, kind, code in BLOCKS if kind == "python"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("code", PYTHON)
 def test_python_runs(code, tmp_path):
     exit_code, output = run_block(code, tmp_path)

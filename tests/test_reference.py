@@ -39,6 +39,7 @@ def _functions(row):
     return sparse, functools.partial(reference.dense_loss_of, labels=labels)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("row", range(len(LOGITS)))
 @pytest.mark.parametrize("order", [0, 1, 2, 3, 4])
 def test_derivatives_are_those_of_the_loss_by_numerical_differentiation(row, order):

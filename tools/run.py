@@ -148,7 +148,7 @@ def run_tox(environments, arguments):
     result = ROOT / ".tox" / "result.json"
     # setuptools would put modules that are gone by now from its own old output into the wheel.
     shutil.rmtree(str(ROOT / "build"), ignore_errors=True)
-    for left in [result] + [junit_file(environment) for environment in environments]:
+    for left in [result, *(file for e in environments for file in junit_files(e))]:
         if left.exists():
             left.unlink()
     command = [tox, "-m", "tox"]
@@ -193,20 +193,23 @@ def print_without_spinner(command, variables):
     process.wait()
 
 
-def junit_file(environment):
-    """Return where pytest leaves its counts of an environment."""
-    return ROOT / ".tox" / environment.name / "junit.xml"
+def junit_files(environment):
+    """Return where pytest left its counts of an environment, a file for each of its runs."""
+    return sorted((ROOT / ".tox" / environment.name).glob("junit*.xml"))
 
 
 def count_tests(environment):
     """Return pytest's own counts (passed, failed, skipped) of an environment that has run."""
-    if not junit_file(environment).exists():
-        return 0, 0, 0
-    suite = next(xml.etree.ElementTree.parse(str(junit_file(environment))).iter("testsuite"))
-    tests, failures, errors, skipped = (
-        int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")
-    )
-    return tests - failures - errors - skipped, failures + errors, skipped
+    passed = failed = skipped = 0
+    for file in junit_files(environment):
+        suite = next(xml.etree.ElementTree.parse(str(file)).iter("testsuite"))
+        tests, failures, errors, left_out = (
+            int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")
+        )
+        passed += tests - failures - errors - left_out
+        failed += failures + errors
+        skipped += left_out
+    return passed, failed, skipped
 
 
 def run_tests(chosen, require_all, arguments):
