@@ -1,5 +1,6 @@
 """TensorFlow's own cross-entropy functions, and ours in their place."""
 
+import functools
 import inspect
 from typing import Any, Callable, TypeVar
 
@@ -110,13 +111,30 @@ def drop_in(stock, implementation, documentation=None, uses_stock=lambda: False)
         setattr(replacement, attribute, getattr(documentation, attribute))
     shown = signature.replace(parameters=[*signature.parameters.values(), *own])
     setattr(replacement, "__signature__", shown)  # noqa: B010 - functions have no such field
-    replacement = not_converted(replacement)
-    if hasattr(dispatch, "add_dispatch_support"):
-        replacement = dispatch.add_dispatch_support(replacement)
+    replacement = _dispatched(not_converted(replacement), {p.name for p in own})
     for attribute in ("_tf_api_names", "_tf_api_names_v1"):  # where TensorFlow exports it
         if hasattr(stock, attribute):
             setattr(replacement, attribute, getattr(stock, attribute))
     return replacement
+
+
+def _dispatched(function, own):
+    """`function` with TensorFlow's dispatch on types, where there is one.
+
+    Calls with arguments of our `own` go without: TF 2.11's dispatch refuses keyword-only ones.
+    """
+    if not hasattr(dispatch, "add_dispatch_support"):
+        return function
+    dispatched = dispatch.add_dispatch_support(function)
+    if not own:
+        return dispatched
+
+    @functools.wraps(dispatched)
+    def replacement(*args, **kwargs):
+        called = dispatched if own.isdisjoint(kwargs) else function
+        return called(*args, **kwargs)
+
+    return not_converted(replacement)
 
 
 def _keyword_only(function):
