@@ -10,6 +10,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +19,13 @@ import pytest
 from tf1xent.errors import KernelsError
 from tf1xent.kernels import compiling
 
-pytestmark = pytest.mark.exhaustive
+pytestmark = [
+    pytest.mark.exhaustive,
+    pytest.mark.skipif(
+        sys.version_info < (3, 8),
+        reason="nothing of TensorFlow is in it, so one environment is enough: the newest end",
+    ),
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 OPS = ROOT / "ops"
