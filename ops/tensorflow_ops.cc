@@ -282,23 +282,40 @@ class CrossEntropyOp : public OpKernel {
 #define TF1XENT_STOP_IF_FAILED(context) \
   if (!(context)->status().ok()) return
 
+// An op that reads its logits and labels, and what becomes of those that are out of range.
 template <typename Element, bool kSparse>
-class LossOp : public CrossEntropyOp<Element> {
+class LabelledOp : public CrossEntropyOp<Element> {
   typedef CrossEntropyOp<Element> Base;
 
  public:
-  explicit LossOp(OpKernelConstruction* context) : Base(context) {
+  explicit LabelledOp(OpKernelConstruction* context) : Base(context) {
     if (kSparse) OP_REQUIRES_OK(context, context->GetAttr("invalid_labels", &invalid_labels_));
   }
 
-  void Compute(OpKernelContext* context) override {
-    Problem<typename Base::T> problem = {};
-    Base::read_logits(context, &problem);
+ protected:
+  void read_logits_and_labels(OpKernelContext* context, Problem<typename Base::T>* problem) const {
+    Base::read_logits(context, problem);
     TF1XENT_STOP_IF_FAILED(context);
     if (kSparse)
-      Base::read_labels(context, invalid_labels_ == "raise", &problem);
+      Base::read_labels(context, invalid_labels_ == "raise", problem);
     else
-      Base::read_distributions(context, &problem);
+      Base::read_distributions(context, problem);
+  }
+
+ private:
+  std::string invalid_labels_;
+};
+
+template <typename Element, bool kSparse>
+class LossOp : public LabelledOp<Element, kSparse> {
+  typedef LabelledOp<Element, kSparse> Base;
+
+ public:
+  explicit LossOp(OpKernelConstruction* context) : Base(context) {}
+
+  void Compute(OpKernelContext* context) override {
+    Problem<typename Base::T> problem = {};
+    Base::read_logits_and_labels(context, &problem);
     TF1XENT_STOP_IF_FAILED(context);
     problem.loss = Base::new_rows(context, 0, 1);
     problem.statistics_out =
@@ -306,9 +323,6 @@ class LossOp : public CrossEntropyOp<Element> {
     TF1XENT_STOP_IF_FAILED(context);
     Base::run(context, kSparse ? Base::all().sparse_loss : Base::all().dense_loss, problem);
   }
-
- private:
-  std::string invalid_labels_;
 };
 
 enum class Gradient { kSparse, kDense, kLabels };
@@ -348,22 +362,15 @@ class GradientOp : public CrossEntropyOp<Element> {
 };
 
 template <typename Element, bool kSparse>
-class HessianProductOp : public CrossEntropyOp<Element> {
-  typedef CrossEntropyOp<Element> Base;
+class HessianProductOp : public LabelledOp<Element, kSparse> {
+  typedef LabelledOp<Element, kSparse> Base;
 
  public:
-  explicit HessianProductOp(OpKernelConstruction* context) : Base(context) {
-    if (kSparse) OP_REQUIRES_OK(context, context->GetAttr("invalid_labels", &invalid_labels_));
-  }
+  explicit HessianProductOp(OpKernelConstruction* context) : Base(context) {}
 
   void Compute(OpKernelContext* context) override {
     Problem<typename Base::T> problem = {};
-    Base::read_logits(context, &problem);
-    TF1XENT_STOP_IF_FAILED(context);
-    if (kSparse)
-      Base::read_labels(context, invalid_labels_ == "raise", &problem);
-    else
-      Base::read_distributions(context, &problem);
+    Base::read_logits_and_labels(context, &problem);
     problem.vectors = Base::read_matrix(context, 2, "vectors");
     problem.scale = Base::read_rows(context, 3, "scale", 1);
     TF1XENT_STOP_IF_FAILED(context);
@@ -375,9 +382,6 @@ class HessianProductOp : public CrossEntropyOp<Element> {
     const auto& all = Base::all();
     Base::run(context, kSparse ? all.sparse_hessian_product : all.dense_hessian_product, problem);
   }
-
- private:
-  std::string invalid_labels_;
 };
 
 #define TF1XENT_REGISTER(name, element, ...)                                            \

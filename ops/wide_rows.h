@@ -27,7 +27,7 @@ struct WideRows {
 
   // --- Loops over a row, a vector at a time; the last one may be partly of nothing --------------
 
-  // step(i, vectors...) of the vectors at i; `last` of the ones of which only some lanes count.
+  // step(i, count) for the vector at i, of which `count` lanes count.
   template <typename Step>
   TF1XENT_INLINE void for_vectors(int64_t size, Step step) {
     int64_t i = 0;
