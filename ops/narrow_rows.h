@@ -40,68 +40,101 @@ struct NarrowRows {
     }
   };
 
-  // Rows that are not there are zeros.
+  // Rows that are not there are zeros. A vector may hold the beginning of the next row behind the end
+  // of its own: that comes to lie behind the tile's classes.
   static void load_tile(const T* rows, int count, int64_t num_classes, Tile& tile) {
     P block[kNarrow * kLanes];
-    const P* from = contiguous(rows, count * num_classes, block);
-    for (int lane = 0; lane < kLanes; ++lane) {
-      if (lane < count) {
-        for (int64_t j = 0; j < num_classes; ++j)
-          tile.entries[j * kLanes + lane] = from[lane * num_classes + j];
-      } else {
-        for (int64_t j = 0; j < num_classes; ++j) tile.entries[j * kLanes + lane] = 0;
+    const P* const from = all_rows(rows, count * num_classes, kLanes * num_classes, block);
+    const P* const end = from + kLanes * num_classes;
+    for (int64_t j = 0; j < num_classes; j += kLanes) {
+      V vectors[kLanes];
+      for (int lane = 0; lane < kLanes; ++lane) {
+        const P* const row = from + lane * num_classes + j;
+        vectors[lane] = end - row < kLanes ? load_first(row, int(end - row)) : load(row);
       }
+      transpose<P>(vectors);
+      for (int lane = 0; lane < kLanes; ++lane) Tile::put(tile, j + lane, vectors[lane]);
     }
   }
 
+  // The last classes first, and row after row: what a vector has behind the end of its row is
+  // written over with what belongs there.
   static void store_tile(const Tile& tile, int count, int64_t num_classes, T* rows) {
     P block[kNarrow * kLanes];
-    P* to = destination(rows, block);
-    for (int lane = 0; lane < count; ++lane)
-      for (int64_t j = 0; j < num_classes; ++j)
-        to[lane * num_classes + j] = tile.entries[j * kLanes + lane];
-    write_back(block, count * num_classes, rows);
+    P* const to = place_of_all_rows(rows, count, block);
+    P* const end = to + kLanes * num_classes;
+    for (int64_t j = (num_classes - 1) / kLanes * kLanes; j >= 0; j -= kLanes) {
+      V vectors[kLanes];
+      for (int lane = 0; lane < kLanes; ++lane) vectors[lane] = Tile::at(tile, j + lane);
+      transpose<P>(vectors);
+      for (int lane = 0; lane < kLanes; ++lane) {
+        P* const row = to + lane * num_classes + j;
+        if (end - row < kLanes)
+          store_first(row, vectors[lane], int(end - row));
+        else
+          store(row, vectors[lane]);
+      }
+    }
+    write_back(to, count * num_classes, rows);
   }
 
-  // Numbers of 16 bits become floats in a block of their own; others are used where they are.
-  TF1XENT_INLINE const P* contiguous(const P* rows, int64_t, P*) { return rows; }
-  TF1XENT_INLINE P* destination(P* rows, P*) { return rows; }
-  TF1XENT_INLINE void write_back(const P*, int64_t, P*) {}
+  // A tile's rows as numbers of P: where they are if that is what they are and all of them are
+  // there, and else in the block, with zeros for those that are not there.
+  TF1XENT_INLINE const P* all_rows(const P* rows, int64_t size, int64_t all, P* block) {
+    return size == all ? rows : filled_block(rows, size, all, block);
+  }
   template <typename S>
-  TF1XENT_INLINE const P* contiguous(const S* rows, int64_t size, P* block) {
+  TF1XENT_INLINE const P* all_rows(const S* rows, int64_t size, int64_t all, P* block) {
+    return filled_block(rows, size, all, block);
+  }
+  static const P* filled_block(const T* rows, int64_t size, int64_t all, P* block) {
     int64_t i = 0;
     for (; i + kLanes <= size; i += kLanes) store(block + i, load(rows + i));
-    if (i < size) store_first(block + i, load_first(rows + i, size - i), size - i);
+    if (i < size) store(block + i, load_first(rows + i, int(size - i)));
+    for (i = size; i < all; ++i) block[i] = 0;
     return block;
-  }
-  template <typename S>
-  TF1XENT_INLINE P* destination(S*, P* block) {
-    return block;
-  }
-  template <typename S>
-  TF1XENT_INLINE void write_back(const P* block, int64_t size, S* rows) {
-    int64_t i = 0;
-    for (; i + kLanes <= size; i += kLanes) store(rows + i, load(block + i));
-    if (i < size) store_first(rows + i, load_first(block + i, size - i), size - i);
   }
 
-  // One number of each row, of `stride` numbers a row.
-  static V load_column(const P* rows, int count, int stride) {
-    P lanes[kLanes] = {};
-    for (int lane = 0; lane < count; ++lane) lanes[lane] = rows[lane * stride];
-    return load(lanes);
+  TF1XENT_INLINE P* place_of_all_rows(P* rows, int count, P* block) {
+    return count == kLanes ? rows : block;
   }
-  static void store_column(P* rows, V column, int count, int stride) {
-    P lanes[kLanes];
-    store(lanes, column);
-    for (int lane = 0; lane < count; ++lane) rows[lane * stride] = lanes[lane];
+  template <typename S>
+  TF1XENT_INLINE P* place_of_all_rows(S*, int, P* block) {
+    return block;
+  }
+  TF1XENT_INLINE void write_back(const P* from, int64_t size, P* rows) {
+    if (from != rows) copy_block(from, size, rows);
+  }
+  template <typename S>
+  TF1XENT_INLINE void write_back(const P* from, int64_t size, S* rows) {
+    copy_block(from, size, rows);
+  }
+  static void copy_block(const P* block, int64_t size, T* rows) {
+    int64_t i = 0;
+    for (; i + kLanes <= size; i += kLanes) store(rows + i, load(block + i));
+    if (i < size) store_first(rows + i, load(block + i), int(size - i));
+  }
+
+  // A number of each row.
+  TF1XENT_INLINE V load_column(const P* rows, int count) {
+    return count == kLanes ? load(rows) : load_first(rows, count);
+  }
+  TF1XENT_INLINE void store_column(P* rows, V column, int count) {
+    if (count == kLanes)
+      store(rows, column);
+    else
+      store_first(rows, column, count);
   }
 
   // The labels of the rows; -1 where one is out of range.
   static I load_labels(const Labels& labels, int64_t first, int count, int64_t num_classes) {
-    Int lanes[kLanes];
-    for (int lane = 0; lane < kLanes; ++lane)
-      lanes[lane] = lane < count ? Int(label_of(labels, first + lane, num_classes)) : 0;
+    Int lanes[kLanes] = {};
+    if (count == kLanes)
+      for (int lane = 0; lane < kLanes; ++lane)
+        lanes[lane] = Int(label_of(labels, first + lane, num_classes));
+    else
+      for (int lane = 0; lane < count; ++lane)
+        lanes[lane] = Int(label_of(labels, first + lane, num_classes));
     return load_integers<P>(lanes);
   }
 
@@ -177,11 +210,11 @@ struct NarrowRows {
                                     V at_label) {
     const V own = exp_nonpositive<P>(at_label - m);
     const V loss = (m - at_label) + log1p_nonnegative<P>(s + (own - P(1)));
-    store_column(p.loss + row, loss, count, 1);
-    P* statistics = p.statistics_out + row * kSparseStatistics;
-    store_column(statistics, m, count, kSparseStatistics);
-    store_column(statistics + 1, s, count, kSparseStatistics);
-    store_column(statistics + 2, s + own, count, kSparseStatistics);
+    store_column(p.loss + row, loss, count);
+    P* const statistics = p.statistics_out + row;
+    store_column(statistics, m, count);
+    store_column(statistics + p.rows, s, count);
+    store_column(statistics + 2 * p.rows, s + own, count);
   }
 
   static void sparse_gradient(const Problem<T>& p, int64_t begin, int64_t end) {
@@ -190,11 +223,11 @@ struct NarrowRows {
     for_tiles(begin, end, [&](int64_t row, int count) {
       load_tile(p.logits + row * num_classes, count, num_classes, x);
       const I labels = load_labels(p.labels, row, count, num_classes);
-      const P* statistics = p.statistics + row * kSparseStatistics;
-      const V m = load_column(statistics, count, kSparseStatistics);
-      const V s = load_column(statistics + 1, count, kSparseStatistics);
-      const V total = load_column(statistics + 2, count, kSparseStatistics);
-      const V factor = load_column(p.scale + row, count, 1) / total;
+      const P* const statistics = p.statistics + row;
+      const V m = load_column(statistics, count);
+      const V s = load_column(statistics + p.rows, count);
+      const V total = load_column(statistics + 2 * p.rows, count);
+      const V factor = load_column(p.scale + row, count) / total;
       const V at_label = -factor * s;
       for (int64_t j = 0; j < num_classes; ++j) {
         const V other = factor * exp_nonpositive<P>(Tile::at(x, j) - m);
@@ -239,12 +272,12 @@ struct NarrowRows {
                                    V at_pivot, V gap) {
     s += m - m;  // NaN where the largest logit is not finite
     const V label_sum = rest + at_pivot;
-    store_column(p.loss + row, gap + label_sum * log1p_nonnegative<P>(s), count, 1);
-    P* statistics = p.statistics_out + row * kDenseStatistics;
-    store_column(statistics, m, count, kDenseStatistics);
-    store_column(statistics + 1, s, count, kDenseStatistics);
-    store_column(statistics + 2, label_sum, count, kDenseStatistics);
-    store_column(statistics + 3, rest, count, kDenseStatistics);
+    store_column(p.loss + row, gap + label_sum * log1p_nonnegative<P>(s), count);
+    P* const statistics = p.statistics_out + row;
+    store_column(statistics, m, count);
+    store_column(statistics + p.rows, s, count);
+    store_column(statistics + 2 * p.rows, label_sum, count);
+    store_column(statistics + 3 * p.rows, rest, count);
   }
 
   static void dense_gradient(const Problem<T>& p, int64_t begin, int64_t end) {
@@ -253,12 +286,12 @@ struct NarrowRows {
     for_tiles(begin, end, [&](int64_t row, int count) {
       load_tile(p.logits + row * num_classes, count, num_classes, x);
       load_tile(p.distributions + row * num_classes, count, num_classes, l);
-      const P* statistics = p.statistics + row * kDenseStatistics;
-      const V m = load_column(statistics, count, kDenseStatistics);
-      const V s = load_column(statistics + 1, count, kDenseStatistics);
-      const V label_sum = load_column(statistics + 2, count, kDenseStatistics);
-      const V rest = load_column(statistics + 3, count, kDenseStatistics);
-      const V scale = load_column(p.scale + row, count, 1);
+      const P* const statistics = p.statistics + row;
+      const V m = load_column(statistics, count);
+      const V s = load_column(statistics + p.rows, count);
+      const V label_sum = load_column(statistics + 2 * p.rows, count);
+      const V rest = load_column(statistics + 3 * p.rows, count);
+      const V scale = load_column(p.scale + row, count);
       const V factor = label_sum / (P(1) + s);
       const V confident = s < P(1) ? m : splat<P>(kNaN);  // equal to the pivot's logit alone
       const V at_pivot = scale * (rest - label_sum * (s / (P(1) + s)));
@@ -277,10 +310,10 @@ struct NarrowRows {
     for_tiles(begin, end, [&](int64_t row, int count) {
       load_tile(p.logits + row * num_classes, count, num_classes, x);
       load_tile(p.distributions + row * num_classes, count, num_classes, l);
-      const P* statistics = p.statistics + row * kDenseStatistics;
-      const V m = load_column(statistics, count, kDenseStatistics);
-      const V s = load_column(statistics + 1, count, kDenseStatistics);
-      const V scale = load_column(p.scale + row, count, 1);
+      const P* const statistics = p.statistics + row;
+      const V m = load_column(statistics, count);
+      const V s = load_column(statistics + p.rows, count);
+      const V scale = load_column(p.scale + row, count);
       const V t = log1p_nonnegative<P>(s);
       for (int64_t j = 0; j < num_classes; ++j) {
         const V entry = Tile::at(x, j);
@@ -294,7 +327,7 @@ struct NarrowRows {
   static void sparse_hessian_product(const Problem<T>& p, int64_t begin, int64_t end) {
     for_tiles(begin, end, [&](int64_t row, int count) {
       const I labels = load_labels(p.labels, row, count, p.num_classes);
-      const V scale = load_column(p.scale + row, count, 1);
+      const V scale = load_column(p.scale + row, count);
       hessian_product(p, row, count, labels < Int(0) ? splat<P>(kNaN) : scale);
     });
   }
@@ -308,7 +341,7 @@ struct NarrowRows {
       for_classes(
           num_classes, [&](int64_t j) { Sum::add(label_sum, Tile::at(l, j)); },
           [&] { Sum::close(label_sum); });
-      hessian_product(p, row, count, label_sum.total * load_column(p.scale + row, count, 1));
+      hessian_product(p, row, count, label_sum.total * load_column(p.scale + row, count));
     });
   }
 

@@ -26,9 +26,9 @@ void rows(const Problem<T>& problem, int64_t begin, int64_t end) {
 
 template <typename T, void (*kNarrowRows)(const Problem<T>&, int64_t, int64_t), typename Wide,
           int kMostClasses>
-Quantity<T> quantity(int cycles_per_class) {
+Quantity<T> quantity(double cycles_per_vector) {
   return {rows<T, kNarrowRows, Wide, kMostClasses>, Wide::kStages, Wide::piece, Wide::combine,
-          cycles_per_class};
+          Wide::kKeeps, cycles_per_vector / Lanes<Precise<T>>::kLanes};
 }
 
 template <typename T>
@@ -38,13 +38,13 @@ Quantities<T> quantities() {
   typedef typename W::template HessianProduct<true> SparseProduct;
   typedef typename W::template HessianProduct<false> DenseProduct;
   return {
-      quantity<T, N::sparse_loss, typename W::SparseLoss, kNarrowSparseLosses>(2),
-      quantity<T, N::sparse_gradient, typename W::SparseGradient, kNarrowGradients>(2),
-      quantity<T, N::sparse_hessian_product, SparseProduct, kNarrowProducts>(4),
-      quantity<T, N::dense_loss, typename W::DenseLoss, kNarrowDenseLosses>(3),
-      quantity<T, N::dense_gradient, typename W::DenseGradient, kNarrowGradients>(3),
-      quantity<T, N::label_gradient, typename W::LabelGradient, kNarrowGradients>(2),
-      quantity<T, N::dense_hessian_product, DenseProduct, kNarrowProducts>(5),
+      quantity<T, N::sparse_loss, typename W::SparseLoss, kNarrowSparseLosses>(14),
+      quantity<T, N::sparse_gradient, typename W::SparseGradient, kNarrowGradients>(14),
+      quantity<T, N::sparse_hessian_product, SparseProduct, kNarrowProducts>(22),
+      quantity<T, N::dense_loss, typename W::DenseLoss, kNarrowDenseLosses>(18),
+      quantity<T, N::dense_gradient, typename W::DenseGradient, kNarrowGradients>(16),
+      quantity<T, N::label_gradient, typename W::LabelGradient, kNarrowGradients>(8),
+      quantity<T, N::dense_hessian_product, DenseProduct, kNarrowProducts>(24),
   };
 }
 

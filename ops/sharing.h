@@ -3,36 +3,61 @@
 #ifndef TF1XENT_SHARING_H_
 #define TF1XENT_SHARING_H_
 
+#include <memory>
 #include <vector>
 
 #include "table.h"
 
 namespace tf1xent {
 
+// About the cycles that a row takes.
+template <typename T>
+double cycles_per_row(const Quantity<T>& quantity, const Problem<T>& problem) {
+  return 15 + quantity.cycles_per_class * problem.num_classes;
+}
+
+// How many of the threads that there are a problem is worth. To wake up another one takes a good part
+// of the time that two would save of these cycles.
+template <typename T>
+int threads_for(const Quantity<T>& quantity, const Problem<T>& problem, int available) {
+  constexpr double kWorthSharing = 5e5;
+  return problem.rows * cycles_per_row(quantity, problem) < kWorthSharing ? 1 : available;
+}
+
 // parallel_for(total, cycles of one, function(begin, end)) runs the function over ranges that make
 // up [0, total), on as many threads as that is worth, and returns when all are done.
 template <typename T, typename ParallelFor>
-void compute(const Quantity<T>& quantity, const Problem<T>& problem, int64_t rows, int threads,
+void compute(const Quantity<T>& quantity, const Problem<T>& problem, int threads,
              const ParallelFor& parallel_for) {
-  const int64_t cycles_per_row = 50 + quantity.cycles_per_class * problem.num_classes;
+  const int64_t rows = problem.rows;
+  const int64_t cycles = int64_t(cycles_per_row(quantity, problem));
   const int64_t pieces = (problem.num_classes + kPiece - 1) / kPiece;
+  if (threads < 2) return quantity.rows(problem, 0, rows);
   // Rows in one go keep the processor's caches warm from stage to stage. Pieces only where threads
   // would else be idle for a good part of the time.
-  if (pieces < 2 || threads < 2 || rows >= 4 * threads) {
-    parallel_for(rows, cycles_per_row,
+  if (pieces < 2 || rows >= 4 * threads) {
+    parallel_for(rows, cycles,
                  [&](int64_t begin, int64_t end) { quantity.rows(problem, begin, end); });
     return;
   }
   std::vector<Partial<T>> partials(rows * pieces);
+  std::unique_ptr<Precise<T>[]> kept;
+  if (quantity.keeps && sizeof(T) != sizeof(Precise<T>)) {
+    kept.reset(new Precise<T>[rows * problem.num_classes]);
+    for (int64_t i = 0; i < rows * pieces; ++i)
+      partials[i].kept = kept.get() + i / pieces * problem.num_classes;
+  }
   for (int stage = 0; stage < quantity.stages; ++stage) {
-    parallel_for(rows * pieces, cycles_per_row / pieces, [&](int64_t begin, int64_t end) {
+    parallel_for(rows * pieces, cycles / pieces, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t row = i / pieces;
         quantity.piece(problem, stage, row, i % pieces, &partials[row * pieces]);
       }
     });
+    bool is_next_needed = false;
     for (int64_t row = 0; row < rows; ++row)
-      quantity.combine(problem, stage, row, pieces, &partials[row * pieces]);
+      is_next_needed |= quantity.combine(problem, stage, row, pieces, &partials[row * pieces]);
+    if (!is_next_needed) ++stage;
   }
 }
 

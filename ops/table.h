@@ -37,7 +37,7 @@ struct Labels {
   bool wide;  // int64, else int32
 };
 
-// Numbers that the loss leaves behind for each row, for the gradient.
+// Numbers that the loss leaves behind for each row, for the gradient: a matrix of one of these rows.
 constexpr int kSparseStatistics = 3;  // m, s, Z
 constexpr int kDenseStatistics = 4;   // m, s, S, S without the pivot's label
 
@@ -45,6 +45,7 @@ constexpr int kDenseStatistics = 4;   // m, s, S, S without the pivot's label
 // [rows, num_classes], with rows one after another; the others are by row.
 template <typename T>
 struct Problem {
+  int64_t rows;
   int64_t num_classes;
   const T* logits;
   Labels labels;                  // sparse
@@ -55,24 +56,31 @@ struct Problem {
   Precise<T>* loss;               // results
   Precise<T>* statistics_out;
   T* output;  // a matrix; may be the same memory as that of logits, or of distributions
+  bool streams;  // whether the output is memory of its own, and too large to stay in a cache
 };
 
 // A row of many classes is computed in pieces of this many, always the same ones, so that results
-// do not depend on the number of threads. A multiple of every block size.
+// do not depend on the number of threads; and those in blocks that stay in the first cache.
 constexpr int64_t kPiece = 1 << 15;
+constexpr int64_t kBlock = 1 << 11;
+static_assert(kPiece % kBlock == 0, "a piece has whole blocks");
 
 // Numbers of a piece of a row, and after merging of the whole row.
 template <typename T>
 struct Partial {
-  Precise<T> largest;       // m
-  int64_t pivot;            // where that is; below 0 where all logits are -inf or NaN
-  Precise<T> sum;           // of exp(x_j - m), without the label's or the pivot's own for losses
-  Precise<T> label_sum;     // of l_j, without the pivot's own for losses
-  Precise<T> pivot_label;   // l at the pivot
-  Precise<T> gap;           // of l_j (m - x_j)
-  Precise<T> at_pivot;      // v at the pivot
-  Precise<T> mean;          // of exp(x_j - m) v_j
-  Precise<T> mean_shifted;  // of exp(x_j - m) (v_j - v at the pivot)
+  Precise<T> largest;      // m
+  int64_t pivot;           // where that is; below 0 where all logits are -inf or NaN
+  Precise<T> sum;          // of exp(x_j - m), without the label's or the pivot's own for losses
+  Precise<T> label_sum;    // of l_j, without the pivot's own for losses
+  Precise<T> pivot_label;  // l at the pivot
+  Precise<T> gap;          // of l_j (m - x_j)
+  // Of the product:
+  Precise<T> mean;        // of exp(x_j - m) (v_j - at_pivot)
+  bool confident;         // whether the pivot has more than half of the probability
+  Precise<T> at_pivot;    // v at the pivot if so, else 0
+  Precise<T> factor;      // scale / sum
+  Precise<T>* kept;       // room for exp(x_j - m) of the row beside the output; null: in the output
+  Precise<T> largest_up_to[kPiece / kBlock];  // the largest logit up to each block of the piece
 };
 
 // One quantity: for ranges of whole rows; or, for few rows of many classes, in stages. In a stage the
@@ -84,9 +92,10 @@ struct Quantity {
   int stages;
   void (*piece)(const Problem<T>& problem, int stage, int64_t row, int64_t piece,
                 Partial<T>* partials);
-  void (*combine)(const Problem<T>& problem, int stage, int64_t row, int64_t pieces,
+  bool (*combine)(const Problem<T>& problem, int stage, int64_t row, int64_t pieces,
                   Partial<T>* partials);
-  int cycles_per_class;  // about; for the sharing out over threads
+  bool keeps;            // whether exponentials are kept from stage to stage
+  double cycles_per_class;  // about; for the sharing out over threads
 };
 
 template <typename T>

@@ -51,7 +51,7 @@ auto loss_shapes(InferenceContext* c) -> decltype(c->WithRank(ShapeHandle(), 0, 
   auto merged = merge_logits_and_labels<kLabelRank>(c, &logits, &rows);
   if (!merged.ok()) return merged;
   c->set_output(0, rows);
-  c->set_output(1, c->Matrix(c->Dim(rows, 0), kStatistics));
+  c->set_output(1, c->Matrix(kStatistics, c->Dim(rows, 0)));
   return merged;
 }
 
@@ -159,6 +159,9 @@ void advise_large_pages(const Tensor& tensor) {
 #endif
 }
 
+// Outputs of this size and up are written past the caches, which do not have room for them.
+constexpr size_t kStreamedBytes = 1 << 25;
+
 template <typename Element>
 class CrossEntropyOp : public OpKernel {
  public:
@@ -188,6 +191,7 @@ class CrossEntropyOp : public OpKernel {
                 errors::InvalidArgument("Must have at least one class, but got logits shape ",
                                         logits.shape().DebugString()));
     problem->logits = data_of<T>(logits);
+    problem->rows = logits.dim_size(0);
     problem->num_classes = logits.dim_size(1);
   }
 
@@ -233,21 +237,21 @@ class CrossEntropyOp : public OpKernel {
     return data_of<T>(matrix);
   }
 
-  // The numbers by row: `columns` of each.
-  static const P* read_rows(OpKernelContext* context, int input, const char* name, int columns) {
-    const int64_t size = context->input(0).dim_size(0) * columns;
+  // Numbers by row: `kinds` of them.
+  static const P* read_rows(OpKernelContext* context, int input, const char* name, int kinds) {
+    const int64_t size = context->input(0).dim_size(0) * kinds;
     if (context->input(input).NumElements() != size) {
       context->CtxFailure(errors::InvalidArgument(
-          name, " must have ", size, " numbers, ", columns, " for each row of logits, got shape ",
+          name, " must have ", size, " numbers, ", kinds, " for each row of logits, got shape ",
           context->input(input).shape().DebugString()));
     }
     return data_of<P>(context->input(input));
   }
 
-  static P* new_rows(OpKernelContext* context, int output, int columns) {
-    const int64_t rows = context->input(0).dim_size(0);
-    TensorShape shape({rows});
-    if (columns > 1) shape.AddDim(columns);
+  static P* new_rows(OpKernelContext* context, int output, int kinds) {
+    TensorShape shape;
+    if (kinds > 1) shape.AddDim(kinds);
+    shape.AddDim(context->input(0).dim_size(0));
     Tensor* tensor = nullptr;
     const auto status = context->allocate_output(output, shape, &tensor);
     if (!status.ok()) context->CtxFailure(status);
@@ -264,16 +268,17 @@ class CrossEntropyOp : public OpKernel {
     bool is_new = true;
     for (int input : inputs) is_new = is_new && problem->output != data_of<T>(context->input(input));
     if (is_new) advise_large_pages(*output);
+    problem->streams = is_new && output->TotalBytes() >= kStreamedBytes;
   }
 
   static void run(OpKernelContext* context, const Quantity<T>& quantity,
                   const Problem<T>& problem) {
-    const int64_t rows = context->input(0).dim_size(0);
-    if (rows == 0) return;
+    if (problem.rows == 0) return;
     const auto& workers = *context->device()->tensorflow_cpu_worker_threads();
-    compute(quantity, problem, rows, workers.num_threads,
+    const int threads = threads_for(quantity, problem, workers.num_threads);
+    compute(quantity, problem, threads,
             [&](int64_t total, int64_t cycles, const std::function<void(int64_t, int64_t)>& work) {
-              tensorflow::Shard(workers.num_threads, workers.workers, total, cycles, work);
+              tensorflow::Shard(threads, workers.workers, total, cycles, work);
             });
   }
 };
@@ -374,7 +379,7 @@ class HessianProductOp : public LabelledOp<Element, kSparse> {
     problem.vectors = Base::read_matrix(context, 2, "vectors");
     problem.scale = Base::read_rows(context, 3, "scale", 1);
     TF1XENT_STOP_IF_FAILED(context);
-    if (sizeof(typename Base::T) == sizeof(typename Base::P))
+    if (sizeof(typename Base::T) == sizeof(typename Base::P))  // keeps its exponentials there
       Base::new_matrix(context, std::initializer_list<int>{0}, &problem);
     else
       Base::new_matrix(context, std::initializer_list<int>{0, 2}, &problem);

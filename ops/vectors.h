@@ -11,7 +11,7 @@
 #error "TF1XENT_LEVEL must name the level that is compiled for"
 #endif
 
-#if defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -223,6 +223,33 @@ TF1XENT_INLINE void store_first(double* to, Vector<double> vector, int count) {
 }
 #endif
 
+// A store of an aligned vector past the caches, for what is not read again soon: the memory behind it
+// is not read first. finish_streaming() has to follow before another thread is told of it.
+template <typename T>
+TF1XENT_INLINE void stream(T* to, Vector<Precise<T>> vector) {
+  store(to, vector);
+}
+TF1XENT_INLINE void finish_streaming() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
+#if defined(__SSE2__)
+TF1XENT_INLINE void stream(float* to, FloatVector vector) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(to, bits_of<__m512>(vector));
+#elif defined(__AVX2__)
+  _mm256_stream_ps(to, bits_of<__m256>(vector));
+#else
+  _mm_stream_ps(to, bits_of<__m128>(vector));
+#endif
+}
+TF1XENT_INLINE void stream(double* to, Vector<double> vector) {
+  stream(reinterpret_cast<float*>(to), bits_of<FloatVector>(vector));
+}
+#endif
+
 template <typename T>
 TF1XENT_INLINE Precise<T> load_one(const T* from) {
   return load_first(from, 1)[0];
@@ -301,6 +328,66 @@ inline __attribute__((always_inline)) double largest_of_lanes<double>(Vector<dou
 }
 #endif
 
+// --- Transposition ----------------------------------------------------------------------------------
+
+// A list of numbers, for the compiler to write something out for each of them.
+template <int... kNumbers>
+struct List {};
+template <int kSize, int... kNumbers>
+struct ListUpTo : ListUpTo<kSize - 1, kSize - 1, kNumbers...> {};
+template <int... kNumbers>
+struct ListUpTo<0, kNumbers...> {
+  typedef List<kNumbers...> Type;
+};
+
+// The lanes of a and of b by their numbers, those of b after those of a.
+template <typename P, int... kChosen>
+TF1XENT_INLINE Vector<P> lanes_of(Vector<P> a, Vector<P> b) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, kChosen...);
+#else
+  return __builtin_shuffle(a, b, Integers<P>{kChosen...});
+#endif
+}
+
+// Square blocks of kStep lanes and kStep rows, of which two rows have two each: the block of a that
+// is right of the diagonal and the one of b that is left of it change places.
+template <typename P, int kStep, int... kLane>
+TF1XENT_INLINE void exchange_blocks(Vector<P>& a, Vector<P>& b, List<kLane...>) {
+  constexpr int kLanes = Lanes<P>::kLanes;
+  const Vector<P> left = lanes_of<P, (kLane & kStep ? kLane - kStep + kLanes : kLane)...>(a, b);
+  b = lanes_of<P, (kLane & kStep ? kLane + kLanes : kLane + kStep)...>(a, b);
+  a = left;
+}
+
+template <typename P, int kStep, int... kPair>
+TF1XENT_INLINE void exchange_all_blocks(Vector<P>* rows, List<kPair...>) {
+  typedef typename ListUpTo<Lanes<P>::kLanes>::Type EveryLane;
+  const int done[] = {(exchange_blocks<P, kStep>(rows[kPair + kPair / kStep * kStep],
+                                                 rows[kPair + kPair / kStep * kStep + kStep],
+                                                 EveryLane()),
+                       0)...};
+  (void)done;
+}
+
+template <typename P, int kStep>
+struct Transposition {
+  TF1XENT_INLINE void apply(Vector<P>* rows) {
+    exchange_all_blocks<P, kStep>(rows, typename ListUpTo<Lanes<P>::kLanes / 2>::Type());
+    Transposition<P, kStep / 2>::apply(rows);
+  }
+};
+template <typename P>
+struct Transposition<P, 0> {
+  TF1XENT_INLINE void apply(Vector<P>*) {}
+};
+
+// Transposes as many vectors as a vector has lanes.
+template <typename P>
+TF1XENT_INLINE void transpose(Vector<P>* rows) {
+  Transposition<P, Lanes<P>::kLanes / 2>::apply(rows);
+}
+
 // --- Functions ----------------------------------------------------------------------------------
 
 #if defined(__AVX512F__)
@@ -336,7 +423,7 @@ template <typename P>
 TF1XENT_INLINE Vector<P> exp_nonpositive(Vector<P> x) {
   typedef Lanes<P> L;
   typedef Vector<P> V;
-  x = x < L::kExpZero ? splat<P>(L::kExpZero) : x;
+  x = larger<P>(splat<P>(L::kExpZero), x);  // NaN stays
   const V shifted = x * L::kLog2E + L::kRounding;
   const V n = shifted - L::kRounding;
   V r = x - n * L::kLog2High;

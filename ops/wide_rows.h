@@ -12,9 +12,7 @@
 namespace tf1xent {
 namespace TF1XENT_LEVEL {
 
-constexpr int kBlock = 2048;
 constexpr int kMostPieces = 64;  // of a row whose partial sums fit on the stack
-static_assert(kPiece % kBlock == 0, "a piece has whole blocks");
 
 template <typename T>
 struct WideRows {
@@ -43,6 +41,22 @@ struct WideRows {
       store(to, vector);
     else
       store_first(to, vector, count);
+  }
+
+  // Writes step(i, count), past the caches if the output streams: then vectors are those of aligned
+  // memory, after the few entries before the first of them.
+  template <typename Step>
+  TF1XENT_INLINE void write_vectors(T* to, int64_t size, bool streams, Step step) {
+    if (!streams) {
+      for_vectors(size, [&](int64_t i, int count) { store_some(to + i, step(i, count), count); });
+      return;
+    }
+    const int64_t to_aligned = -int64_t(reinterpret_cast<uintptr_t>(to) / sizeof(T)) & (kLanes - 1);
+    const int64_t first = to_aligned < size ? to_aligned : size;
+    if (first > 0) store_first(to, step(0, int(first)), int(first));
+    int64_t i = first;
+    for (; i + kLanes <= size; i += kLanes) stream(to + i, step(i, kLanes));
+    if (i < size) store_first(to + i, step(i, int(size - i)), int(size - i));
   }
 
   // `vector` with `fill` in the lanes that do not count.
@@ -76,9 +90,10 @@ struct WideRows {
     return -1;
   }
 
-  // Asks for the memory of a vector before it is needed: while one block is computed with, the next
-  // one comes in. Addresses behind the end do no harm.
+  // Ask for the memory of a vector before it is needed, into the first cache or the second: while one
+  // block is computed with, the next one comes in. Addresses behind the end do no harm.
   TF1XENT_INLINE void prefetch(const T* from) { __builtin_prefetch(from); }
+  TF1XENT_INLINE void prefetch_to_second(const T* from) { __builtin_prefetch(from, 0, 2); }
 
   // Sum of exp(x_j - m).
   TF1XENT_INLINE P exp_sum(const T* x, int64_t size, P m) {
@@ -123,32 +138,41 @@ struct WideRows {
     return end < p.num_classes ? end : p.num_classes;
   }
 
-  // All of a row, by the stages of a quantity.
+  // What a quantity is computed by: stages, and whether exponentials are kept from one to the next.
+  struct OneStage {
+    static constexpr int kStages = 1;
+    static constexpr bool kKeeps = false;
+    static bool combine(const Problem<T>&, int, int64_t, int64_t, Partial<T>*) { return true; }
+  };
+
+  // Rows one after another, each by the stages of a quantity.
   template <typename Q>
-  TF1XENT_INLINE void by_pieces(const Problem<T>& p, int64_t row) {
+  static void rows(const Problem<T>& p, int64_t begin, int64_t end) {
     const int64_t pieces = (p.num_classes + kPiece - 1) / kPiece;
     Partial<T> few[kMostPieces];
     Partial<T>* partials = few;
-    few[0] = Partial<T>();
     if (pieces > kMostPieces)
       partials = static_cast<Partial<T>*>(__builtin_malloc(pieces * sizeof(Partial<T>)));
-    for (int stage = 0; stage < Q::kStages; ++stage) {
-      for (int64_t piece = 0; piece < pieces; ++piece) Q::piece(p, stage, row, piece, partials);
-      Q::combine(p, stage, row, pieces, partials);
+    P* kept = nullptr;
+    if (Q::kKeeps && (p.streams || sizeof(P) != sizeof(T)))
+      kept = static_cast<P*>(__builtin_malloc(p.num_classes * sizeof(P)));
+    for (int64_t piece = 0; piece < pieces; ++piece) {
+      partials[piece] = Partial<T>();
+      partials[piece].kept = kept;
     }
+    for (int64_t row = begin; row < end; ++row) {
+      for (int stage = 0; stage < Q::kStages; ++stage) {
+        for (int64_t piece = 0; piece < pieces; ++piece) Q::piece(p, stage, row, piece, partials);
+        if (!Q::combine(p, stage, row, pieces, partials)) ++stage;
+      }
+    }
+    __builtin_free(kept);
     if (partials != few) __builtin_free(partials);
-  }
-
-  template <typename Q>
-  static void rows(const Problem<T>& p, int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) by_pieces<Q>(p, row);
   }
 
   // --- Sparse labels ----------------------------------------------------------------------------
 
-  struct SparseLoss {
-    static constexpr int kStages = 1;
-
+  struct SparseLoss : OneStage {
     static void piece(const Problem<T>& p, int, int64_t row, int64_t number,
                       Partial<T>* partials) {
       const int64_t label = label_of(p.labels, row, p.num_classes);
@@ -172,7 +196,7 @@ struct WideRows {
       partials[number].sum = s;
     }
 
-    static void combine(const Problem<T>& p, int, int64_t row, int64_t pieces,
+    static bool combine(const Problem<T>& p, int, int64_t row, int64_t pieces,
                         Partial<T>* partials) {
       P m = partials[0].largest;
       for (int64_t i = 1; i < pieces; ++i)
@@ -183,33 +207,30 @@ struct WideRows {
       const int64_t label = label_of(p.labels, row, p.num_classes);
       const P at_label = label >= 0 ? load_one(p.logits + row * p.num_classes + label) : P(kNaN);
       NarrowRows<T>::finish_sparse(p, row, 1, splat(m), splat(s), splat(at_label));
+      return true;
     }
   };
 
-  struct SparseGradient {
-    static constexpr int kStages = 1;
-
+  struct SparseGradient : OneStage {
     static void piece(const Problem<T>& p, int, int64_t row, int64_t number, Partial<T>*) {
-      const P* statistics = p.statistics + row * kSparseStatistics;
-      const P m = statistics[0], factor = p.scale[row] / statistics[2];
+      const P* const statistics = p.statistics + row;
+      const P m = statistics[0], s = statistics[p.rows];
+      const P factor = p.scale[row] / statistics[2 * p.rows];
       const int64_t begin = piece_begin(number), end = piece_end(p, number);
       const T* x = p.logits + row * p.num_classes + begin;
       T* output = p.output + row * p.num_classes + begin;
-      for_vectors(end - begin, [&](int64_t i, int count) {
-        store_some(output + i, factor * exp_nonpositive<P>(load_some(x + i, count) - m), count);
+      write_vectors(output, end - begin, p.streams, [&](int64_t i, int count) {
+        return factor * exp_nonpositive<P>(load_some(x + i, count) - m);
       });
       const int64_t label = label_of(p.labels, row, p.num_classes);
-      if (label >= begin && label < end) store_one(output + label - begin, -factor * statistics[1]);
+      if (label >= begin && label < end) store_one(output + label - begin, -factor * s);
+      finish_streaming();
     }
-
-    static void combine(const Problem<T>&, int, int64_t, int64_t, Partial<T>*) {}
   };
 
   // --- Dense labels -----------------------------------------------------------------------------
 
-  struct DenseLoss {
-    static constexpr int kStages = 1;
-
+  struct DenseLoss : OneStage {
     // Adds up a block; where the pivot is in it, its entry `own` is left out, but for its gap of 0.
     template <bool kHasPivot>
     TF1XENT_INLINE void add(const T* x, const T* l, int64_t size, P m, int64_t own,
@@ -268,7 +289,7 @@ struct WideRows {
       partials[number] = sums;
     }
 
-    static void combine(const Problem<T>& p, int, int64_t row, int64_t pieces,
+    static bool combine(const Problem<T>& p, int, int64_t row, int64_t pieces,
                         Partial<T>* partials) {
       Partial<T> all = partials[0];
       for (int64_t i = 1; i < pieces; ++i) {
@@ -285,165 +306,199 @@ struct WideRows {
       }
       NarrowRows<T>::finish_dense(p, row, 1, splat(all.largest), splat(all.sum),
                                   splat(all.label_sum), splat(all.pivot_label), splat(all.gap));
+      return true;
     }
   };
 
-  struct DenseGradient {
-    static constexpr int kStages = 1;
-
+  struct DenseGradient : OneStage {
     static void piece(const Problem<T>& p, int, int64_t row, int64_t number, Partial<T>*) {
-      const P* statistics = p.statistics + row * kDenseStatistics;
-      const P m = statistics[0], s = statistics[1], label_sum = statistics[2];
+      const P* const statistics = p.statistics + row;
+      const P m = statistics[0], s = statistics[p.rows], label_sum = statistics[2 * p.rows];
       const P scale = p.scale[row], factor = label_sum / (1 + s);
       const V confident = splat<P>(s < 1 ? m : P(kNaN));  // equal to the pivot's logit alone
-      const V at_pivot = splat<P>(scale * (statistics[3] - label_sum * (s / (1 + s))));
+      const V at_pivot = splat<P>(scale * (statistics[3 * p.rows] - label_sum * (s / (1 + s))));
       const int64_t begin = piece_begin(number), end = piece_end(p, number);
       const T* x = p.logits + row * p.num_classes + begin;
       const T* l = p.distributions + row * p.num_classes + begin;
       T* output = p.output + row * p.num_classes + begin;
-      for_vectors(end - begin, [&](int64_t i, int count) {
+      write_vectors(output, end - begin, p.streams, [&](int64_t i, int count) -> V {
         const V entry = load_some(x + i, count);
         const V other =
             scale * (factor * exp_nonpositive<P>(entry - m) - load_some(l + i, count));
-        store_some(output + i, entry == confident ? at_pivot : other, count);
+        return entry == confident ? at_pivot : other;
       });
+      finish_streaming();
     }
-
-    static void combine(const Problem<T>&, int, int64_t, int64_t, Partial<T>*) {}
   };
 
-  struct LabelGradient {
-    static constexpr int kStages = 1;
-
+  struct LabelGradient : OneStage {
     static void piece(const Problem<T>& p, int, int64_t row, int64_t number, Partial<T>*) {
-      const P* statistics = p.statistics + row * kDenseStatistics;
-      const P m = statistics[0], scale = p.scale[row];
-      const P t = log1p_nonnegative<P>(splat(statistics[1]))[0];
+      const P m = p.statistics[row], scale = p.scale[row];
+      const P t = log1p_nonnegative<P>(splat(p.statistics[p.rows + row]))[0];
       const int64_t begin = piece_begin(number), end = piece_end(p, number);
       const T* x = p.logits + row * p.num_classes + begin;
       const T* l = p.distributions + row * p.num_classes + begin;
       T* output = p.output + row * p.num_classes + begin;
-      for_vectors(end - begin, [&](int64_t i, int count) {
+      write_vectors(output, end - begin, p.streams, [&](int64_t i, int count) -> V {
         const V entry = load_some(x + i, count);
         const I absent = (entry == P(-kInfinity)) & (load_some(l + i, count) == P(0));
-        store_some(output + i, absent ? V{} : scale * (t + (m - entry)), count);
+        return absent ? V{} : scale * (t + (m - entry));
       });
+      finish_streaming();
     }
-
-    static void combine(const Problem<T>&, int, int64_t, int64_t, Partial<T>*) {}
   };
 
   // --- Hessian-vector product -------------------------------------------------------------------
 
-  // First the pivot, then the sums, then the entries. The output keeps the exponentials in between,
-  // also where it is the memory of the logits, which are of no use then; it may not be that of the
-  // vectors. Outputs of 16 bits cannot keep them: there they are computed again, entry by entry, and
-  // the output may be the memory of either.
+  // First the pivot and the sums, block by block; then, where the pivot has more than half of the
+  // probability, the mean of the differences to the pivot's entry; then the entries. In between the
+  // output keeps the exponentials, each from the largest logit up to its block, also where it is the
+  // memory of the logits, which are of no use then; it may not be that of the vectors. Beside it they
+  // are kept for an output of 16 bits, which has no room for them and may be the memory of either, and
+  // for one that streams, so that they stay in the caches.
   template <bool kSparse>
   struct HessianProduct {
     static constexpr int kStages = 3;
+    static constexpr bool kKeeps = true;
 
     static void piece(const Problem<T>& p, int stage, int64_t row, int64_t number,
                       Partial<T>* partials) {
       const int64_t begin = piece_begin(number), size = piece_end(p, number) - begin;
       const int64_t offset = row * p.num_classes + begin;
       Partial<T>& partial = partials[number];
+      const T* const v = p.vectors + offset;
+      T* const output = p.output + offset;
+      P* const kept = partial.kept ? partial.kept + begin : reinterpret_cast<P*>(output);
       if (stage == 0) {
-        find_pivot(p.logits + offset, begin, size, partial);
-        partial.label_sum = kSparse ? P(0) : label_sum(p.distributions + offset, size);
-      } else if (stage == 1) {
-        add_up(p.logits + offset, p.vectors + offset, size, partial, p.output + offset);
-      } else {
-        write(p.logits + offset, p.vectors + offset, size, partial, p.output + offset);
-      }
-    }
-
-    TF1XENT_INLINE void find_pivot(const T* x, int64_t begin, int64_t size, Partial<T>& partial) {
-      partial.largest = -kInfinity;
-      int64_t block = 0;
-      for (int64_t i = 0; i < size; i += kBlock) {
-        const P of_block = largest(x + i, size - i < kBlock ? size - i : kBlock);
-        if (of_block > partial.largest) {
-          partial.largest = of_block;
-          block = i;
-        }
-      }
-      partial.pivot = begin + block + position_of(x + block, size - block, partial.largest);
-    }
-
-    TF1XENT_INLINE P label_sum(const T* l, int64_t size) {
-      P all = 0;
-      for (int64_t i = 0; i < size; i += kBlock) {
-        V sum = {};
-        for_vectors(size - i < kBlock ? size - i : kBlock,
-                    [&](int64_t j, int count) { sum += load_some(l + i + j, count); });
-        all += sum_of_lanes<P>(sum);
-      }
-      return all;
-    }
-
-    static constexpr bool kKeeps = sizeof(T) == sizeof(P);
-
-    TF1XENT_INLINE void add_up(const T* x, const T* v, int64_t size, Partial<T>& partial,
-                               T* output) {
-      const P m = partial.largest, at_pivot = partial.at_pivot;
-      partial.sum = partial.mean = partial.mean_shifted = 0;
-      for (int64_t i = 0; i < size; i += kBlock) {
-        V sum = {}, mean = {}, shifted = {};
-        for_vectors(size - i < kBlock ? size - i : kBlock, [&](int64_t j, int count) {
-          const V distance = load_some(x + i + j, count) - m;
-          const V e = exp_nonpositive<P>(filled(distance, count, -kInfinity));
-          const V entry = load_some(v + i + j, count);
-          sum += e;
-          mean += e * entry;
-          shifted += e * (entry - at_pivot);
-          if (kKeeps) store_some(output + i + j, e, count);
+        partial.largest = -kInfinity;
+        partial.pivot = -1;
+        partial.sum = partial.mean = partial.label_sum = 0;
+        for_blocks(size, [&](int64_t block, int64_t i, int64_t n) {
+          if (!kSparse) partial.label_sum += sum(p.distributions + offset + i, n);
+          add_up(p.logits + offset + i, v + i, begin + i, n, block, partial, kept + i);
         });
-        partial.sum += sum_of_lanes<P>(sum);
-        partial.mean += sum_of_lanes<P>(mean);
-        partial.mean_shifted += sum_of_lanes<P>(shifted);
+      } else if (stage == 1) {
+        if (!partial.confident) return;  // another row may be
+        partial.mean = 0;
+        for_blocks(size, [&](int64_t block, int64_t i, int64_t n) {
+          partial.mean += sum_of_differences(kept + i, v + i, n, partial.at_pivot) *
+                          change_of_largest(partial.largest_up_to[block], partial.largest);
+        });
+      } else {
+        for (int64_t i = 0; i < size;) {
+          const int64_t n = size_of_run(partial, i, size);
+          write(kept + i, v + i, n, partial, partial.largest_up_to[i / kBlock], output + i);
+          i += n;
+        }
+        finish_streaming();
       }
     }
 
-    TF1XENT_INLINE void write(const T* x, const T* v, int64_t size, const Partial<T>& partial,
-                              T* output) {
-      const P m = partial.largest, factor = partial.sum;
-      const P shift = partial.at_pivot, centre = partial.mean;
+    template <typename Step>
+    TF1XENT_INLINE void for_blocks(int64_t size, Step step) {
+      for (int64_t i = 0; i < size; i += kBlock)
+        step(i / kBlock, i, size - i < kBlock ? size - i : kBlock);
+    }
+
+    // How many entries, from the block at `begin` on, are kept with one and the same largest logit.
+    TF1XENT_INLINE int64_t size_of_run(const Partial<T>& partial, int64_t begin, int64_t size) {
+      int64_t end = begin + kBlock;
+      while (end < size &&
+             partial.largest_up_to[end / kBlock] == partial.largest_up_to[begin / kBlock])
+        end += kBlock;
+      return (end < size ? end : size) - begin;
+    }
+
+    TF1XENT_INLINE P sum(const T* l, int64_t size) {
+      V sum = {};
+      for_vectors(size, [&](int64_t i, int count) { sum += load_some(l + i, count); });
+      return sum_of_lanes<P>(sum);
+    }
+
+    TF1XENT_INLINE void add_up(const T* x, const T* v, int64_t begin, int64_t size, int64_t block,
+                               Partial<T>& partial, P* kept) {
+      const P of_block = largest(x, size);
+      if (of_block > partial.largest) {
+        const P change = change_of_largest(partial.largest, of_block);
+        partial.sum *= change;
+        partial.mean *= change;
+        partial.largest = of_block;
+        partial.pivot = begin + position_of(x, size, of_block);
+      }
+      partial.largest_up_to[block] = partial.largest;
+      const P m = reference(partial.largest);
+      V sum = {}, mean = {};
       for_vectors(size, [&](int64_t i, int count) {
-        const V e = kKeeps ? load_some(output + i, count)
-                           : exp_nonpositive<P>(load_some(x + i, count) - m);
-        const V centred = (load_some(v + i, count) - shift) - centre;
-        store_some(output + i, factor * (e * centred), count);
+        // The distances are measured ones. The logits are needed a block ahead, for their largest.
+        prefetch_to_second(x + i + 4 * kBlock);
+        prefetch(x + i + kBlock);
+        prefetch_to_second(v + i + 2 * kBlock);
+        prefetch(v + i + 16 * kLanes);
+        const V e = exp_nonpositive<P>(filled(load_some(x + i, count) - m, count, -kInfinity));
+        sum += e;
+        mean += e * load_some(v + i, count);
+        WideRows<P>::store_some(kept + i, e, count);
+      });
+      partial.sum += sum_of_lanes<P>(sum);
+      partial.mean += sum_of_lanes<P>(mean);
+    }
+
+    TF1XENT_INLINE P sum_of_differences(const P* kept, const T* v, int64_t size, P at_pivot) {
+      V sum = {};
+      for_vectors(size, [&](int64_t i, int count) {
+        sum += WideRows<P>::load_some(kept + i, count) * (load_some(v + i, count) - at_pivot);
+      });
+      return sum_of_lanes<P>(sum);
+    }
+
+    TF1XENT_INLINE void write(const P* kept, const T* v, int64_t size, const Partial<T>& partial,
+                              P largest_up_to, T* output) {
+      const P factor = partial.factor * change_of_largest(largest_up_to, partial.largest);
+      const P shift = partial.at_pivot, centre = partial.mean;
+      write_vectors(output, size, partial.kept != nullptr, [&](int64_t i, int count) {
+        const V e = WideRows<P>::load_some(kept + i, count);
+        return factor * (e * ((load_some(v + i, count) - shift) - centre));
       });
     }
 
-    static void combine(const Problem<T>& p, int stage, int64_t row, int64_t pieces,
+    static bool combine(const Problem<T>& p, int stage, int64_t row, int64_t pieces,
                         Partial<T>* partials) {
-      if (stage == 2) return;
-      Partial<T> all = partials[0];
-      for (int64_t i = 1; i < pieces; ++i) {
-        if (stage == 0 && partials[i].largest > all.largest) {
-          all.largest = partials[i].largest;
-          all.pivot = partials[i].pivot;
-        }
-        if (stage == 0) all.label_sum += partials[i].label_sum;
-        if (stage == 1) {
-          all.sum += partials[i].sum;
-          all.mean += partials[i].mean;
-          all.mean_shifted += partials[i].mean_shifted;
-        }
-      }
+      Partial<T>& all = partials[0];
       if (stage == 0) {
-        all.at_pivot = all.pivot < 0 ? P(kNaN) : load_one(p.vectors + row * p.num_classes + all.pivot);
-      } else {
-        const bool confident = all.sum < 2;
+        for (int64_t i = 1; i < pieces; ++i) add(all, partials[i]);
         const int64_t label = kSparse ? label_of(p.labels, row, p.num_classes) : 0;
         const P scale = kSparse ? p.scale[row] : p.scale[row] * all.label_sum;
-        all.mean = (confident ? all.mean_shifted : all.mean) / all.sum;
-        all.at_pivot = confident ? all.at_pivot : P(0);
-        all.sum = (label >= 0 ? scale : P(kNaN)) / all.sum;
+        all.factor = (label >= 0 ? scale : P(kNaN)) / all.sum;
+        all.confident = all.pivot >= 0 && all.sum < 2;
+        all.mean /= all.sum;
+        all.at_pivot =
+            all.confident ? load_one(p.vectors + row * p.num_classes + all.pivot) : P(0);
+      } else if (stage == 1 && all.confident) {
+        for (int64_t i = 1; i < pieces; ++i) all.mean += partials[i].mean;
+        all.mean /= all.sum;
       }
-      for (int64_t i = 0; i < pieces; ++i) partials[i] = all;
+      for (int64_t i = 1; i < pieces; ++i) {
+        partials[i].largest = all.largest;
+        partials[i].sum = all.sum;
+        partials[i].mean = all.mean;
+        partials[i].at_pivot = all.at_pivot;
+        partials[i].confident = all.confident;
+        partials[i].factor = all.factor;
+      }
+      return stage > 0 || all.confident;
+    }
+
+    // Adds the sums of another piece, behind them, to these.
+    TF1XENT_INLINE void add(Partial<T>& sums, const Partial<T>& other) {
+      const bool is_larger = other.largest > sums.largest;
+      const P m = is_larger ? other.largest : sums.largest;
+      const P own_change = change_of_largest(sums.largest, m);
+      const P change = change_of_largest(other.largest, m);
+      sums.sum = sums.sum * own_change + other.sum * change;
+      sums.mean = sums.mean * own_change + other.mean * change;
+      sums.label_sum += other.label_sum;
+      if (is_larger) sums.pivot = other.pivot;
+      sums.largest = m;
     }
   };
 };

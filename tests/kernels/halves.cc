@@ -19,6 +19,7 @@ void check_reading(const Table& table) {
   const std::vector<int32_t> labels(rows, 0);
   std::vector<float> loss(rows), statistics(rows * tf1xent::kSparseStatistics);
   Problem<T> p = {};
+  p.rows = rows;
   p.num_classes = 1;
   p.logits = logits.data();
   p.labels.data = labels.data();
@@ -26,7 +27,7 @@ void check_reading(const Table& table) {
   p.statistics_out = statistics.data();
   quantity_of<T>(table, kSparseLoss).rows(p, 0, rows);
   for (int64_t i = 0; i < rows; ++i) {
-    const float got = statistics[i * tf1xent::kSparseStatistics];
+    const float got = statistics[i];
     const float want = float(Type<T>::value(logits[i]));
     if (want != want ? got == got : bits_of<uint32_t>(got) != bits_of<uint32_t>(want))
       fail("%s %04x is read as %.9g, right is %.9g", Type<T>::kName, unsigned(i), got, want);
@@ -48,13 +49,14 @@ class Writing {
     const std::vector<int32_t> labels(rows, 0);
     const std::vector<float> scale(rows, 1);
     const std::vector<T> logits(rows, T{0});
-    std::vector<float> statistics;
-    for (float value : values_) {
-      const float of_row[] = {0, -value, 1};
-      statistics.insert(statistics.end(), of_row, of_row + 3);
+    std::vector<float> statistics(rows * tf1xent::kSparseStatistics);
+    for (int64_t row = 0; row < rows; ++row) {
+      statistics[rows + row] = -values_[row];
+      statistics[2 * rows + row] = 1;
     }
     std::vector<T> output(rows);
     Problem<T> p = {};
+    p.rows = rows;
     p.num_classes = 1;
     p.logits = logits.data();
     p.labels.data = labels.data();

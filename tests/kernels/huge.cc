@@ -48,8 +48,9 @@ template <typename T>
 struct Matrices {
   typedef Precise<T> P;
 
-  Matrices(int64_t rows, int64_t classes)
-      : num_classes(classes),
+  Matrices(int64_t all_rows, int64_t classes)
+      : rows(all_rows),
+        num_classes(classes),
         logits(rows * classes),
         distributions(rows * classes),
         vectors(rows * classes),
@@ -61,6 +62,7 @@ struct Matrices {
 
   Problem<T> problem() const {
     Problem<T> p = {};
+    p.rows = rows;
     p.num_classes = num_classes;
     p.logits = logits.data();
     p.labels.data = labels.data();
@@ -85,7 +87,7 @@ struct Matrices {
     }
   }
 
-  const int64_t num_classes;
+  const int64_t rows, num_classes;
   Region<T> logits, distributions, vectors, output;
   Region<int64_t> labels;
   Region<P> scale, loss, statistics;
@@ -110,11 +112,14 @@ void check_many_rows(const Table& table, int64_t rows, int64_t num_classes) {
     const Quantity<T>& quantity = quantity_of<T>(table, kind);
     quantity.rows(all.problem(), first, rows);
     quantity.rows(few.problem(), 0, last);
-    const int width = statistics_of(kind);
-    const bool right =
-        is_loss(kind) ? same(&all.loss[first], &few.loss[0], last) &&
-                            same(&all.statistics[first * width], &few.statistics[0], last * width)
-                      : same(&all.output[first * num_classes], &few.output[0], last * num_classes);
+    bool right = true;
+    if (is_loss(kind)) {
+      right = same(&all.loss[first], &few.loss[0], last);
+      for (int i = 0; i < statistics_of(kind); ++i)
+        right &= same(&all.statistics[i * rows + first], &few.statistics[i * last], last);
+    } else {
+      right = same(&all.output[first * num_classes], &few.output[0], last * num_classes);
+    }
     if (!right)
       fail("%s of %s: the last of %lld rows of %lld classes are others than the same rows alone",
            kKindNames[kind], Type<T>::kName, (long long)rows, (long long)num_classes);
@@ -135,11 +140,15 @@ void check_many_classes(const Table& table, int64_t pieces) {
   all.scale[row] = few.scale[0] = 1.5;
 
   std::vector<tf1xent::Partial<T>> partials(pieces), few_partials(2);
+  const Region<Precise<T>> kept(num_classes), few_kept(few.num_classes);
   for (int kind = 0; kind < kKinds; ++kind) {
     const Quantity<T>& quantity = quantity_of<T>(table, kind);
     const Problem<T> p = all.problem();
     Problem<T> q = few.problem();
-    q.statistics = all.statistics.data() + row * statistics_of(kind);
+    for (int i = 0; i < statistics_of(kind); ++i)
+      few.statistics[i] = all.statistics[i * all.rows + row];
+    for (auto& partial : partials) partial.kept = kept.data();
+    for (auto& partial : few_partials) partial.kept = few_kept.data();
     for (int stage = 0; stage < quantity.stages; ++stage) {
       quantity.piece(p, stage, row, 0, partials.data());
       for (int64_t i = 1; i < pieces - 1; ++i) partials[i] = partials[0];

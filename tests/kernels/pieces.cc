@@ -98,13 +98,14 @@ class Case {
   void compute(const Table& table, int kind, const Problem<T>& p, For share, int threads) const {
     const Quantity<T>& quantity = quantity_of<T>(table, kind);
     if (share == nullptr) return quantity.rows(p, 0, rows_);
-    tf1xent::compute(quantity, p, rows_, threads, [&](int64_t total, int64_t, const Work& work) {
+    tf1xent::compute(quantity, p, threads, [&](int64_t total, int64_t, const Work& work) {
       share(total, threads, work);
     });
   }
 
   Problem<T> problem() const {
     Problem<T> p = {};
+    p.rows = rows_;
     p.num_classes = num_classes_;
     p.logits = logits_.data();
     p.labels.data = labels_.data();

@@ -157,6 +157,7 @@ class Case {
  private:
   Problem<T> problem(bool wide) const {
     Problem<T> p = {};
+    p.rows = rows_;
     p.num_classes = num_classes_;
     p.logits = logits_.data();
     p.labels.data = wide ? static_cast<const void*>(wide_labels_.data()) : narrow_labels_.data();
@@ -211,6 +212,13 @@ class Case {
       name_case(kind, "wrote to rows before its own");
     quantity.rows(p, 0, split);
     if (!(parts == whole)) name_case(kind, "in parts it is another");
+
+    Array<T> streamed(logits_.size(), skipped_);
+    p.output = streamed.data();
+    p.streams = true;
+    quantity.rows(p, 0, rows_);
+    if (!(streamed == whole)) name_case(kind, "past the caches it is another");
+    p.streams = false;
 
     Array<T> logits(logits_);
     p.logits = p.output = logits.data();

@@ -29,8 +29,8 @@ _INT64 = tf.int64.as_datatype_enum
 
 
 def _statistics(a: Arithmetic, *columns: str) -> str:
-    """[batch_size, len(columns)]; kernels' own gradients do not go through them either."""
-    return a.op("StopGradient", a.pack(a.dtype, *columns, axis=1))
+    """[len(columns), batch_size]; kernels' own gradients do not go through them either."""
+    return a.op("StopGradient", a.pack(a.dtype, *columns, axis=0))
 
 
 def _sparse_loss(a, rows, labels, raises):
@@ -46,7 +46,7 @@ def _sparse_gradient(a, rows, labels, scale, statistics, raises):
     # Whether labels are valid was found out with the loss, and is in the last of its statistics.
     # `raises` is for the kernel's derivative.
     del raises
-    types = {"num": 3, "axis": 1, "T": a.dtype}
+    types = {"num": 3, "axis": 0, "T": a.dtype}
     total = a.nodes.add("Unpack", [statistics], outputs=3, **types) + ":2"
     rows.mark(a, nan_unless(a, a.op("GreaterEqual", total, a.number(0))))
     one_hot = a.cast(a.is_class(labels, rows.columns), _BOOL, a.dtype)
