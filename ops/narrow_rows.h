@@ -12,7 +12,7 @@
 namespace tf1xent {
 namespace TF1XENT_LEVEL {
 
-constexpr int kNarrow = 64;  // rows of at most this many classes are narrow
+constexpr int kNarrow = 128;  // rows of at most this many classes are narrow
 
 // The label of a row, or -1 where it is out of range.
 TF1XENT_INLINE int64_t label_of(const Labels& labels, int64_t row, int64_t num_classes) {

@@ -10,9 +10,9 @@ namespace TF1XENT_LEVEL {
 
 // Rows of at most so many classes are computed as narrow ones, by what was measured.
 constexpr int kNarrowSparseLosses = kNarrow;
-constexpr int kNarrowDenseLosses = 32;
+constexpr int kNarrowDenseLosses = kNarrow;
 constexpr int kNarrowGradients = 16;
-constexpr int kNarrowProducts = 32;
+constexpr int kNarrowProducts = 96;
 
 template <typename T, void (*kNarrowRows)(const Problem<T>&, int64_t, int64_t), typename Wide,
           int kMostClasses>

@@ -3,6 +3,7 @@
 // One source serves TensorFlow 1.13 to 2.21. Labels are read by their bytes, since the type of 64-bit
 // integers changed its name; statuses are never named, since theirs did too.
 
+#include <algorithm>
 #include <string>
 
 #include "tensorflow/core/framework/op.h"
@@ -209,16 +210,22 @@ class CrossEntropyOp : public OpKernel {
     problem->labels.data = labels.tensor_data().data();
     problem->labels.wide = labels.dtype() == tensorflow::DT_INT64;
     if (!check_values) return;
-    for (int64_t row = 0; row < labels.dim_size(0); ++row) {
-      const int64_t label = problem->labels.wide
-                                ? static_cast<const int64_t*>(problem->labels.data)[row]
-                                : static_cast<const int32_t*>(problem->labels.data)[row];
-      OP_REQUIRES(context, label >= 0 && label < problem->num_classes,
-                  errors::InvalidArgument(
-                      "Received a label value of ", label,
-                      " which is outside the valid range of [0, ", problem->num_classes,
-                      ").  Label values: ", labels.SummarizeValue(labels.NumElements())));
-    }
+    const auto check = problem->labels.wide ? check_range<int64_t> : check_range<int32_t>;
+    check(context, labels, problem->num_classes);
+  }
+
+  template <typename Label>
+  static void check_range(OpKernelContext* context, const Tensor& labels, int64_t num_classes) {
+    const Label* const begin = data_of<Label>(labels);
+    const Label* const end = begin + labels.dim_size(0);
+    const auto is_wrong = [&](int64_t label) { return uint64_t(label) >= uint64_t(num_classes); };
+    bool any = false;  // all of them, without a branch for each
+    for (const Label* label = begin; label < end; ++label) any |= is_wrong(*label);
+    if (!any) return;
+    const Label* const first = std::find_if(begin, end, is_wrong);
+    context->CtxFailure(errors::InvalidArgument(
+        "Received a label value of ", *first, " which is outside the valid range of [0, ",
+        num_classes, ").  Label values: ", labels.SummarizeValue(labels.NumElements())));
   }
 
   static void read_distributions(OpKernelContext* context, Problem<T>* problem) {

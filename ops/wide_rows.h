@@ -224,7 +224,7 @@ struct WideRows {
       });
       const int64_t label = label_of(p.labels, row, p.num_classes);
       if (label >= begin && label < end) store_one(output + label - begin, -factor * s);
-      finish_streaming();
+      if (p.streams) finish_streaming();
     }
   };
 
@@ -327,7 +327,7 @@ struct WideRows {
             scale * (factor * exp_nonpositive<P>(entry - m) - load_some(l + i, count));
         return entry == confident ? at_pivot : other;
       });
-      finish_streaming();
+      if (p.streams) finish_streaming();
     }
   };
 
@@ -344,7 +344,7 @@ struct WideRows {
         const I absent = (entry == P(-kInfinity)) & (load_some(l + i, count) == P(0));
         return absent ? V{} : scale * (t + (m - entry));
       });
-      finish_streaming();
+      if (p.streams) finish_streaming();
     }
   };
 
@@ -390,7 +390,7 @@ struct WideRows {
           write(kept + i, v + i, n, partial, partial.largest_up_to[i / kBlock], output + i);
           i += n;
         }
-        finish_streaming();
+        if (p.streams) finish_streaming();
       }
     }
 

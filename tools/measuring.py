@@ -15,9 +15,8 @@ MEBIBYTE = 1024.0**2
 
 
 def time_sample(call, number):
-    """Returns the milliseconds of one call, the mean over `number` of them."""
-    if number > 1:
-        call()  # what ran in between took caches, and threads fell asleep
+    """Returns the milliseconds of one call, the mean over `number` of them after one not timed."""
+    call()  # what ran in between took caches, and threads fell asleep
     start = time.perf_counter()
     for _ in range(number):
         call()
