@@ -115,17 +115,6 @@ struct NarrowRows {
     if (i < size) store_first(rows + i, load(block + i), int(size - i));
   }
 
-  // A number of each row.
-  TF1XENT_INLINE V load_column(const P* rows, int count) {
-    return count == kLanes ? load(rows) : load_first(rows, count);
-  }
-  TF1XENT_INLINE void store_column(P* rows, V column, int count) {
-    if (count == kLanes)
-      store(rows, column);
-    else
-      store_first(rows, column, count);
-  }
-
   // The labels of the rows; -1 where one is out of range.
   static I load_labels(const Labels& labels, int64_t first, int count, int64_t num_classes) {
     Int lanes[kLanes] = {};
@@ -210,11 +199,11 @@ struct NarrowRows {
                                     V at_label) {
     const V own = exp_nonpositive<P>(at_label - m);
     const V loss = (m - at_label) + log1p_nonnegative<P>(s + (own - P(1)));
-    store_column(p.loss + row, loss, count);
+    store_some(p.loss + row, loss, count);
     P* const statistics = p.statistics_out + row;
-    store_column(statistics, m, count);
-    store_column(statistics + p.rows, s, count);
-    store_column(statistics + 2 * p.rows, s + own, count);
+    store_some(statistics, m, count);
+    store_some(statistics + p.rows, s, count);
+    store_some(statistics + 2 * p.rows, s + own, count);
   }
 
   static void sparse_gradient(const Problem<T>& p, int64_t begin, int64_t end) {
@@ -224,10 +213,10 @@ struct NarrowRows {
       load_tile(p.logits + row * num_classes, count, num_classes, x);
       const I labels = load_labels(p.labels, row, count, num_classes);
       const P* const statistics = p.statistics + row;
-      const V m = load_column(statistics, count);
-      const V s = load_column(statistics + p.rows, count);
-      const V total = load_column(statistics + 2 * p.rows, count);
-      const V factor = load_column(p.scale + row, count) / total;
+      const V m = load_some(statistics, count);
+      const V s = load_some(statistics + p.rows, count);
+      const V total = load_some(statistics + 2 * p.rows, count);
+      const V factor = load_some(p.scale + row, count) / total;
       const V at_label = -factor * s;
       for (int64_t j = 0; j < num_classes; ++j) {
         const V other = factor * exp_nonpositive<P>(Tile::at(x, j) - m);
@@ -272,12 +261,12 @@ struct NarrowRows {
                                    V at_pivot, V gap) {
     s += m - m;  // NaN where the largest logit is not finite
     const V label_sum = rest + at_pivot;
-    store_column(p.loss + row, gap + label_sum * log1p_nonnegative<P>(s), count);
+    store_some(p.loss + row, gap + label_sum * log1p_nonnegative<P>(s), count);
     P* const statistics = p.statistics_out + row;
-    store_column(statistics, m, count);
-    store_column(statistics + p.rows, s, count);
-    store_column(statistics + 2 * p.rows, label_sum, count);
-    store_column(statistics + 3 * p.rows, rest, count);
+    store_some(statistics, m, count);
+    store_some(statistics + p.rows, s, count);
+    store_some(statistics + 2 * p.rows, label_sum, count);
+    store_some(statistics + 3 * p.rows, rest, count);
   }
 
   static void dense_gradient(const Problem<T>& p, int64_t begin, int64_t end) {
@@ -287,11 +276,11 @@ struct NarrowRows {
       load_tile(p.logits + row * num_classes, count, num_classes, x);
       load_tile(p.distributions + row * num_classes, count, num_classes, l);
       const P* const statistics = p.statistics + row;
-      const V m = load_column(statistics, count);
-      const V s = load_column(statistics + p.rows, count);
-      const V label_sum = load_column(statistics + 2 * p.rows, count);
-      const V rest = load_column(statistics + 3 * p.rows, count);
-      const V scale = load_column(p.scale + row, count);
+      const V m = load_some(statistics, count);
+      const V s = load_some(statistics + p.rows, count);
+      const V label_sum = load_some(statistics + 2 * p.rows, count);
+      const V rest = load_some(statistics + 3 * p.rows, count);
+      const V scale = load_some(p.scale + row, count);
       const V factor = label_sum / (P(1) + s);
       const V confident = s < P(1) ? m : splat<P>(kNaN);  // equal to the pivot's logit alone
       const V at_pivot = scale * (rest - label_sum * (s / (P(1) + s)));
@@ -311,9 +300,9 @@ struct NarrowRows {
       load_tile(p.logits + row * num_classes, count, num_classes, x);
       load_tile(p.distributions + row * num_classes, count, num_classes, l);
       const P* const statistics = p.statistics + row;
-      const V m = load_column(statistics, count);
-      const V s = load_column(statistics + p.rows, count);
-      const V scale = load_column(p.scale + row, count);
+      const V m = load_some(statistics, count);
+      const V s = load_some(statistics + p.rows, count);
+      const V scale = load_some(p.scale + row, count);
       const V t = log1p_nonnegative<P>(s);
       for (int64_t j = 0; j < num_classes; ++j) {
         const V entry = Tile::at(x, j);
@@ -327,7 +316,7 @@ struct NarrowRows {
   static void sparse_hessian_product(const Problem<T>& p, int64_t begin, int64_t end) {
     for_tiles(begin, end, [&](int64_t row, int count) {
       const I labels = load_labels(p.labels, row, count, p.num_classes);
-      const V scale = load_column(p.scale + row, count);
+      const V scale = load_some(p.scale + row, count);
       hessian_product(p, row, count, labels < Int(0) ? splat<P>(kNaN) : scale);
     });
   }
@@ -341,7 +330,7 @@ struct NarrowRows {
       for_classes(
           num_classes, [&](int64_t j) { Sum::add(label_sum, Tile::at(l, j)); },
           [&] { Sum::close(label_sum); });
-      hessian_product(p, row, count, label_sum.total * load_column(p.scale + row, count));
+      hessian_product(p, row, count, label_sum.total * load_some(p.scale + row, count));
     });
   }
 

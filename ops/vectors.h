@@ -223,6 +223,19 @@ TF1XENT_INLINE void store_first(double* to, Vector<double> vector, int count) {
 }
 #endif
 
+// All lanes, or the first ones where `count` is less.
+template <typename T>
+TF1XENT_INLINE Vector<Precise<T>> load_some(const T* from, int count) {
+  return count == Lanes<Precise<T>>::kLanes ? load(from) : load_first(from, count);
+}
+template <typename T>
+TF1XENT_INLINE void store_some(T* to, Vector<Precise<T>> vector, int count) {
+  if (count == Lanes<Precise<T>>::kLanes)
+    store(to, vector);
+  else
+    store_first(to, vector, count);
+}
+
 // A store of an aligned vector past the caches, for what is not read again soon: the memory behind it
 // is not read first. finish_streaming() has to follow before another thread is told of it.
 template <typename T>

@@ -33,16 +33,6 @@ struct WideRows {
     if (i < size) step(i, int(size - i));
   }
 
-  TF1XENT_INLINE V load_some(const T* from, int count) {
-    return count == kLanes ? load(from) : load_first(from, count);
-  }
-  TF1XENT_INLINE void store_some(T* to, V vector, int count) {
-    if (count == kLanes)
-      store(to, vector);
-    else
-      store_first(to, vector, count);
-  }
-
   // Writes step(i, count), past the caches if the output streams: then vectors are those of aligned
   // memory, after the few entries before the first of them.
   template <typename Step>
@@ -437,7 +427,7 @@ struct WideRows {
         const V e = exp_nonpositive<P>(filled(load_some(x + i, count) - m, count, -kInfinity));
         sum += e;
         mean += e * load_some(v + i, count);
-        WideRows<P>::store_some(kept + i, e, count);
+        store_some(kept + i, e, count);
       });
       partial.sum += sum_of_lanes<P>(sum);
       partial.mean += sum_of_lanes<P>(mean);
@@ -446,7 +436,7 @@ struct WideRows {
     TF1XENT_INLINE P sum_of_differences(const P* kept, const T* v, int64_t size, P at_pivot) {
       V sum = {};
       for_vectors(size, [&](int64_t i, int count) {
-        sum += WideRows<P>::load_some(kept + i, count) * (load_some(v + i, count) - at_pivot);
+        sum += load_some(kept + i, count) * (load_some(v + i, count) - at_pivot);
       });
       return sum_of_lanes<P>(sum);
     }
@@ -456,7 +446,7 @@ struct WideRows {
       const P factor = partial.factor * change_of_largest(largest_up_to, partial.largest);
       const P shift = partial.at_pivot, centre = partial.mean;
       write_vectors(output, size, partial.kept != nullptr, [&](int64_t i, int count) {
-        const V e = WideRows<P>::load_some(kept + i, count);
+        const V e = load_some(kept + i, count);
         return factor * (e * ((load_some(v + i, count) - shift) - centre));
       });
     }

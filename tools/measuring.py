@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-SAMPLE_SECONDS = 0.005  # one sample is as many calls as fill this: a timer tick must not count
+SAMPLE_SECONDS = 0.02  # one sample is as many calls as fill this: where threads wake up must not count
 WARM_UP_CALLS = 3  # the first call optimises or compiles, the next ones fill the allocator
 MEBIBYTE = 1024.0**2
 
