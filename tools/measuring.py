@@ -9,7 +9,9 @@ import time
 
 import numpy as np
 
-SAMPLE_SECONDS = 0.02  # one sample is as many calls as fill this: where threads wake up must not count
+# One sample is as many calls as fill this: a timer's tick, and where threads wake up, must not
+# count.
+SAMPLE_SECONDS = 0.02
 WARM_UP_CALLS = 3  # the first call optimises or compiles, the next ones fill the allocator
 MEBIBYTE = 1024.0**2
 
