@@ -13,7 +13,7 @@ The sides:
     plain     tf.reduce_logsumexp(logits) - tf.gather_nd(logits, labels), by plain autodiff
     torch     F.cross_entropy, in an environment made here, or --references-python
     jax       optax's cross-entropy under jax.jit, there too
-    read      one read of the bytes of the logits, the limit of a loss
+    read      one read of the bytes of the logits, where TensorFlow has them, the limit of a loss
     copy      one copy of them, the limit of a gradient
 
 and the orders, by each of which every side hands back the same results:
@@ -44,6 +44,7 @@ import sys
 import time
 from typing import Any, Dict, List
 
+import benchmark_limits
 import benchmark_report
 import measuring
 import references_environment
@@ -53,8 +54,7 @@ SHAPES = "128x1000,8192x32,65536x10,512x50257,1x1000000,4096x4096"
 ORDERS = ("loss", "gradient", "hvp", "product")
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 FRAMEWORKS = {
-    "limits": ("read", "copy"),
-    "tensorflow": ("graph", "kernel", "rewritten", "stock", "plain"),
+    "tensorflow": (*benchmark_limits.SIDES, "graph", "kernel", "rewritten", "stock", "plain"),
     "torch": ("torch",),
     "jax": ("jax",),
 }
@@ -300,7 +300,7 @@ def measure(shape, sides, workers, dtype, options):
 
 def measure_memory(sides, dtype, threads, options):
     """Yields {"shape", "order", "side", "bytes"}, each of a new process."""
-    sides = [side for side in sides if side not in FRAMEWORKS["limits"]]
+    sides = [side for side in sides if side not in benchmark_limits.SIDES]
     for shape, order, side in itertools.product(options.memory, options.orders, sides):
         workers = start_workers([side], dtype, threads, options, MEMORY_VARIABLES)
         with worker_of(side, workers) as worker:

@@ -5,6 +5,7 @@ kernel     tf1xent's function, implementation="kernel"
 rewritten  TensorFlow's op after tf1xent.graphs.rewrite_graph_def
 stock      TensorFlow's fused op
 plain      tf.reduce_logsumexp and tf.gather_nd, differentiated by TensorFlow
+read, copy the machine's limits, on the memory of the logits
 """
 
 import contextlib
@@ -19,6 +20,7 @@ from typing import Any, Dict
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # the checkout
 
+import benchmark_limits  # noqa: E402
 import benchmark_worker  # noqa: E402
 import measuring  # noqa: E402
 import numpy as np  # noqa: E402
@@ -65,7 +67,8 @@ def describe(settings):
             kernels.library()
         except errors.KernelsError as error:
             missing["kernel"] = str(error)
-    return {"versions": {"TensorFlow": tf.__version__}, "missing": missing}
+    versions = {"NumPy": np.__version__, "TensorFlow": tf.__version__}
+    return {"versions": versions, "missing": missing}
 
 
 def plain_sparse(labels, logits):
@@ -207,6 +210,22 @@ def make_target(side, order, tensors, problem):
     return results, tf.identity_n(results)[0].op
 
 
+def lent_array(session, tensor):
+    """Returns a tensor as an array: its own memory where TensorFlow lends that, else a copy.
+
+    What Session.run hands out is a copy; what a Python function is given was the memory itself on
+    TensorFlow 2.11 and later.
+    """
+    lent = []
+
+    def take(array):
+        lent.append(array)
+        return np.int32(0)
+
+    session.run(tf.py_func(take, [tensor], tf.int32))
+    return lent[0]
+
+
 @contextlib.contextmanager
 def computations(inputs, problem):
     """Yields {(order, side): Computation, or the error where TensorFlow has no such thing}."""
@@ -214,7 +233,9 @@ def computations(inputs, problem):
     with tf.Graph().as_default():
         tensors, initializers, feeds = make_inputs(inputs, problem)
         targets = {}
-        for side, order in itertools.product(problem.sides, problem.orders):
+        limits = [side for side in problem.sides if side in benchmark_limits.SIDES]
+        sides = [side for side in problem.sides if side not in limits]
+        for side, order in itertools.product(sides, problem.orders):
             made[order, side] = missing(side, order, problem)
             if made[order, side] is None:
                 targets[order, side] = make_target(side, order, tensors, problem)
@@ -222,4 +243,9 @@ def computations(inputs, problem):
             session.run(initializers, feeds)
             for key, (results, target) in targets.items():
                 made[key] = computation(session, results, target)
+            if limits:
+                logits = lent_array(session, tensors[0])
+                of_logits = benchmark_limits.computations(logits, problem.threads)
+                for order, side in itertools.product(problem.orders, limits):
+                    made[order, side] = of_logits[side]
             yield made

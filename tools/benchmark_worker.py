@@ -23,7 +23,6 @@ import sys
 from typing import Any, Dict
 
 MODULES = {
-    "limits": "benchmark_limits",
     "tensorflow": "benchmark_tensorflow",
     "torch": "benchmark_torch",
     "jax": "benchmark_jax",

@@ -9,8 +9,7 @@ import time
 
 import numpy as np
 
-# One sample is as many calls as fill this: a timer's tick, and where threads wake up, must not
-# count.
+# One sample is as many calls as fill this: a timer's tick must not count, nor how threads wake up.
 SAMPLE_SECONDS = 0.02
 WARM_UP_CALLS = 3  # the first call optimises or compiles, the next ones fill the allocator
 MEBIBYTE = 1024.0**2
