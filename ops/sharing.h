@@ -44,7 +44,7 @@ template <typename T, typename ParallelFor>
 void compute(const Quantity<T>& quantity, const Problem<T>& problem, int threads,
              const ParallelFor& parallel_for) {
   constexpr int64_t kRanges = 16;  // for each thread
-  constexpr int64_t kLanes = 16;  // of the widest vectors: narrow rows fill them
+  constexpr int64_t kLanes = 16;   // of the widest vectors: narrow rows fill them
   const int64_t rows = problem.rows;
   const double cycles = cycles_per_row(quantity, problem);
   const int64_t pieces = (problem.num_classes + kPiece - 1) / kPiece;
