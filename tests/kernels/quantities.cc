@@ -10,7 +10,7 @@
 
 namespace checking {
 
-constexpr int64_t kBlock = 2048;  // of wide_rows.h
+constexpr int64_t kBlock = tf1xent::kBlock;
 constexpr int64_t kPiece = tf1xent::kPiece;
 
 // How far the worst result was off, in parts of what it may be.
