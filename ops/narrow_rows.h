@@ -7,7 +7,8 @@
 #ifndef TF1XENT_NARROW_ROWS_H_
 #define TF1XENT_NARROW_ROWS_H_
 
-#include "vectors.h"
+#include "functions.h"
+#include "transposition.h"
 
 namespace tf1xent {
 namespace TF1XENT_LEVEL {
@@ -177,14 +178,14 @@ struct NarrowRows {
       load_tile(p.logits + row * num_classes, count, num_classes, x);
       const I labels = load_labels(p.labels, row, count, num_classes);
       V m = Tile::at(x, 0);
-      for (int64_t j = 1; j < num_classes; ++j) m = larger<P>(Tile::at(x, j), m);
+      for (int64_t j = 1; j < num_classes; ++j) m = larger(Tile::at(x, j), m);
       Sum s;
       V at_label = splat<P>(kNaN);  // of no class: what is computed of it is NaN
       for_classes(
           num_classes,
           [&](int64_t j) {
             const V entry = Tile::at(x, j);
-            const V e = exp_nonpositive<P>(entry - m);
+            const V e = exponential<P>(entry - m);
             const I own = labels == Int(j);
             at_label = own ? entry : at_label;
             Sum::add(s, own ? V{} : e);
@@ -197,7 +198,7 @@ struct NarrowRows {
   // Loss and statistics of rows, a row to a lane.
   TF1XENT_INLINE void finish_sparse(const Problem<T>& p, int64_t row, int count, V m, V s,
                                     V at_label) {
-    const V own = exp_nonpositive<P>(at_label - m);
+    const V own = exponential<P>(at_label - m);
     const V loss = (m - at_label) + log1p_nonnegative<P>(s + (own - P(1)));
     store_some(p.loss + row, loss, count);
     P* const statistics = p.statistics_out + row;
@@ -219,7 +220,7 @@ struct NarrowRows {
       const V factor = load_some(p.scale + row, count) / total;
       const V at_label = -factor * s;
       for (int64_t j = 0; j < num_classes; ++j) {
-        const V other = factor * exp_nonpositive<P>(Tile::at(x, j) - m);
+        const V other = factor * exponential<P>(Tile::at(x, j) - m);
         Tile::put(x, j, labels == Int(j) ? at_label : other);
       }
       store_tile(x, count, num_classes, p.output + row * num_classes);
@@ -241,7 +242,7 @@ struct NarrowRows {
           [&](int64_t j) {
             const V distance = m - Tile::at(x, j);
             const V label = Tile::at(l, j);
-            const V e = exp_nonpositive<P>(-distance);
+            const V e = exponential<P>(-distance);
             const I own = pivot == Int(j);
             Sum::add(s, own ? V{} : e);
             Sum::add(rest, own ? V{} : label);
@@ -286,7 +287,7 @@ struct NarrowRows {
       const V at_pivot = scale * (rest - label_sum * (s / (P(1) + s)));
       for (int64_t j = 0; j < num_classes; ++j) {
         const V entry = Tile::at(x, j);
-        const V other = scale * (factor * exp_nonpositive<P>(entry - m) - Tile::at(l, j));
+        const V other = scale * (factor * exponential<P>(entry - m) - Tile::at(l, j));
         Tile::put(x, j, entry == confident ? at_pivot : other);
       }
       store_tile(x, count, num_classes, p.output + row * num_classes);
@@ -348,7 +349,7 @@ struct NarrowRows {
     for_classes(
         num_classes,
         [&](int64_t j) {
-          const V e = exp_nonpositive<P>(Tile::at(x, j) - m);
+          const V e = exponential<P>(Tile::at(x, j) - m);
           const V entry = Tile::at(v, j);
           Sum::add(total, e);
           Sum::add(mean, e * entry);

@@ -1,6 +1,6 @@
 // The row mathematics for one level of vector instructions, TF1XENT_LEVEL: one object file each.
 
-#include "wide_rows.h"
+#include "wide_product.h"
 
 #define TF1XENT_TEXT_(name) #name
 #define TF1XENT_TEXT(name) TF1XENT_TEXT_(name)
@@ -35,16 +35,14 @@ template <typename T>
 Quantities<T> quantities() {
   typedef NarrowRows<T> N;
   typedef WideRows<T> W;
-  typedef typename W::template HessianProduct<true> SparseProduct;
-  typedef typename W::template HessianProduct<false> DenseProduct;
   return {
-      quantity<T, N::sparse_loss, typename W::SparseLoss, kNarrowSparseLosses>(14),
-      quantity<T, N::sparse_gradient, typename W::SparseGradient, kNarrowGradients>(14),
-      quantity<T, N::sparse_hessian_product, SparseProduct, kNarrowProducts>(22),
-      quantity<T, N::dense_loss, typename W::DenseLoss, kNarrowDenseLosses>(18),
-      quantity<T, N::dense_gradient, typename W::DenseGradient, kNarrowGradients>(16),
+      quantity<T, N::sparse_loss, typename W::SparseLoss, kNarrowSparseLosses>(10),
+      quantity<T, N::sparse_gradient, typename W::SparseGradient, kNarrowGradients>(10),
+      quantity<T, N::sparse_hessian_product, WideHessianProduct<T, true>, kNarrowProducts>(17),
+      quantity<T, N::dense_loss, typename W::DenseLoss, kNarrowDenseLosses>(14),
+      quantity<T, N::dense_gradient, typename W::DenseGradient, kNarrowGradients>(11),
       quantity<T, N::label_gradient, typename W::LabelGradient, kNarrowGradients>(8),
-      quantity<T, N::dense_hessian_product, DenseProduct, kNarrowProducts>(24),
+      quantity<T, N::dense_hessian_product, WideHessianProduct<T, false>, kNarrowProducts>(18),
   };
 }
 
@@ -64,8 +62,8 @@ const Table& table() {
       quantities<double>(),
       quantities<Half>(),
       quantities<BFloat16>(),
-      apply<float, exp_nonpositive<float>>,
-      apply<double, exp_nonpositive<double>>,
+      apply<float, exponential<float>>,
+      apply<double, exponential<double>>,
       apply<float, log1p_nonnegative<float>>,
       apply<double, log1p_nonnegative<double>>,
   };

@@ -1,4 +1,4 @@
-// Vectors of the level that is compiled for: loads, stores, exp, log1p.
+// Vectors of the level that is compiled for: loads, stores, conversions of 16 bits.
 //
 // Vectors are those of GCC and clang (arithmetic, comparisons and ?: act lane by lane), so that the
 // code is the same for all levels; a few conversions have instructions of their own. Has to be
@@ -15,7 +15,6 @@
 #include <immintrin.h>
 #endif
 
-#include "polynomials.h"
 #include "table.h"
 
 #define TF1XENT_INLINE static inline __attribute__((always_inline))
@@ -40,18 +39,6 @@ struct Lanes<float> {
   typedef float V __attribute__((vector_size(kVectorBytes)));
   typedef int32_t I __attribute__((vector_size(kVectorBytes)));
   static constexpr int kLanes = kVectorBytes / 4;
-  static constexpr int kMantissaBits = 23;
-  static constexpr Int kExponentBias = 127;
-  static constexpr Int kRootHalfBits = 0x3f3504f3;  // sqrt(1/2)
-  static constexpr float kRounding = 12582912.0f;   // 1.5 2^23: adding it rounds to integers
-  static constexpr float kExpZero = -104.0f;        // exp of this and of what is below is 0
-  static constexpr float kLog2E = 1.44269504f;
-  static constexpr float kLog2High = polynomials::kFloatLog2High;
-  static constexpr float kLog2Low = polynomials::kFloatLog2Low;
-  static constexpr int kExpTerms = sizeof(polynomials::kFloatExp) / sizeof(float);
-  static constexpr int kLogTerms = sizeof(polynomials::kFloatLog) / sizeof(float);
-  TF1XENT_INLINE float exp_term(int i) { return polynomials::kFloatExp[i]; }
-  TF1XENT_INLINE float log_term(int i) { return polynomials::kFloatLog[i]; }
 };
 
 template <>
@@ -60,18 +47,6 @@ struct Lanes<double> {
   typedef double V __attribute__((vector_size(kVectorBytes)));
   typedef int64_t I __attribute__((vector_size(kVectorBytes)));
   static constexpr int kLanes = kVectorBytes / 8;
-  static constexpr int kMantissaBits = 52;
-  static constexpr Int kExponentBias = 1023;
-  static constexpr Int kRootHalfBits = 0x3fe6a09e667f3bcd;
-  static constexpr double kRounding = 6755399441055744.0;  // 1.5 2^52
-  static constexpr double kExpZero = -746.0;
-  static constexpr double kLog2E = 1.4426950408889634;
-  static constexpr double kLog2High = polynomials::kDoubleLog2High;
-  static constexpr double kLog2Low = polynomials::kDoubleLog2Low;
-  static constexpr int kExpTerms = sizeof(polynomials::kDoubleExp) / sizeof(double);
-  static constexpr int kLogTerms = sizeof(polynomials::kDoubleLog) / sizeof(double);
-  TF1XENT_INLINE double exp_term(int i) { return polynomials::kDoubleExp[i]; }
-  TF1XENT_INLINE double log_term(int i) { return polynomials::kDoubleLog[i]; }
 };
 
 template <typename P>
@@ -283,10 +258,35 @@ TF1XENT_INLINE Integers<P> lane_numbers() {
   return load_integers<P>(numbers);
 }
 
-template <typename P>
-TF1XENT_INLINE Vector<P> larger(Vector<P> a, Vector<P> b) {
-  return a > b ? a : b;  // b where either is NaN
+// The larger one, b where either is NaN. In one instruction, where there is one: GCC would make two or
+// three of a comparison with a constant.
+#if defined(__AVX512F__)
+TF1XENT_INLINE FloatVector larger(FloatVector a, FloatVector b) {
+  return bits_of<FloatVector>(_mm512_max_ps(bits_of<__m512>(a), bits_of<__m512>(b)));
 }
+TF1XENT_INLINE Vector<double> larger(Vector<double> a, Vector<double> b) {
+  return bits_of<Vector<double>>(_mm512_max_pd(bits_of<__m512d>(a), bits_of<__m512d>(b)));
+}
+#elif defined(__AVX2__)
+TF1XENT_INLINE FloatVector larger(FloatVector a, FloatVector b) {
+  return bits_of<FloatVector>(_mm256_max_ps(bits_of<__m256>(a), bits_of<__m256>(b)));
+}
+TF1XENT_INLINE Vector<double> larger(Vector<double> a, Vector<double> b) {
+  return bits_of<Vector<double>>(_mm256_max_pd(bits_of<__m256d>(a), bits_of<__m256d>(b)));
+}
+#elif defined(__SSE2__)
+TF1XENT_INLINE FloatVector larger(FloatVector a, FloatVector b) {
+  return bits_of<FloatVector>(_mm_max_ps(bits_of<__m128>(a), bits_of<__m128>(b)));
+}
+TF1XENT_INLINE Vector<double> larger(Vector<double> a, Vector<double> b) {
+  return bits_of<Vector<double>>(_mm_max_pd(bits_of<__m128d>(a), bits_of<__m128d>(b)));
+}
+#else
+template <typename V>
+TF1XENT_INLINE V larger(V a, V b) {
+  return a > b ? a : b;
+}
+#endif
 
 // Whether any lane of a comparison is true.
 template <typename P>
@@ -340,141 +340,6 @@ inline __attribute__((always_inline)) double largest_of_lanes<double>(Vector<dou
   return _mm512_reduce_max_pd(bits_of<__m512d>(vector));
 }
 #endif
-
-// --- Transposition ----------------------------------------------------------------------------------
-
-// A list of numbers, for the compiler to write something out for each of them.
-template <int... kNumbers>
-struct List {};
-template <int kSize, int... kNumbers>
-struct ListUpTo : ListUpTo<kSize - 1, kSize - 1, kNumbers...> {};
-template <int... kNumbers>
-struct ListUpTo<0, kNumbers...> {
-  typedef List<kNumbers...> Type;
-};
-
-// The lanes of a and of b by their numbers, those of b after those of a.
-template <typename P, int... kChosen>
-TF1XENT_INLINE Vector<P> lanes_of(Vector<P> a, Vector<P> b) {
-#if defined(__clang__)
-  return __builtin_shufflevector(a, b, kChosen...);
-#else
-  return __builtin_shuffle(a, b, Integers<P>{kChosen...});
-#endif
-}
-
-// Square blocks of kStep lanes and kStep rows, of which two rows have two each: the block of a that
-// is right of the diagonal and the one of b that is left of it change places.
-template <typename P, int kStep, int... kLane>
-TF1XENT_INLINE void exchange_blocks(Vector<P>& a, Vector<P>& b, List<kLane...>) {
-  constexpr int kLanes = Lanes<P>::kLanes;
-  const Vector<P> left = lanes_of<P, (kLane & kStep ? kLane - kStep + kLanes : kLane)...>(a, b);
-  b = lanes_of<P, (kLane & kStep ? kLane + kLanes : kLane + kStep)...>(a, b);
-  a = left;
-}
-
-template <typename P, int kStep, int... kPair>
-TF1XENT_INLINE void exchange_all_blocks(Vector<P>* rows, List<kPair...>) {
-  typedef typename ListUpTo<Lanes<P>::kLanes>::Type EveryLane;
-  const int done[] = {(exchange_blocks<P, kStep>(rows[kPair + kPair / kStep * kStep],
-                                                 rows[kPair + kPair / kStep * kStep + kStep],
-                                                 EveryLane()),
-                       0)...};
-  (void)done;
-}
-
-template <typename P, int kStep>
-struct Transposition {
-  TF1XENT_INLINE void apply(Vector<P>* rows) {
-    exchange_all_blocks<P, kStep>(rows, typename ListUpTo<Lanes<P>::kLanes / 2>::Type());
-    Transposition<P, kStep / 2>::apply(rows);
-  }
-};
-template <typename P>
-struct Transposition<P, 0> {
-  TF1XENT_INLINE void apply(Vector<P>*) {}
-};
-
-// Transposes as many vectors as a vector has lanes.
-template <typename P>
-TF1XENT_INLINE void transpose(Vector<P>* rows) {
-  Transposition<P, Lanes<P>::kLanes / 2>::apply(rows);
-}
-
-// --- Functions ----------------------------------------------------------------------------------
-
-#if defined(__AVX512F__)
-TF1XENT_INLINE Vector<float> times_power_of_2(Vector<float> value, Vector<float> exponent) {
-  return bits_of<Vector<float>>(
-      _mm512_scalef_ps(bits_of<__m512>(value), bits_of<__m512>(exponent)));
-}
-TF1XENT_INLINE Vector<double> times_power_of_2(Vector<double> value, Vector<double> exponent) {
-  return bits_of<Vector<double>>(
-      _mm512_scalef_pd(bits_of<__m512d>(value), bits_of<__m512d>(exponent)));
-}
-template <typename P>
-TF1XENT_INLINE Vector<P> scaled(Vector<P> value, Vector<P>, Vector<P> exponent) {
-  return times_power_of_2(value, exponent);
-}
-#else
-// value 2^n, with n an integer of small size, given as a number and as that plus kRounding. In two
-// steps, of which the first is exact, so that a subnormal result is rounded once.
-template <typename P>
-TF1XENT_INLINE Vector<P> scaled(Vector<P> value, Vector<P> shifted, Vector<P>) {
-  typedef Lanes<P> L;
-  typedef Integers<P> I;
-  const I exponent = bits_of<I>(shifted) - bits_of<I>(splat<P>(L::kRounding));
-  const I half = exponent >> 1;
-  const I rest = exponent - half;
-  return value * bits_of<Vector<P>>((half + L::kExponentBias) << L::kMantissaBits) *
-         bits_of<Vector<P>>((rest + L::kExponentBias) << L::kMantissaBits);
-}
-#endif
-
-// exp(x) for x <= 0, -inf and NaN included, to 2 ulp; exp(0) is 1 exactly.
-template <typename P>
-TF1XENT_INLINE Vector<P> exp_nonpositive(Vector<P> x) {
-  typedef Lanes<P> L;
-  typedef Vector<P> V;
-  x = larger<P>(splat<P>(L::kExpZero), x);  // NaN stays
-  const V shifted = x * L::kLog2E + L::kRounding;
-  const V n = shifted - L::kRounding;
-  V r = x - n * L::kLog2High;
-  r = r - n * L::kLog2Low;
-  V q = splat<P>(L::exp_term(L::kExpTerms - 1));
-  for (int i = L::kExpTerms - 2; i >= 0; --i) q = q * r + L::exp_term(i);
-  q = q * r + P(1);
-  q = q * r + P(1);
-  return scaled<P>(q, shifted, n);
-}
-
-// log(1 + x) for x >= 0, +inf and NaN included, to 2 ulp.
-template <typename P>
-TF1XENT_INLINE Vector<P> log1p_nonnegative(Vector<P> x) {
-  typedef Lanes<P> L;
-  typedef Vector<P> V;
-  typedef Integers<P> I;
-  const V u = x + P(1);
-  const V lost = x < P(1) ? x - (u - P(1)) : P(1) - (u - x);  // 1 + x - u, exactly
-  const I bits = bits_of<I>(u);
-  const I exponent = (bits - L::kRootHalfBits) >> L::kMantissaBits;
-  const V f = bits_of<V>(bits - (exponent << L::kMantissaBits)) - P(1);
-  const V k = __builtin_convertvector(exponent, V);
-  const V s = f / (f + P(2));
-  const V z = s * s;
-  V q = splat<P>(L::log_term(L::kLogTerms - 1));
-  for (int i = L::kLogTerms - 2; i >= 0; --i) q = q * z + L::log_term(i);
-  const V half_square = f * f * P(0.5);
-  // log(1 + f) = 2 s + s z q, and 2 s = f - s f = f - f^2/2 + s f^2/2.
-  const V small = s * (half_square + z * q) + (k * L::kLog2Low + lost / u);
-  const V result = k * L::kLog2High + (f - (half_square - small));
-  return x < P(kInfinity) ? result : x;
-}
-
-template <typename P>
-TF1XENT_INLINE P exp_nonpositive_of(P x) {
-  return exp_nonpositive<P>(splat(x))[0];
-}
 
 }  // namespace TF1XENT_LEVEL
 }  // namespace tf1xent

@@ -1,8 +1,8 @@
 // Rows of many classes: a vector of classes at a time, in pieces of kPiece classes, and those in
-// blocks that stay in the first cache between the search for their largest and their sums.
+// blocks, which stay in the first cache where they are swept over twice.
 //
-// Names are those of narrow_rows.h. The sums keep a running largest logit m, and are brought to a
-// larger one by one factor whenever a block has one.
+// Names are those of narrow_rows.h; wide_product.h has the Hessian-vector product. The sums keep a
+// running largest logit m, and are brought to a larger one by one factor whenever a block has one.
 
 #ifndef TF1XENT_WIDE_ROWS_H_
 #define TF1XENT_WIDE_ROWS_H_
@@ -59,15 +59,15 @@ struct WideRows {
     V a = splat<P>(-kInfinity), b = a, c = a, d = a;
     int64_t i = 0;
     for (; i + 4 * kLanes <= size; i += 4 * kLanes) {
-      a = larger<P>(load(x + i), a);
-      b = larger<P>(load(x + i + kLanes), b);
-      c = larger<P>(load(x + i + 2 * kLanes), c);
-      d = larger<P>(load(x + i + 3 * kLanes), d);
+      a = larger(load(x + i), a);
+      b = larger(load(x + i + kLanes), b);
+      c = larger(load(x + i + 2 * kLanes), c);
+      d = larger(load(x + i + 3 * kLanes), d);
     }
     for_vectors(size - i, [&](int64_t j, int count) {
-      a = larger<P>(filled(load_some(x + i + j, count), count, -kInfinity), a);
+      a = larger(filled(load_some(x + i + j, count), count, -kInfinity), a);
     });
-    return largest_of_lanes<P>(larger<P>(larger<P>(a, b), larger<P>(c, d)));
+    return largest_of_lanes<P>(larger(larger(a, b), larger(c, d)));
   }
 
   // Where the first entry equal to `value` is, or -1.
@@ -85,19 +85,25 @@ struct WideRows {
   TF1XENT_INLINE void prefetch(const T* from) { __builtin_prefetch(from); }
   TF1XENT_INLINE void prefetch_to_second(const T* from) { __builtin_prefetch(from, 0, 2); }
 
-  // Sum of exp(x_j - m).
-  TF1XENT_INLINE P exp_sum(const T* x, int64_t size, P m) {
-    V a = {}, b = {};
+  // Sum of exp(x_j - m), and the largest entry on the way.
+  TF1XENT_INLINE P exp_sum(const T* x, int64_t size, P m, P* largest) {
+    V a = {}, b = {}, largest_a = splat<P>(-kInfinity), largest_b = largest_a;
     int64_t i = 0;
     for (; i + 2 * kLanes <= size; i += 2 * kLanes) {
       prefetch(x + i + kBlock);
       prefetch(x + i + kBlock + kLanes);
-      a += exp_nonpositive<P>(load(x + i) - m);
-      b += exp_nonpositive<P>(load(x + i + kLanes) - m);
+      const V entry_a = load(x + i), entry_b = load(x + i + kLanes);
+      a += exponential<P>(entry_a - m);
+      b += exponential<P>(entry_b - m);
+      largest_a = larger(entry_a, largest_a);
+      largest_b = larger(entry_b, largest_b);
     }
     for_vectors(size - i, [&](int64_t j, int count) {
-      a += exp_nonpositive<P>(filled(load_some(x + i + j, count) - m, count, -kInfinity));
+      const V entry = filled(load_some(x + i + j, count), count, -kInfinity);
+      a += exponential<P>(entry - m);
+      largest_a = larger(entry, largest_a);
     });
+    *largest = largest_of_lanes<P>(larger(largest_a, largest_b));
     return sum_of_lanes<P>(a + b);
   }
 
@@ -107,7 +113,7 @@ struct WideRows {
     V sum = {};
     I positions = lane_numbers<P>();
     for_vectors(size, [&](int64_t i, int count) {
-      const V e = exp_nonpositive<P>(filled(load_some(x + i, count) - m, count, -kInfinity));
+      const V e = exponential<P>(filled(load_some(x + i, count) - m, count, -kInfinity));
       sum += positions == Int(own) ? V{} : e;
       positions += Int(kLanes);
     });
@@ -116,7 +122,7 @@ struct WideRows {
 
   // What a sum of exp(x_j - from) is to be multiplied with to be one of exp(x_j - to).
   TF1XENT_INLINE P change_of_largest(P from, P to) {
-    return from == to ? P(1) : exp_nonpositive_of<P>(from - to);
+    return from == to ? P(1) : exponential_of<P>(from - to);
   }
 
   // Where all logits so far are -inf, differences are taken from 0 instead.
@@ -162,7 +168,18 @@ struct WideRows {
 
   // --- Sparse labels ----------------------------------------------------------------------------
 
+  // Sums of blocks are taken from the largest logit so far, in one sweep, and only where one of the
+  // block is larger by more than this again, from that.
+  static constexpr P kNear = 16;
+
   struct SparseLoss : OneStage {
+    // Makes `to` the largest logit, if it is.
+    TF1XENT_INLINE void raise(P to, P* largest, P* sum) {
+      if (!(to > *largest)) return;
+      *sum *= change_of_largest(*largest, to);
+      *largest = to;
+    }
+
     static void piece(const Problem<T>& p, int, int64_t row, int64_t number,
                       Partial<T>* partials) {
       const int64_t label = label_of(p.labels, row, p.num_classes);
@@ -171,16 +188,20 @@ struct WideRows {
       const int64_t end = piece_end(p, number);
       for (int64_t begin = piece_begin(number); begin < end; begin += kBlock) {
         const int64_t size = end - begin < kBlock ? end - begin : kBlock;
-        const P of_block = largest(x + begin, size);
-        if (of_block > m) {
-          s *= change_of_largest(m, of_block);
-          m = of_block;
-        }
         const int64_t own = label - begin;
-        if (own < 0 || own >= size)
-          s += exp_sum(x + begin, size, reference(m));
-        else
-          s += exp_sum_without(x + begin, size, reference(m), own);
+        const bool has_label = own >= 0 && own < size;
+        P of_block;
+        if (!has_label && m > P(-kInfinity)) {
+          const P sum = exp_sum(x + begin, size, m, &of_block);
+          if (of_block <= m + kNear) {
+            s += sum;
+            raise(of_block, &m, &s);
+            continue;
+          }
+        }
+        raise(largest(x + begin, size), &m, &s);
+        s += has_label ? exp_sum_without(x + begin, size, reference(m), own)
+                       : exp_sum(x + begin, size, reference(m), &of_block);
       }
       partials[number].largest = m;
       partials[number].sum = s;
@@ -210,7 +231,7 @@ struct WideRows {
       const T* x = p.logits + row * p.num_classes + begin;
       T* output = p.output + row * p.num_classes + begin;
       write_vectors(output, end - begin, p.streams, [&](int64_t i, int count) {
-        return factor * exp_nonpositive<P>(load_some(x + i, count) - m);
+        return factor * exponential<P>(load_some(x + i, count) - m);
       });
       const int64_t label = label_of(p.labels, row, p.num_classes);
       if (label >= begin && label < end) store_one(output + label - begin, -factor * s);
@@ -230,7 +251,7 @@ struct WideRows {
       for_vectors(size, [&](int64_t i, int count) {
         const V distance = m - filled(load_some(x + i, count), count, -kInfinity);
         const V label = load_some(l + i, count);  // 0 in lanes that do not count
-        const V e = exp_nonpositive<P>(-distance);
+        const V e = exponential<P>(-distance);
         const I is_own = positions == Int(own);
         s += kHasPivot ? (is_own ? V{} : e) : e;
         label_sum += kHasPivot ? (is_own ? V{} : label) : label;
@@ -314,7 +335,7 @@ struct WideRows {
       write_vectors(output, end - begin, p.streams, [&](int64_t i, int count) -> V {
         const V entry = load_some(x + i, count);
         const V other =
-            scale * (factor * exp_nonpositive<P>(entry - m) - load_some(l + i, count));
+            scale * (factor * exponential<P>(entry - m) - load_some(l + i, count));
         return entry == confident ? at_pivot : other;
       });
       if (p.streams) finish_streaming();
@@ -335,160 +356,6 @@ struct WideRows {
         return absent ? V{} : scale * (t + (m - entry));
       });
       if (p.streams) finish_streaming();
-    }
-  };
-
-  // --- Hessian-vector product -------------------------------------------------------------------
-
-  // First the pivot and the sums, block by block; then, where the pivot has more than half of the
-  // probability, the mean of the differences to the pivot's entry; then the entries. In between the
-  // output keeps the exponentials, each from the largest logit up to its block, also where it is the
-  // memory of the logits, which are of no use then; it may not be that of the vectors. Beside it they
-  // are kept for an output of 16 bits, which has no room for them and may be the memory of either, and
-  // for one that streams, so that they stay in the caches.
-  template <bool kSparse>
-  struct HessianProduct {
-    static constexpr int kStages = 3;
-    static constexpr bool kKeeps = true;
-
-    static void piece(const Problem<T>& p, int stage, int64_t row, int64_t number,
-                      Partial<T>* partials) {
-      const int64_t begin = piece_begin(number), size = piece_end(p, number) - begin;
-      const int64_t offset = row * p.num_classes + begin;
-      Partial<T>& partial = partials[number];
-      const T* const v = p.vectors + offset;
-      T* const output = p.output + offset;
-      P* const kept = partial.kept ? partial.kept + begin : reinterpret_cast<P*>(output);
-      if (stage == 0) {
-        partial.largest = -kInfinity;
-        partial.pivot = -1;
-        partial.sum = partial.mean = partial.label_sum = 0;
-        for_blocks(size, [&](int64_t block, int64_t i, int64_t n) {
-          if (!kSparse) partial.label_sum += sum(p.distributions + offset + i, n);
-          add_up(p.logits + offset + i, v + i, begin + i, n, block, partial, kept + i);
-        });
-      } else if (stage == 1) {
-        if (!partial.confident) return;  // another row may be
-        partial.mean = 0;
-        for_blocks(size, [&](int64_t block, int64_t i, int64_t n) {
-          partial.mean += sum_of_differences(kept + i, v + i, n, partial.at_pivot) *
-                          change_of_largest(partial.largest_up_to[block], partial.largest);
-        });
-      } else {
-        for (int64_t i = 0; i < size;) {
-          const int64_t n = size_of_run(partial, i, size);
-          write(kept + i, v + i, n, partial, partial.largest_up_to[i / kBlock], output + i);
-          i += n;
-        }
-        if (p.streams) finish_streaming();
-      }
-    }
-
-    template <typename Step>
-    TF1XENT_INLINE void for_blocks(int64_t size, Step step) {
-      for (int64_t i = 0; i < size; i += kBlock)
-        step(i / kBlock, i, size - i < kBlock ? size - i : kBlock);
-    }
-
-    // How many entries, from the block at `begin` on, are kept with one and the same largest logit.
-    TF1XENT_INLINE int64_t size_of_run(const Partial<T>& partial, int64_t begin, int64_t size) {
-      int64_t end = begin + kBlock;
-      while (end < size &&
-             partial.largest_up_to[end / kBlock] == partial.largest_up_to[begin / kBlock])
-        end += kBlock;
-      return (end < size ? end : size) - begin;
-    }
-
-    TF1XENT_INLINE P sum(const T* l, int64_t size) {
-      V sum = {};
-      for_vectors(size, [&](int64_t i, int count) { sum += load_some(l + i, count); });
-      return sum_of_lanes<P>(sum);
-    }
-
-    TF1XENT_INLINE void add_up(const T* x, const T* v, int64_t begin, int64_t size, int64_t block,
-                               Partial<T>& partial, P* kept) {
-      const P of_block = largest(x, size);
-      if (of_block > partial.largest) {
-        const P change = change_of_largest(partial.largest, of_block);
-        partial.sum *= change;
-        partial.mean *= change;
-        partial.largest = of_block;
-        partial.pivot = begin + position_of(x, size, of_block);
-      }
-      partial.largest_up_to[block] = partial.largest;
-      const P m = reference(partial.largest);
-      V sum = {}, mean = {};
-      for_vectors(size, [&](int64_t i, int count) {
-        // The distances are measured ones. The logits are needed a block ahead, for their largest.
-        prefetch_to_second(x + i + 4 * kBlock);
-        prefetch(x + i + kBlock);
-        prefetch_to_second(v + i + 2 * kBlock);
-        prefetch(v + i + 16 * kLanes);
-        const V e = exp_nonpositive<P>(filled(load_some(x + i, count) - m, count, -kInfinity));
-        sum += e;
-        mean += e * load_some(v + i, count);
-        store_some(kept + i, e, count);
-      });
-      partial.sum += sum_of_lanes<P>(sum);
-      partial.mean += sum_of_lanes<P>(mean);
-    }
-
-    TF1XENT_INLINE P sum_of_differences(const P* kept, const T* v, int64_t size, P at_pivot) {
-      V sum = {};
-      for_vectors(size, [&](int64_t i, int count) {
-        sum += load_some(kept + i, count) * (load_some(v + i, count) - at_pivot);
-      });
-      return sum_of_lanes<P>(sum);
-    }
-
-    TF1XENT_INLINE void write(const P* kept, const T* v, int64_t size, const Partial<T>& partial,
-                              P largest_up_to, T* output) {
-      const P factor = partial.factor * change_of_largest(largest_up_to, partial.largest);
-      const P shift = partial.at_pivot, centre = partial.mean;
-      write_vectors(output, size, partial.kept != nullptr, [&](int64_t i, int count) {
-        const V e = load_some(kept + i, count);
-        return factor * (e * ((load_some(v + i, count) - shift) - centre));
-      });
-    }
-
-    static bool combine(const Problem<T>& p, int stage, int64_t row, int64_t pieces,
-                        Partial<T>* partials) {
-      Partial<T>& all = partials[0];
-      if (stage == 0) {
-        for (int64_t i = 1; i < pieces; ++i) add(all, partials[i]);
-        const int64_t label = kSparse ? label_of(p.labels, row, p.num_classes) : 0;
-        const P scale = kSparse ? p.scale[row] : p.scale[row] * all.label_sum;
-        all.factor = (label >= 0 ? scale : P(kNaN)) / all.sum;
-        all.confident = all.pivot >= 0 && all.sum < 2;
-        all.mean /= all.sum;
-        all.at_pivot =
-            all.confident ? load_one(p.vectors + row * p.num_classes + all.pivot) : P(0);
-      } else if (stage == 1 && all.confident) {
-        for (int64_t i = 1; i < pieces; ++i) all.mean += partials[i].mean;
-        all.mean /= all.sum;
-      }
-      for (int64_t i = 1; i < pieces; ++i) {
-        partials[i].largest = all.largest;
-        partials[i].sum = all.sum;
-        partials[i].mean = all.mean;
-        partials[i].at_pivot = all.at_pivot;
-        partials[i].confident = all.confident;
-        partials[i].factor = all.factor;
-      }
-      return stage > 0 || all.confident;
-    }
-
-    // Adds the sums of another piece, behind them, to these.
-    TF1XENT_INLINE void add(Partial<T>& sums, const Partial<T>& other) {
-      const bool is_larger = other.largest > sums.largest;
-      const P m = is_larger ? other.largest : sums.largest;
-      const P own_change = change_of_largest(sums.largest, m);
-      const P change = change_of_largest(other.largest, m);
-      sums.sum = sums.sum * own_change + other.sum * change;
-      sums.mean = sums.mean * own_change + other.mean * change;
-      sums.label_sum += other.label_sum;
-      if (is_larger) sums.pivot = other.pivot;
-      sums.largest = m;
     }
   };
 };

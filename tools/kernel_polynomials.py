@@ -14,18 +14,24 @@ import numpy as np
 
 mpmath.mp.dps = 60
 
-# Arguments of exp are brought to |r| <= log(2) / 2 by rounding, with a little to spare.
-EXP_RANGE = (-mpmath.log(2) / 2 * mpmath.mpf("1.001"), mpmath.log(2) / 2 * mpmath.mpf("1.001"))
+# Arguments of exp are brought to |r| <= log(2) / (2 steps) by rounding, with a little to spare.
+# There are as many steps as one instruction can look up powers of.
+EXP_DEGREES = {  # of Q, by type and steps
+    "Float": {1: 5, 8: 2, 16: 2},
+    "Double": {1: 10, 8: 6},
+}
+LOG_DEGREES = {"Float": 3, "Double": 7}
+DTYPES = {"Float": np.float32, "Double": np.float64}
 # Mantissas of log are in [sqrt(1/2), sqrt(2)]; s = f / (2 + f) and z = s * s of it.
 LOG_RANGE = (mpmath.mpf(0), (3 - 2 * mpmath.sqrt(2)) ** 2 * mpmath.mpf("1.001"))
 GRID = 2001
 
 
 def exp_remainder(r):
-    """(exp(r) - 1 - r) / r^2."""
+    """(exp(r) - 1) / r."""
     if abs(r) < mpmath.mpf("1e-20"):
-        return mpmath.mpf(1) / 2 + r / 6
-    return (mpmath.exp(r) - 1 - r) / r**2
+        return 1 + r / 2
+    return mpmath.expm1(r) / r
 
 
 def log_remainder(z):
@@ -66,15 +72,27 @@ def declaration(name, dtype, function, interval, degree, weight, meaning):
     """Returns the C++ text of one array of coefficients."""
     coefficients = [dtype(c) for c in interpolate(function, interval, degree)]
     bound = largest_error([float(c) for c in coefficients], function, interval, weight)
+    return array(name, dtype, coefficients, f"{meaning}, error below {mpmath.nstr(bound, 2)}.")
+
+
+def powers_of_2(name, dtype, steps):
+    """Returns the C++ text of the powers of 2 from 2^0 up to 2^1, by steps."""
+    powers = [dtype(mpmath.mpf(2) ** (mpmath.mpf(i) / steps)) for i in range(steps)]
+    return array(name, dtype, powers, f"2^(i / {steps}).")
+
+
+def array(name, dtype, numbers, meaning):
+    """Returns the C++ text of an array."""
     ctype = {np.float32: "float", np.float64: "double"}[dtype]
-    lines = [f"// {meaning}, error below {mpmath.nstr(bound, 2)}."]
-    lines += [f"constexpr {ctype} {name}[] = {{"]
-    return "\n".join(lines + [f"    {literal(c)}," for c in coefficients] + ["};"])
+    lines = [f"// {meaning}", f"constexpr {ctype} {name}[] = {{"]
+    return "\n".join(lines + [f"    {literal(number)}," for number in numbers] + ["};"])
 
 
 def literal(number):
     """Returns the C++ literal of the very number; C++14 has no hexadecimal ones."""
-    return f"{number:.9g}f" if isinstance(number, np.float32) else f"{number:.17g}"
+    is_float = isinstance(number, np.float32)
+    digits = f"{number:.9g}" if is_float else f"{number:.17g}"
+    return digits + ("" if "." in digits or "e" in digits else ".0") + ("f" if is_float else "")
 
 
 def parts_of_log2(name, dtype, bits):
@@ -111,20 +129,22 @@ def main():
         parts_of_log2("kFloatLog2", np.float32, 15),
         parts_of_log2("kDoubleLog2", np.float64, 41),
     ]
-    for kind, dtype, exp_degree, log_degree in (
-        ("Float", np.float32, 4, 3),
-        ("Double", np.float64, 9, 7),
-    ):
-        parts.append(
-            declaration(
-                *(f"k{kind}Exp", dtype, exp_remainder, EXP_RANGE, exp_degree),
-                weight=lambda r: r**2 / mpmath.exp(r),
-                meaning="exp(r) = 1 + r + r^2 Q(r), |r| <= log(2) / 2: Q; relative to exp(r)",
+    for kind, dtype in DTYPES.items():
+        for steps, degree in EXP_DEGREES[kind].items():
+            end = mpmath.log(2) / (2 * steps) * mpmath.mpf("1.001")
+            parts.append(
+                declaration(
+                    *(f"k{kind}Exp{steps}", dtype, exp_remainder, (-end, end), degree),
+                    weight=lambda r: abs(r) / mpmath.exp(r),
+                    meaning=f"exp(r) = 1 + r Q(r), |r| <= log(2) / {2 * steps}: Q; "
+                    "relative to exp(r)",
+                )
             )
-        )
+            if steps > 1:
+                parts.append(powers_of_2(f"k{kind}Powers{steps}", dtype, steps))
         parts.append(
             declaration(
-                *(f"k{kind}Log", dtype, log_remainder, LOG_RANGE, log_degree),
+                *(f"k{kind}Log", dtype, log_remainder, LOG_RANGE, LOG_DEGREES[kind]),
                 weight=lambda z: z / 2,
                 meaning="log((1 + s) / (1 - s)) = 2 s + s z Q(z), z = s^2: Q; relative to the log",
             )
