@@ -80,18 +80,11 @@ struct WideRows {
     return -1;
   }
 
-  // Ask for the memory of a vector before it is needed, into the first cache or the second: while one
-  // block is computed with, the next one comes in. Addresses behind the end do no harm.
-  TF1XENT_INLINE void prefetch(const T* from) { __builtin_prefetch(from); }
-  TF1XENT_INLINE void prefetch_to_second(const T* from) { __builtin_prefetch(from, 0, 2); }
-
   // Sum of exp(x_j - m), and the largest entry on the way.
   TF1XENT_INLINE P exp_sum(const T* x, int64_t size, P m, P* largest) {
     V a = {}, b = {}, largest_a = splat<P>(-kInfinity), largest_b = largest_a;
     int64_t i = 0;
     for (; i + 2 * kLanes <= size; i += 2 * kLanes) {
-      prefetch(x + i + kBlock);
-      prefetch(x + i + kBlock + kLanes);
       const V entry_a = load(x + i), entry_b = load(x + i + kLanes);
       a += exponential<P>(entry_a - m);
       b += exponential<P>(entry_b - m);
@@ -168,8 +161,8 @@ struct WideRows {
 
   // --- Sparse labels ----------------------------------------------------------------------------
 
-  // Sums of blocks are taken from the largest logit so far, in one sweep, and only where one of the
-  // block is larger by more than this again, from that.
+  // A block is summed up from the largest logit so far, in one sweep that looks for a larger one; where
+  // that is larger by more than this, the block is summed up again, from that.
   static constexpr P kNear = 16;
 
   struct SparseLoss : OneStage {
