@@ -16,8 +16,14 @@ MEBIBYTE = 1024.0**2
 
 
 def time_sample(call, number):
-    """Returns the milliseconds of one call, the mean over `number` of them after one not timed."""
-    call()  # what ran in between took caches, and threads fell asleep
+    """Returns the milliseconds of one call, the mean over `number` of them after as many not timed.
+
+    What ran in between took caches, and threads fell asleep. Linux was seen to wake two of them up
+    on one of two idle processors, of a virtual machine, and to leave them there for milliseconds:
+    after a pause in 3 calls of 10, after five calls in 1 of 10.
+    """
+    for _ in range(number):
+        call()
     start = time.perf_counter()
     for _ in range(number):
         call()
