@@ -168,8 +168,8 @@ def test_sources_that_do_not_compile(folder, tmp_path, real_build):
 
 
 @pytest.mark.exhaustive
-def test_the_command_builds_the_kernels(real_build, tmp_path, monkeypatch):
-    monkeypatch.setenv("TF1XENT_KERNEL_CACHE", str(tmp_path))
+def test_the_command_builds_the_kernels_or_finds_them(real_build):
+    # In the matrix it ran before the tests: a build takes a minute there.
     command = [sys.executable, "-m", "tf1xent", "build-kernels"]
     root = str(Path(tf1xent.__file__).parent.parent)
     process = subprocess.run(
@@ -178,7 +178,7 @@ def test_the_command_builds_the_kernels(real_build, tmp_path, monkeypatch):
     assert process.returncode == 0, process.stderr
     # Loading is for processes of their own: the self-tests at the end of the build did it.
     found = cache.find(sources.current_target(sources.source_folder()))
-    assert process.stdout.splitlines()[-1].endswith(found.library)
+    assert found.library in process.stdout.splitlines()[-1]
     assert "baseline" in found.record["tested_levels"]
 
 
