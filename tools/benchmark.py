@@ -25,13 +25,13 @@ and the orders, by each of which every side hands back the same results:
               torch.func.jvp of torch.func.grad, whichever is faster, JAX's by forward over reverse
     product   that product alone (not among the default orders)
 
-Every framework has one process, which is held to as many processors as there are threads, is kept
-alive, and is asked for one sample at a time: all sides take turns, in a new random order each
-round, so that whatever else the machine does meets all of them. A process times its own calls, so
-the way to it is not counted, but a Session's overhead is. The same inputs go to all sides, and
-what they compute is compared before it is timed. The tables are Markdown: the median of the
-milliseconds of one call, the quartiles in brackets, and the ratio to TensorFlow's fused op: below
-1 is faster. Where a framework has no such derivative or dtype, the cell says what it raises.
+Every framework has one process for a shape, which is held to as many processors as there are
+threads, is kept alive, and is asked for one sample at a time: all sides take turns, in a new random
+order each round, so that whatever else the machine does meets all of them. A process times its own
+calls, so the way to it is not counted, but a Session's overhead is. The same inputs go to all
+sides, and what they compute is compared before it is timed. The tables are Markdown: the median of
+the milliseconds of one call, the quartiles in brackets, and the ratio to TensorFlow's fused op:
+below 1 is faster. Where a framework has no such derivative or dtype, the cell says what it raises.
 """
 
 import argparse
@@ -311,21 +311,22 @@ def measure_memory(sides, dtype, threads, options):
 def measure_configuration(dtype, threads, options):
     """Returns the report of one dtype and one number of threads."""
     sides = chosen_sides(options)
-    workers = start_workers(sides, dtype, threads, options)
-    try:
-        sides = leave_out_missing(sides, workers, options)
-        versions = {}
-        for worker in workers.values():
-            versions.update(worker.versions)
-        cells = []
-        for shape in options.shapes:
+    versions: Dict[str, str] = {}
+    cells = []
+    for shape in options.shapes:
+        # In new processes, whose memory is not what the shapes before have left.
+        workers = start_workers(sides, dtype, threads, options)
+        try:
+            sides = leave_out_missing(sides, workers, options)
+            for worker in workers.values():
+                versions.update(worker.versions)
             for cell in measure(shape, sides, workers, dtype, options):
                 cells.append(cell)
                 title = benchmark_report.TITLES[cell["order"]]
                 print("measured {}x{}, {}".format(*shape, title), file=sys.stderr)
-    finally:
-        for worker in workers.values():
-            worker.stop()
+        finally:
+            for worker in workers.values():
+                worker.stop()
     return {
         "versions": versions,
         "dtype": dtype,
