@@ -108,8 +108,8 @@ double exp_point(Random& random, int64_t i) {
   switch (i % 5) {
     case 0: return -random.uniform(0, 746);
     case 1: return -random.uniform(707, 746);  // subnormal results
-    case 3: return random.uniform(0, 700);
     case 2: return -ldexp(random.uniform(1, 2), int(random.below(70)) - 60);
+    case 3: return random.uniform(0, 700);
     default: {  // where the nearest power of 2 changes
       const double edge = (double(random.below(1074)) + 0.5) * 0.6931471805599453;
       return -edge * (1 + random.uniform(-8, 8) * kUlp);
