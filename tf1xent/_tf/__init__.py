@@ -78,6 +78,7 @@ from tf1xent._tf.stock_ops import (
     select_rows,
     stock_sparse_op,
     sum_to_shape,
+    take_by_row,
     version,
     where,
 )
@@ -138,6 +139,7 @@ __all__ = [
     "stock_public_function",
     "stock_sparse_op",
     "sum_to_shape",
+    "take_by_row",
     "tf",
     "version",
     "where",
