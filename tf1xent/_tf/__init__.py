@@ -36,7 +36,7 @@ from tf1xent._tf.op_definitions import (
     has_gradient,
     op_definition,
 )
-from tf1xent._tf.placement import runs_on_cpu
+from tf1xent._tf.placement import in_function, runs_on_cpu
 from tf1xent._tf.primitives import (
     detached,
     is_zero,
@@ -68,6 +68,7 @@ from tf1xent._tf.registry import (
     set_gradient_entry,
 )
 from tf1xent._tf.stock_ops import (
+    broadcast_to,
     buffer_like,
     constant_value,
     in_plain_graph,
@@ -82,6 +83,7 @@ from tf1xent._tf.stock_ops import (
     version,
     where,
 )
+from tf1xent._tf.vectorization import register_batch_ops
 
 __all__ = [
     "CONTROL_FLOW_CONTEXTS",
@@ -99,6 +101,7 @@ __all__ = [
     "STOCK_LOSSES",
     "SavedModel",
     "as_drop_in",
+    "broadcast_to",
     "buffer_like",
     "call_has_gradients",
     "constant_value",
@@ -113,6 +116,7 @@ __all__ = [
     "guards_cross_entropy",
     "handed_on",
     "has_gradient",
+    "in_function",
     "in_plain_graph",
     "is_second_output",
     "is_stock_function",
@@ -129,6 +133,7 @@ __all__ = [
     "put",
     "put_slice",
     "raise_as_stock",
+    "register_batch_ops",
     "register_gradient",
     "register_pull_back",
     "remove_squeezable_dimensions",
