@@ -12,6 +12,7 @@ is replaced.
 """
 
 import tensorflow.compat.v1 as tf
+from tensorflow.python.ops import gen_array_ops
 
 from tf1xent._tf.modules import module_if_there
 
@@ -124,14 +125,42 @@ def _convert_broadcast_to(pfor_input):
     return _pfor.wrap(_same_op(pfor_input, [tensor, tf.concat([own[:1], shape], axis=0)])[0], True)
 
 
+def _convert_empty(pfor_input):
+    """New memory of a shape that is the same in all iterations. A converter is asked for, stacked
+    or not, since the op is stateful."""
+    return _pfor.wrap(_same_op(pfor_input, [pfor_input.unstacked_input(0)])[0], False)
+
+
+def _convert_strided_update(pfor_input):
+    """The assignment of a slice, whose masks get a bit for the axis of the iterations."""
+    pfor_input.stack_inputs([0, 4])
+    tensor, values = pfor_input.stacked_input(0), pfor_input.stacked_input(4)
+    begin, end, strides = (
+        tf.concat([[first], pfor_input.unstacked_input(i)], axis=0)
+        for i, first in ((1, 0), (2, 0), (3, 1))
+    )
+    masks = {
+        name: pfor_input.get_attr(name) << 1
+        for name in ("ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
+    }
+    for name in ("begin_mask", "end_mask"):
+        masks[name] = pfor_input.get_attr(name) << 1 | 1
+    updated = gen_array_ops.tensor_strided_slice_update(
+        tensor, begin, end, strides, values, **masks
+    )
+    return _pfor.wrap(updated, True)
+
+
 # By op type; those of the first, of one input, may have a class axis, which is the last.
 _CONVERTERS = (
     (("Bitcast", "LogSoftmax", "PreventGradient", "Softmax"), _convert_elementwise),
     (("All", "Any", "ArgMax", "Mean"), _convert_reduction),
     (("BroadcastTo",), _convert_broadcast_to),
+    (("Empty",), _convert_empty),
     (("GatherNd",), _convert_gather_nd),
     (("ScatterNd",), _convert_scatter_nd),
     (("TensorScatterUpdate",), _convert_tensor_scatter),
+    (("TensorStridedSliceUpdate",), _convert_strided_update),
 )
 
 for _op_types, _converter in _CONVERTERS:
