@@ -383,3 +383,33 @@ def test_reduced_losses():
         np.testing.assert_allclose(loss[i], want, rtol=1e-5)
         want = np.asarray(reference.sparse_gradient(values.classes[i]), np.float64)
         np.testing.assert_allclose(gradient[i], want * shares[:, np.newaxis], rtol=1e-5)
+
+
+@pytest.mark.parametrize("chunk_size", [4, 10])
+def test_linear_losses(chunk_size):
+    # In a tf.function of TF 1.x several chunks are a loop that its vectorizer cannot convert.
+    random = np.random.RandomState(0)
+    inputs, weights = random.normal(size=(ITERATIONS, ROWS, 3)), random.normal(size=(3, 10))
+    classes = random.randint(10, size=(ITERATIONS, ROWS))
+    with tf.Graph().as_default(), tf.Session() as session:
+        tensors = [tf.constant(array) for array in (inputs, classes)]
+
+        def body(i):
+            features, labels = (tf.gather(tensor, i) for tensor in tensors)
+            loss = losses.linear_softmax_cross_entropy(
+                labels, features, tf.constant(weights), chunk_size=chunk_size, reduction="none"
+            )
+            (gradient,) = tf.gradients(loss, features)
+            return loss, gradient, tf.gradients(gradient, features, grad_ys=features)[0]
+
+        results = session.run(pfor(body, ITERATIONS))
+    loss, gradient, product = (array.reshape((-1,) + array.shape[2:]) for array in results)
+    rows = inputs.reshape(-1, 3)
+    logits = rows @ weights
+    reference = Reference(logits)
+    want = np.asarray(reference.sparse_loss(classes.ravel()), np.float64)
+    np.testing.assert_allclose(loss, want, rtol=1e-12)
+    want = np.asarray(reference.sparse_gradient(classes.ravel()), np.float64) @ weights.T
+    np.testing.assert_allclose(gradient, want, rtol=1e-12)
+    want = np.asarray(reference.derivative_product([logits]), np.float64) @ weights.T
+    np.testing.assert_allclose(product, want, rtol=1e-11)

@@ -9,6 +9,7 @@ from tensorflow.python.ops import (
 )
 
 from tf1xent._tf.modules import module_if_there
+from tf1xent._tf.vectorization import taken_by_row
 
 _config = module_if_there("framework.config")  # 1.13 has none
 
@@ -35,7 +36,7 @@ _GATHERS_BY_BATCH = not version().startswith("1.")
 def take_by_row(matrix, columns):
     """The entries [i, columns[i]] of `matrix`: [batch_size]; `columns` are int32."""
     if _GATHERS_BY_BATCH:
-        return tf.gather(matrix, columns, axis=1, batch_dims=1)
+        return taken_by_row(tf.gather(matrix, columns, axis=1, batch_dims=1))
     return tf.gather_nd(matrix, tf.stack([tf.range(tf.shape(matrix)[0]), columns], axis=1))
 
 

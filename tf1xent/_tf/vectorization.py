@@ -151,6 +151,26 @@ def _convert_strided_update(pfor_input):
     return _pfor.wrap(updated, True)
 
 
+def _convert_take(pfor_input):
+    pfor_input.stack_inputs([0, 1])
+    matrix, columns, axis = (wrapped.t for wrapped in pfor_input.inputs)
+    sizes = tf.shape(columns)
+    inputs = [_merged(matrix, False), _merged(columns, False), axis]
+    taken = taken_by_row(_same_op(pfor_input, inputs)[0])
+    return _pfor.wrap(_split(taken, sizes, False), True)
+
+
+def taken_by_row(tensor):
+    """`tensor`, made by a gather of one entry from each row of a matrix.
+
+    Of these, TF 2.4's own converter loses the axis where the vectorizer runs twice, as in a map of
+    Jacobians. pfor asks an operation itself before it looks at its registry.
+    """
+    if not tf.executing_eagerly():
+        tensor.op.pfor_converter = _convert_take
+    return tensor
+
+
 # By op type; those of the first, of one input, may have a class axis, which is the last.
 _CONVERTERS = (
     (("Bitcast", "LogSoftmax", "PreventGradient", "Softmax"), _convert_elementwise),
