@@ -221,6 +221,7 @@ def _dense_rows(function, labels, logits, precise, options):
     labels = tf.convert_to_tensor(labels, name="labels", preferred_dtype=precise.dtype)
     labels = rows.axis_last(tf.cast(labels, precise.dtype), options.axis)
     matrix, labels = rows.broadcast(function, rows.as_matrix(precise), rows.as_matrix(labels))
+    matrix, labels = rows.with_a_class(matrix), rows.with_a_class(labels)
     counted = counted_distributions(function, labels, options, shape, tf.shape(precise)[:-1])
     if counted is not None:
         labels = _tf.select_rows(counted, labels, tf.zeros_like(labels))
