@@ -21,8 +21,20 @@ def is_narrow(matrix):
     return num_classes is not None and num_classes <= _FEW_CLASSES
 
 
+# Positions are int32: TensorFlow's vectorizer, behind tf.vectorized_map and Jacobians, takes nothing
+# else. With few classes they count through the flattened matrix; 2^31 entries of those fail in the
+# run. Of many classes a batch may hold as much, so that there an entry is named by row and class.
+
+
+def _flat_positions(matrix, classes):
+    shape = tf.shape(matrix)
+    return tf.range(shape[0]) * shape[1] + classes
+
+
 def take(matrix, classes):
     """The entries [i, classes[i]] of `matrix`, one per row: [batch_size]; classes are int32."""
+    if is_narrow(matrix):
+        return tf.gather(tf.reshape(matrix, [-1]), _flat_positions(matrix, classes))
     return _tf.take_by_row(matrix, classes)
 
 
@@ -32,17 +44,15 @@ def put(matrix, classes, values, increments):
     `increments` = values - take(matrix, classes).
     """
     shape = tf.shape(matrix)
-    rows = tf.range(shape[0])
     if is_narrow(matrix):
-        # Positions are int32: tf.size refuses a matrix for which they do not do.
-        flat = rows * shape[1] + classes
+        flat = _flat_positions(matrix, classes)
         changes = tf.unsorted_segment_sum(increments, flat, tf.size(matrix))
         return matrix + tf.reshape(changes, shape)
-    # Two columns, since positions in a wide matrix do not fit int32, and TensorFlow's vectorizer
-    # takes nothing else. The control input lets whoever reads the matrix for `increments` go first,
-    # so that it can be overwritten.
+    positions = tf.stack([tf.range(shape[0]), classes], axis=1)
+    # The control input lets whoever reads the matrix for `increments` go first, so that it can be
+    # overwritten.
     with tf.control_dependencies([increments]):
-        changed = _tf.put(matrix, tf.stack([rows, classes], axis=1), values, increments)
+        changed = _tf.put(matrix, positions, values, increments)
     if not tf.executing_eagerly():
         changed.set_shape(matrix.shape)
     return changed
