@@ -15,7 +15,7 @@ FLOORS = (
     {"_tf", "errors"},
     {"_checks", "_options", "_probes", "kernels"},
     {"_implementation", "_matrix"},
-    {"_softcap", "_softmax"},
+    {"_focal", "_softcap", "_softmax"},
     {"_chunks", "_softmax_kernels"},
     {"gradients", "nn"},
     {"losses", "metrics", "curvature", "diagnostics"},
