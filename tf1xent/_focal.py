@@ -131,25 +131,27 @@ def _product(surprisal, gamma, factors, gamma_order):
     order = len(factors)
     at_zero, inner = _regular(surprisal)
     q, factor = tf.exp(-inner), -tf.expm1(-inner)
-    ratio = inner / factor
-    terms = _sums(order, gamma, gamma_order + 1, q, factor, ratio).terms
+    terms = _sums(order, gamma, gamma_order + 1, q, factor, inner / factor).terms
     value = terms[-1]
     for power in range(1, gamma_order + 1):  # the series of E^gamma: (log E)^power / power!
         by_power = _log_factor(inner) ** power / math.factorial(power)
         value = value + terms[-1 - power] * by_power
-    value = value * (math.factorial(gamma_order) * factors[0])
+    if gamma_order > 1:
+        value = value * math.factorial(gamma_order)
     if order == 1:
         value = value * tf.pow(factor, gamma)
-    else:
-        share = tf.pow(factor, gamma / (order - 1) - 1)
-        for change in factors[1:]:
-            value = value * (share * change)
     limit = tf.zeros_like(surprisal)
     if not gamma_order:
         limit += _at_zero(order, gamma)
-        for change in factors:
-            limit *= change
-    return _tf.where(at_zero, limit, value)
+    # Selected before it is multiplied: what is not selected must not overflow either.
+    value = _tf.where(at_zero, limit, value) * factors[0]
+    if order == 1:
+        return value
+    share = tf.pow(factor, gamma / (order - 1) - 1)
+    share = _tf.where(at_zero, tf.ones_like(share), share)
+    for change in factors[1:]:
+        value = value * (share * change)
+    return value
 
 
 def _regular(surprisal):
