@@ -119,7 +119,6 @@ def test_derivatives_in_gamma(dtype):
 def _mixed_derivative(s, gamma, order, gamma_order):
     """s^n times the derivative, n times in s and m in gamma; and what its error is measured by."""
     with mpmath.workdps(DIGITS):
-
         unit = loss_of_surprisal(mpmath.mpf(s), mpmath.mpf(gamma))
 
         def function(t, g):
