@@ -15,8 +15,7 @@ def test_replicas_add_up_as_those_of_tf_metrics():
         [sys.executable, "-m", "tests.distributed_program"],
         env=dict(os.environ, PYTHONPATH=ROOT),
         cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         timeout=600,
     )
     assert run.returncode == 0, run.stderr.decode("utf-8", "replace")[-4000:]

@@ -86,10 +86,10 @@ def _checked_scalar(message, name, value, dtype):
     shape = given.shape
     if shape.ndims not in (None, 0):
         raise ValueError(f"{message}the shape {shape}. Give one such number for all examples.")
-    known = _tf.constant_value(given)
+    scalar, known = tf.cast(given, dtype), _tf.constant_value(given)
     if known is not None:
         _checked_number(message, name, known, dtype)
-    scalar = tf.cast(given, dtype)
+        return scalar
     holds = _REQUIREMENTS[name][1](scalar, np.finfo(dtype.base_dtype.as_numpy_dtype))
     if shape.ndims is None:
         holds = tf.logical_and(tf.equal(tf.rank(scalar), 0), tf.reduce_all(holds))
