@@ -223,13 +223,10 @@ def _coefficients(order, gamma, size):
 
 def _at_zero(order, gamma):
     """f^(n)(0): a number, or a tensor if `gamma` is one."""
-    if order == 1:
-        found = {0: 1.0}
-    else:
-        found = {
-            k: order * math.factorial(k) * _coefficients(order - 1, float(k), 1)[k].terms[0]
-            for k in range(1, order)
-        }
+    by_gamma = {0.0: 1.0} if order == 1 else {}
+    for k in range(1, order):
+        (coefficient,) = _coefficients(order - 1, float(k), 1)[k].terms
+        by_gamma[float(k)] = order * math.factorial(k) * coefficient
     if isinstance(gamma, float):
-        return found.get(gamma, 0.0)
-    return sum(tf.cast(tf.equal(gamma, k), gamma.dtype) * value for k, value in found.items())
+        return by_gamma.get(gamma, 0.0)
+    return sum(tf.cast(tf.equal(gamma, k), gamma.dtype) * value for k, value in by_gamma.items())

@@ -156,13 +156,22 @@ def from_probabilities(function, labels, probabilities, options, epsilon, name=N
         if counted is not None:
             matrix = _tf.select_rows(counted, matrix, tf.ones_like(matrix))
         least = _options.number(function, "epsilon", epsilon, matrix.dtype)
-        surprise = -tf.log(tf.clip_by_value(matrix, least, tf.ones([], matrix.dtype)))
+        surprise = _clipped_surprise(matrix, least)
         gamma = _options.number(function, "focal_gamma", options.focal_gamma, matrix.dtype)
         labels, class_weights = _smoothed(function, labels, matrix, None, options)
         losses = tf.reduce_sum(labels * _focal.focal(surprise, gamma), axis=1)
         losses = whole_loss(function, losses, matrix, weights, counted, options)
         parts = losses, weights, counted, class_weights
         return per_example(parts, run_shape, shape, given.dtype)
+
+
+def _clipped_surprise(probabilities, least):
+    """-log of the probabilities in [`least`, 1]; others are replaced, so that no derivative
+    overflows in them, by constants."""
+    below, above = probabilities < least, probabilities > 1
+    outside = tf.logical_or(below, above)
+    surprise = -tf.log(_tf.where(outside, tf.ones_like(probabilities), probabilities))
+    return _tf.where(below, tf.zeros_like(surprise) - tf.log(least), surprise)
 
 
 # --- Which rows count, and with what weight -----------------------------------------------------
