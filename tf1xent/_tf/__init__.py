@@ -13,6 +13,7 @@ operation is recorded by hand.
 
 import tensorflow.compat.v1 as tf
 
+from tf1xent._tf.distribution import across_replicas
 from tf1xent._tf.drop_ins import (
     DENSE_FUNCTIONS,
     DENSE_STOPPED_FUNCTIONS,
@@ -98,6 +99,7 @@ __all__ = [
     "STOCK_GRADIENTS",
     "STOCK_LOSSES",
     "SavedModel",
+    "across_replicas",
     "as_drop_in",
     "buffer_like",
     "call_has_gradients",
