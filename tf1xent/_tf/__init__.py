@@ -13,13 +13,17 @@ operation is recorded by hand.
 
 import tensorflow.compat.v1 as tf
 
+from tf1xent._tf.defuns import tied_to_function_inputs
 from tf1xent._tf.drop_ins import (
     DENSE_FUNCTIONS,
     DENSE_STOPPED_FUNCTIONS,
+    EXPORTED_FUNCTIONS,
+    EXPORTS_MODULE,
     SPARSE_FUNCTIONS,
     STOCK_FUNCTIONS,
     STOCK_LOSSES,
     as_drop_in,
+    convert_to_tensor,
     drop_in,
     is_stock_function,
     lookup_deprecated_axis,
@@ -28,6 +32,7 @@ from tf1xent._tf.drop_ins import (
     raise_as_stock,
     remove_squeezable_dimensions,
     stock_public_function,
+    taken_whole,
 )
 from tf1xent._tf.op_definitions import (
     NEWEST_GRAPH,
@@ -45,6 +50,7 @@ from tf1xent._tf.primitives import (
     with_pull_back,
     with_static_shape,
 )
+from tf1xent._tf.process import kept_in_process
 from tf1xent._tf.protos import CONTROL_FLOW_CONTEXTS, SavedModel
 from tf1xent._tf.registry import (
     DENSE_OP,
@@ -54,6 +60,7 @@ from tf1xent._tf.registry import (
     SPARSE_OP,
     STOCK_GRADIENTS,
     entry_function,
+    entry_like,
     forget_forward_mode_traces,
     gradient_attribute,
     gradient_entry,
@@ -64,6 +71,7 @@ from tf1xent._tf.registry import (
     names_own_gradient,
     op_type,
     register_gradient,
+    set_entry_function,
     set_gradient_attribute,
     set_gradient_entry,
 )
@@ -87,6 +95,8 @@ __all__ = [
     "DENSE_FUNCTIONS",
     "DENSE_OP",
     "DENSE_STOPPED_FUNCTIONS",
+    "EXPORTED_FUNCTIONS",
+    "EXPORTS_MODULE",
     "FUSED_OPS",
     "GRADIENT_ATTRIBUTE",
     "GUARD_OP",
@@ -101,9 +111,11 @@ __all__ = [
     "buffer_like",
     "call_has_gradients",
     "constant_value",
+    "convert_to_tensor",
     "detached",
     "drop_in",
     "entry_function",
+    "entry_like",
     "enum_name",
     "forget_forward_mode_traces",
     "gradient_attribute",
@@ -116,6 +128,7 @@ __all__ = [
     "is_second_output",
     "is_stock_function",
     "is_zero",
+    "kept_in_process",
     "lookup_deprecated_axis",
     "multiply_no_nan",
     "names_own_gradient",
@@ -133,12 +146,15 @@ __all__ = [
     "remove_squeezable_dimensions",
     "runs_on_cpu",
     "select_rows",
+    "set_entry_function",
     "set_gradient_attribute",
     "set_gradient_entry",
     "stock_public_function",
     "stock_sparse_op",
     "sum_to_shape",
+    "taken_whole",
     "tf",
+    "tied_to_function_inputs",
     "version",
     "where",
     "with_pull_back",

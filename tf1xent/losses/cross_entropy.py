@@ -10,7 +10,7 @@ from tf1xent.nn import objective
 __all__ = ["softmax_cross_entropy", "sparse_softmax_cross_entropy"]
 
 
-@_tf.not_converted
+@_tf.taken_whole("sparse_softmax_cross_entropy")
 def sparse_softmax_cross_entropy(
     labels: Any,
     logits: Any,
@@ -117,7 +117,7 @@ def sparse_softmax_cross_entropy(
     return loss
 
 
-@_tf.not_converted
+@_tf.taken_whole("softmax_cross_entropy")
 def softmax_cross_entropy(
     onehot_labels: Any,
     logits: Any,
@@ -218,7 +218,7 @@ def softmax_cross_entropy(
         skip_missing=skip_missing,
     )
     with tf.name_scope(scope, function + "_loss", [logits, onehot_labels]):
-        logits = tf.convert_to_tensor(logits)
+        logits = _tf.convert_to_tensor(logits)
         labels = tf.stop_gradient(onehot_labels, name="labels_stop_gradient")
         per_example = objective.dense(function, labels, logits, options, "xentropy")
         loss = reduced(per_example, reduction)
@@ -234,7 +234,7 @@ def _require(function, **arguments):
 
 def _without_axes_of_one(labels, logits, weights):
     """Labels `[batch_size, 1]` and weights with an axis of size 1 too many, as in tf.losses."""
-    labels, logits = tf.convert_to_tensor(labels), tf.convert_to_tensor(logits)
+    labels, logits = _tf.convert_to_tensor(labels), _tf.convert_to_tensor(logits)
     by_row = None
     if not isinstance(weights, (int, float)):
         weights = tf.convert_to_tensor(weights, preferred_dtype=logits.dtype)
