@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the ground up; a file imports only from floors below its own (or from its own package).
 FLOORS = (
     {"_tf", "errors"},
-    {"_checks", "_options", "_probes", "kernels"},
-    {"_implementation", "_matrix"},
+    {"_matrix", "_options", "_probes", "kernels"},
+    {"_checks", "_implementation"},
     {"_softcap", "_softmax"},
     {"_chunks", "_softmax_kernels"},
     {"gradients", "nn"},

@@ -6,6 +6,7 @@ Writes each derivative under the name of the route by which it was computed; wha
 is in `tests/test_tapes.py`. Where TensorFlow has no such route, the name is missing.
 """
 
+import functools
 import inspect
 import sys
 
@@ -21,6 +22,9 @@ DENSE_LABELS = GENERATOR.rand(3, 5)  # rows do not sum to 1
 VECTOR = GENERATOR.randn(3, 5)
 WEIGHTS = GENERATOR.rand(3)
 BAD_LABELS = np.array([1, 5, -1])
+# Rows that a program picks: their cotangent is an IndexedSlices. Row i counts PICKED[i] times.
+ROWS = np.array([2, 0, 2])
+PICKED = np.array([1.0, 0.0, 2.0])
 
 
 def sparse(logits, labels=LABELS):
@@ -36,7 +40,19 @@ def weighted(losses):
     return lambda logits: tf.reduce_sum(losses(logits) * WEIGHTS)
 
 
-def three_orders(loss, logits):
+def picked(losses):
+    return lambda logits: tf.gather(losses(logits), ROWS)
+
+
+def sum_along(gradient):
+    return tf.reduce_sum(gradient * VECTOR)
+
+
+def sum_along_picked(gradient):
+    return tf.reduce_sum(tf.gather(gradient, ROWS) * VECTOR[ROWS])
+
+
+def three_orders(loss, logits, sum_along=sum_along):
     """Gradient, Hessian-vector product and third derivative, by nested tapes."""
     with tf.GradientTape() as third:
         third.watch(logits)
@@ -46,9 +62,9 @@ def three_orders(loss, logits):
                 first.watch(logits)
                 value = loss(logits)
             gradient = first.gradient(value, logits)
-            along = tf.reduce_sum(gradient * VECTOR)
+            along = sum_along(gradient)
         product = second.gradient(along, logits)
-        along = tf.reduce_sum(product * VECTOR)
+        along = sum_along(product)
     return gradient, product, third.gradient(along, logits)
 
 
@@ -132,6 +148,11 @@ def main(path):
         )
         results[name + " forward over forward"] = forward_over_forward(loss, logits)
         results[name + " hessian by batch_jacobian"] = hessian_by_jacobian(loss, logits)
+    for name, losses in {"sparse": sparse, "dense": dense}.items():
+        gathered = functools.partial(three_orders, picked(losses), sum_along=sum_along_picked)
+        results[name + " eager, rows picked"] = gathered(logits)
+        if hasattr(tf, "function"):
+            results[name + " tapes in a function, rows picked"] = tf.function(gathered)(logits)
     results["mixed eager"] = mixed_product(logits)
     if hasattr(tf, "function"):
         results["mixed in a function"] = tf.function(mixed_product)(logits)

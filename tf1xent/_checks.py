@@ -5,7 +5,7 @@ What only the run can tell is left to small ops whose values the result depends 
 optimisation drops them.
 """
 
-from tf1xent import _tf
+from tf1xent import _matrix, _tf
 from tf1xent._tf import tf
 
 LOGITS_DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
@@ -99,12 +99,20 @@ def checked_labels(logits, labels):
 def checked_label_values(logits, labels):
     """As `checked_labels`, for as many labels as there are rows of `logits`."""
     if _tf.op_determinism_enabled():
-        at_labels = tf.gather(logits, labels, batch_dims=1)
-        invalid_value = tf.reduce_sum(at_labels) + tf.constant(float("nan"), logits.dtype)
+        invalid_value = _gathered_value(logits, labels)
     else:
         invalid_value = _invalid_label_value(logits, labels)
     with tf.control_dependencies([invalid_value]):
         return tf.identity(labels), invalid_value
+
+
+def _gathered_value(logits, labels):
+    """The value that the loss of an invalid label takes with op determinism on: NaN, or the run's
+    error, which is that of a gather."""
+    gathered = tf.reduce_sum(tf.gather(logits, labels, batch_dims=1))
+    return gathered + _matrix.nan_unless(
+        tf.reduce_all(_matrix.names_a_class(logits, labels)), gathered
+    )
 
 
 def with_as_many_rows(logits, labels):

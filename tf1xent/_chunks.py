@@ -4,7 +4,7 @@ The logits of all classes at once, [batch_size, num_classes], are never held, ne
 nor in a derivative. Chunk c of the classes, with logits x_c = X W_c + b_c, gives for each row
 
     a_c = the label's logit, if the label lies in this chunk, else 0
-    z_c = log sum_{j in chunk, j != y} exp(x_j)         -inf if no other class is left
+    z_c = log sum_{j in chunk, j != y} exp(x_j)         the smallest number if no class is left
 
 and then, since the label's own term is nowhere added to the others,
 
@@ -30,32 +30,36 @@ _MAPS: Dict[str, Any] = {}  # what `_registered` made, by name
 
 # --- One chunk ----------------------------------------------------------------------------------
 #
-# `inside` says which labels lie in the chunk, `entries` where they stand in the flattened logits;
-# for a label of another chunk, that is its row's first entry.
+# `inside` says which labels lie in the chunk, `classes` which of its classes they are; for a label of
+# another chunk, that is its first. A row that has no other class is one of the `lone` rows.
 
 
-def _at_label(matrix, inside, entries):
+def _at_label(matrix, inside, classes):
     """The entries of `matrix` at the labels, 0 for labels of other chunks: [batch_size]."""
-    values = _matrix.take(matrix, entries)
+    values = _matrix.take(matrix, classes)
     return _tf.where(inside, values, tf.zeros_like(values))
 
 
-def _put_at_label(matrix, inside, entries, new_values, increments):
-    """`matrix` with new values at the labels that lie in the chunk; see `_matrix.put`."""
-    values = _tf.where(inside, new_values, _matrix.take(matrix, entries))
-    increments = _tf.where(inside, increments, tf.zeros_like(increments))
-    return _matrix.put(matrix, entries, values, increments)
+def _put_at_label(matrix, inside, classes, new_values):
+    """`matrix` with new values at the labels that lie in the chunk."""
+    values = _tf.where(inside, new_values, _matrix.take(matrix, classes))
+    return _matrix.put(matrix, classes, values)
 
 
-def _others(logits, inside, entries):
+def _smallest(like):
+    """The smallest number, of the shape and dtype of `like`: its exponential is 0. Not -inf, for
+    which NaN detectors would raise."""
+    return tf.zeros_like(like) + like.dtype.min
+
+
+def _others(logits, inside, classes):
     """(m, e without the label's, their sum) of each row: e = exp(x - m), m the largest logit."""
     largest = tf.reduce_max(logits, axis=1)
-    none_left = tf.equal(largest, -float("inf"))
+    none_left = _matrix.is_left_out(largest)
     largest = _tf.where(none_left, tf.zeros_like(largest), largest)
     exponentials = tf.exp(logits - largest[:, tf.newaxis])
-    at_label = _matrix.take(exponentials, entries)
-    zeros = tf.zeros_like(at_label)
-    exponentials = _put_at_label(exponentials, inside, entries, zeros, -at_label)
+    zeros = tf.zeros_like(_matrix.take(exponentials, classes))
+    exponentials = _put_at_label(exponentials, inside, classes, zeros)
     return largest, exponentials, _matrix.row_sum(exponentials)
 
 
@@ -70,44 +74,50 @@ def _statistics_pull_back(values, cotangents, inputs, residuals):
 _tf.register_pull_back("Tf1xentChunkStatistics", 2, 3, _statistics_pull_back)
 
 
-def _statistics(logits, inside, entries):
+def _statistics(logits, inside, classes):
     """(a, z) of a chunk of logits: [batch_size] each."""
 
     def compute():
-        largest, others, others_sum = _others(logits, inside, entries)
-        values = [_at_label(logits, inside, entries), largest + tf.log(others_sum)]
+        largest, others, others_sum = _others(logits, inside, classes)
+        lone = tf.equal(others_sum, 0)
+        log_sum = largest + tf.log(_tf.where(lone, tf.ones_like(others_sum), others_sum))
+        values = [
+            _at_label(logits, inside, classes),
+            _tf.where(lone, _smallest(log_sum), log_sum),
+        ]
         return values, (others, others_sum)
 
-    inputs = logits, inside, entries
+    inputs = logits, inside, classes
     return _tf.with_pull_back("Tf1xentChunkStatistics", compute, inputs, _statistics_pull_back)
 
 
 def _chunk_gradient_gradient(cotangent, inputs, _):
-    logits, inside, entries, _, partitions = inputs
-    others = _without_labels(logits, inside, entries)
-    lone = _without_labels_and_lone(logits, inside, entries)[1]
+    logits, inside, classes, _, partitions = inputs
+    others = _without_labels(logits, inside, classes)
+    lone = _without_labels_and_lone(logits, inside, classes)[1]
     mean = _softmax.mean(others, cotangent)
     zeros = tf.zeros_like(partitions)
     return [
         _softmax.hessian_product(others, cotangent, _tf.where(lone, zeros, partitions)),
         None,
         None,
-        _at_label(cotangent, inside, entries),
+        _at_label(cotangent, inside, classes),
         _tf.where(lone, zeros, mean),
     ]
 
 
 @_tf.primitive("Tf1xentChunkGradient", _chunk_gradient_gradient)
-def _chunk_gradient(logits, inside, entries, at_labels, partitions, *, rows=None):
+def _chunk_gradient(logits, inside, classes, at_labels, partitions, *, rows=None):
     """Gradient of `at_labels` a + `partitions` z in the logits: [batch_size, chunk_size].
 
     That is the softmax of the others times d z, and at the label d a.
     """
-    others, others_sum = _others(logits, inside, entries)[1:] if rows is None else rows
+    others, others_sum = _others(logits, inside, classes)[1:] if rows is None else rows
     lone = tf.equal(others_sum, 0)
-    scale = _tf.where(lone, tf.zeros_like(partitions), partitions / others_sum)
+    divisor = _tf.where(lone, tf.ones_like(others_sum), others_sum)
+    scale = _tf.where(lone, tf.zeros_like(partitions), partitions / divisor)
     gradient = _matrix.scale_rows(scale, others)
-    return _put_at_label(gradient, inside, entries, at_labels, at_labels), ()
+    return _put_at_label(gradient, inside, classes, at_labels), ()
 
 
 def _without_labels_gradient(cotangent, inputs, _):
@@ -116,17 +126,16 @@ def _without_labels_gradient(cotangent, inputs, _):
 
 
 @_tf.primitive("Tf1xentChunkWithoutLabels", _without_labels_gradient)
-def _without_labels(logits, inside, entries):
-    """The logits with -inf at the labels; zeros in rows where that leaves nothing."""
-    others, lone = _without_labels_and_lone(logits, inside, entries)
+def _without_labels(logits, inside, classes):
+    """The logits with the smallest number at the labels; zeros in rows where no class is left."""
+    others, lone = _without_labels_and_lone(logits, inside, classes)
     return _tf.select_rows(lone, tf.zeros_like(others), others), ()
 
 
-def _without_labels_and_lone(logits, inside, entries):
-    """The logits with -inf at the labels; and which rows then are -inf throughout, [batch_size]."""
-    nothing = tf.zeros_like(logits[:, 0]) - float("inf")
-    others = _put_at_label(logits, inside, entries, nothing, nothing)
-    return others, tf.equal(tf.reduce_max(others, axis=1), -float("inf"))
+def _without_labels_and_lone(logits, inside, classes):
+    """The logits with the smallest number at the labels; which rows have no other, [batch_size]."""
+    others = _put_at_label(logits, inside, classes, _smallest(logits[:, 0]))
+    return others, tf.reduce_max(others, axis=1) <= logits.dtype.min
 
 
 # --- Functions of one chunk, applied to all -----------------------------------------------------
@@ -152,8 +161,8 @@ def _statistics_map(transposed, biased):
         logits = tf.matmul(features, tf.cast(weights, features.dtype), transpose_b=transposed)
         if biased:
             logits = tf.nn.bias_add(logits, tf.cast(inputs[2], features.dtype))
-        inside, entries = _matrix.label_entries(logits, labels)
-        at_label, partition = _statistics(logits, inside, entries)
+        inside, classes = _matrix.label_classes(logits, labels)
+        at_label, partition = _statistics(logits, inside, classes)
         return [at_label, partition[:, tf.newaxis]]
 
     def zeros(inputs, num_chunks):

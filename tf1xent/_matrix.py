@@ -3,8 +3,7 @@
 from tf1xent import _tf
 from tf1xent._tf import tf
 
-# Up to this many classes an entry per row is written by adding a matrix of zeros and those entries;
-# above it by an update in place. In place costs per row, the sum per entry of the matrix.
+# Up to this many classes a mask of the largest entries costs less than their positions do.
 _FEW_CLASSES = 64
 
 # Rows whose length has no divisor of use are filled up with zeros to as many blocks.
@@ -21,27 +20,25 @@ def is_narrow(matrix):
     return num_classes is not None and num_classes <= _FEW_CLASSES
 
 
-def flat_entries(logits, classes):
-    """Positions of the entries [i, classes[i]] in the flattened matrix."""
-    shape = tf.shape(logits, out_type=tf.int64)
-    return tf.range(shape[0]) * shape[1] + tf.cast(classes, tf.int64)
+def take(matrix, classes):
+    """The entries [i, classes[i]] of `matrix`, one per row: [batch_size]; classes are int32."""
+    return _tf.take_by_row(matrix, classes)
 
 
-def take(matrix, entries):
-    """The entries of `matrix`, one per row: [batch_size]."""
-    return tf.gather(tf.reshape(matrix, [-1]), entries)
-
-
-def put(matrix, entries, values, increments):
-    """`matrix` with `values` at `entries`; `increments` are what it lacks of them there."""
-    shape = tf.shape(matrix)
-    if is_narrow(matrix):
-        size = tf.size(matrix)  # int32: XLA takes no other for sizes of the run
-        return matrix + tf.reshape(tf.unsorted_segment_sum(increments, entries, size), shape)
-    flat = _tf.put(tf.reshape(matrix, [-1]), entries, values, increments)
-    changed = tf.reshape(flat, shape)
-    changed.set_shape(matrix.shape)
+def put(matrix, classes, values):
+    """`matrix` with `values` as the entries [i, classes[i]]; classes are int32."""
+    # Two columns and not positions in the flattened matrix: their products overflow, and the
+    # vectorizer of tf.vectorized_map and Jacobians takes int32 alone.
+    rows = tf.range(tf.shape(matrix)[0])
+    changed = _tf.put(matrix, tf.stack([rows, classes], axis=1), values)
+    if not tf.executing_eagerly():
+        changed.set_shape(matrix.shape)
     return changed
+
+
+def position_of_largest(matrix):
+    """The class of the largest entry of each row: [batch_size], int32."""
+    return tf.argmax(matrix, axis=1, output_type=tf.int32)
 
 
 def _block_count(num_classes):
@@ -81,12 +78,35 @@ def names_a_class(logits, labels):
     return tf.logical_and(labels >= 0, labels < num_classes)
 
 
-def label_entries(logits, labels):
-    """Which labels name a class, [batch_size], bool; and their positions, else class 0's."""
+def label_classes(logits, labels):
+    """Which labels name a class, [batch_size], bool; and those classes, int32, else class 0."""
     valid = names_a_class(logits, labels)
-    return valid, flat_entries(logits, _tf.where(valid, labels, tf.zeros_like(labels)))
+    return valid, tf.cast(_tf.where(valid, labels, tf.zeros_like(labels)), tf.int32)
 
 
-def where_valid(valid, row_values, otherwise=float("nan")):
-    """`row_values` where the label is valid, else `otherwise` (a scalar)."""
+def where_valid(valid, row_values, otherwise=None):
+    """`row_values` where the label is valid, else the scalar `otherwise`, by default NaN."""
+    if otherwise is None:
+        return row_values + nan_unless(valid, row_values)
     return _tf.where(valid, row_values, tf.zeros_like(row_values) + otherwise)
+
+
+# Made in the run, and only where they belong: NaN detectors look at every tensor of a graph, its
+# constants too.
+
+
+def nan_unless(condition, like):
+    """0 where `condition` holds, else NaN: of the shape and dtype of `like`."""
+    ones = tf.ones_like(like)
+    return tf.log(_tf.where(condition, ones, -ones))
+
+
+def infinity_unless(condition, like):
+    """0 where `condition` holds, else infinity: of the shape and dtype of `like`."""
+    ones = tf.ones_like(like)
+    return -tf.log(_tf.where(condition, ones, tf.zeros_like(like)))
+
+
+def is_left_out(logits):
+    """Which logits are -inf: a class that takes no part."""
+    return logits < logits.dtype.min

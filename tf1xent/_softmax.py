@@ -27,9 +27,10 @@ A class with a logit of -inf has e_j = 0 and drops out of every sum.
 
 from tf1xent import _tf
 from tf1xent._matrix import (
-    flat_entries,
+    is_left_out,
     is_narrow,
-    label_entries,
+    label_classes,
+    position_of_largest,
     put,
     row_sum,
     scale_rows,
@@ -42,14 +43,14 @@ from tf1xent._tf import tf
 
 
 def _sparse_rows(logits, labels, invalid_value):
-    """(m - x_y, e_y, e without e_y, s, positions of the labels); s is NaN for invalid labels."""
-    valid, entries = label_entries(logits, labels)
+    """(m - x_y, e_y, e without e_y, s, the labels' classes); s is NaN for invalid labels."""
+    valid, classes = label_classes(logits, labels)
     largest = tf.reduce_max(logits, axis=1)
     exponentials = tf.exp(logits - largest[:, tf.newaxis])
-    at_label = take(exponentials, entries)
-    others = put(exponentials, entries, tf.zeros_like(at_label), -at_label)
+    at_label = take(exponentials, classes)
+    others = put(exponentials, classes, tf.zeros_like(at_label))
     others_sum = where_valid(valid, row_sum(others), invalid_value)
-    return largest - take(logits, entries), at_label, others, others_sum, entries
+    return largest - take(logits, classes), at_label, others, others_sum, classes
 
 
 def _sparse_loss_gradient(cotangent, inputs, residuals):
@@ -58,17 +59,21 @@ def _sparse_loss_gradient(cotangent, inputs, residuals):
 
 
 @_tf.primitive("Tf1xentSparseLoss", _sparse_loss_gradient)
-def sparse_loss(logits, labels, *, invalid_value=float("nan")):
-    """Loss of integer labels [batch_size]: [batch_size], nats; `invalid_value` should be NaN."""
-    gap, at_label, others, others_sum, entries = _sparse_rows(logits, labels, invalid_value)
+def sparse_loss(logits, labels, *, invalid_value=None):
+    """Loss of integer labels [batch_size]: [batch_size], nats.
+
+    `invalid_value`, a scalar, says what the loss of an invalid label is made of; it should be NaN
+    wherever a label is invalid, which is the default.
+    """
+    gap, at_label, others, others_sum, classes = _sparse_rows(logits, labels, invalid_value)
     loss = gap + tf.log1p(others_sum + (at_label - 1))
-    return loss, (others, others_sum, others_sum + at_label, entries)
+    return loss, (others, others_sum, others_sum + at_label, classes)
 
 
 def _sparse_gradient_gradient(cotangent, inputs, _):
     logits, labels, scale = inputs
-    valid, entries = label_entries(logits, labels)
-    relative = cotangent - take(cotangent, entries)[:, tf.newaxis]
+    valid, classes = label_classes(logits, labels)
+    relative = cotangent - take(cotangent, classes)[:, tf.newaxis]
     return [
         hessian_product(logits, cotangent, where_valid(valid, scale)),
         None,
@@ -80,10 +85,10 @@ def _sparse_gradient_gradient(cotangent, inputs, _):
 def sparse_gradient(logits, labels, scale, *, rows=None):
     """`scale` [batch_size] times the gradient of `sparse_loss`: [batch_size, num_classes]."""
     if rows is None:
-        _, at_label, others, others_sum, entries = _sparse_rows(logits, labels, float("nan"))
-        rows = others, others_sum, others_sum + at_label, entries
-    others, others_sum, total, entries = rows
-    return scale_rows(scale / total, put(others, entries, -others_sum, -others_sum)), ()
+        _, at_label, others, others_sum, classes = _sparse_rows(logits, labels, None)
+        rows = others, others_sum, others_sum + at_label, classes
+    others, others_sum, total, classes = rows
+    return scale_rows(scale / total, put(others, classes, -others_sum)), ()
 
 
 def _label_gap_gradient(cotangent, inputs, _):
@@ -97,8 +102,8 @@ def label_gap(logits, labels):
 
     Added to the loss of a label, its epsilon-fold makes the loss of the label smoothed by epsilon.
     """
-    at_label = take(logits, label_entries(logits, labels)[1])
-    at_label = _tf.where(tf.equal(at_label, -float("inf")), tf.zeros_like(at_label), at_label)
+    at_label = take(logits, label_classes(logits, labels)[1])
+    at_label = _tf.where(is_left_out(at_label), tf.zeros_like(at_label), at_label)
     num_classes = tf.cast(tf.shape(logits)[1], logits.dtype)
     return -row_sum(logits - at_label[:, tf.newaxis]) / num_classes, ()
 
@@ -112,7 +117,7 @@ def _gap_direction(logits, labels, scale):
     """`scale` times the gradient of `label_gap`, which is constant: [batch_size, num_classes]."""
     share = scale / tf.cast(tf.shape(logits)[1], logits.dtype)
     shares = tf.zeros_like(logits) - share[:, tf.newaxis]
-    return put(shares, label_entries(logits, labels)[1], scale - share, scale), ()
+    return put(shares, label_classes(logits, labels)[1], scale - share), ()
 
 
 # --- Dense labels -----------------------------------------------------------------------------
@@ -131,11 +136,11 @@ def _dense_rows(logits):
         at_pivots = tf.reduce_sum(pivots, axis=1)
         others = exponentials - pivots
     else:
-        pivots = flat_entries(logits, tf.argmax(logits, axis=1))
+        pivots = position_of_largest(logits)
         differences = logits - take(logits, pivots)[:, tf.newaxis]
         exponentials = tf.exp(differences)
         at_pivots = take(exponentials, pivots)
-        others = put(exponentials, pivots, tf.zeros_like(at_pivots), -at_pivots)
+        others = put(exponentials, pivots, tf.zeros_like(at_pivots))
     # at_pivots - 1 is 0, the number of further ties, or NaN where the largest logit is not finite.
     others_sum = row_sum(others) + (at_pivots - 1)
     return differences, tf.log1p(others_sum), (others, others_sum, pivots)
@@ -149,18 +154,32 @@ def _dense_loss_gradient(cotangent, inputs, residuals):
     ]
 
 
-@_tf.primitive("Tf1xentDenseLoss", _dense_loss_gradient)
-def dense_loss(logits, labels):
-    """Loss of label distributions [batch_size, num_classes]: [batch_size], nats."""
+def _dense_loss_and_rows(logits, labels):
     differences, log_total, rows = _dense_rows(logits)
     gap = row_sum(_tf.multiply_no_nan(differences, labels))
     label_sum = row_sum(labels)
     return label_sum * log_total - gap, rows + (label_sum,)
 
 
+@_tf.primitive("Tf1xentDenseLoss", _dense_loss_gradient)
+def dense_loss(logits, labels):
+    """Loss of label distributions [batch_size, num_classes]: [batch_size], nats."""
+    return _dense_loss_and_rows(logits, labels)
+
+
+def _dense_loss_gradient_in_logits(cotangent, inputs, residuals):
+    return [dense_gradient(*inputs, cotangent, rows=residuals), None]
+
+
+@_tf.primitive("Tf1xentDenseLossOfLogits", _dense_loss_gradient_in_logits)
+def dense_loss_of_logits(logits, labels):
+    """`dense_loss` of labels that are constants: no gradient in them is built."""
+    return _dense_loss_and_rows(logits, labels)
+
+
 def _without_masked(logits, labels, matrix):
     """`matrix` with 0 for the classes that are masked and have no label."""
-    masked = tf.logical_and(tf.equal(labels, 0), tf.equal(logits, -float("inf")))
+    masked = tf.logical_and(tf.equal(labels, 0), is_left_out(logits))
     return _tf.where(masked, tf.zeros_like(matrix), matrix)
 
 
@@ -195,7 +214,7 @@ def dense_gradient(logits, labels, scale, *, rows=None):
     else:
         pivot_label = take(labels, pivots)
         kept_label = _tf.where(confident, tf.zeros_like(pivot_label), pivot_label)
-        other_labels = put(labels, pivots, kept_label, kept_label - pivot_label)
+        other_labels = put(labels, pivots, kept_label)
     at_pivots = _tf.where(
         confident,
         row_sum(other_labels) - label_sum * (others_sum / total),
@@ -205,7 +224,7 @@ def dense_gradient(logits, labels, scale, *, rows=None):
     if pivots_are_a_mask:
         gradient = gradient + scale_rows(at_pivots, pivots)
     else:
-        gradient = put(gradient, pivots, at_pivots - kept_label, at_pivots)
+        gradient = put(gradient, pivots, at_pivots - kept_label)
     return scale_rows(scale, gradient), ()
 
 
@@ -235,16 +254,16 @@ def label_gradient(logits, labels, scale):
 
 
 def _distribution(logits):
-    """(e, Z, position of the pivot)."""
-    entries = flat_entries(logits, tf.argmax(logits, axis=1))
-    exponentials = tf.exp(logits - take(logits, entries)[:, tf.newaxis])
-    return exponentials, row_sum(exponentials), entries
+    """(e, Z, the pivot)."""
+    pivots = position_of_largest(logits)
+    exponentials = tf.exp(logits - take(logits, pivots)[:, tf.newaxis])
+    return exponentials, row_sum(exponentials), pivots
 
 
 def _centred(logits, vectors):
     """(e, Z, v - <p, v>); v is first shifted to 0 at a pivot with more than half of the mass."""
-    exponentials, total, entries = _distribution(logits)
-    at_pivot = take(vectors, entries)
+    exponentials, total, pivots = _distribution(logits)
+    at_pivot = take(vectors, pivots)
     shift = _tf.where(total < 2, at_pivot, tf.zeros_like(at_pivot))
     shifted = vectors - shift[:, tf.newaxis]
     mean_shifted = row_sum(exponentials * shifted) / total

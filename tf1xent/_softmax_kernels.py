@@ -9,7 +9,7 @@ The formulas are in `tf1xent._softmax`; the ops and their arguments in ops/tenso
 """
 
 from tf1xent import _checks, _softmax, _tf, kernels
-from tf1xent._matrix import label_entries, row_sum, scale_rows, take, where_valid
+from tf1xent._matrix import label_classes, row_sum, scale_rows, take, where_valid
 from tf1xent._tf import tf
 
 
@@ -78,8 +78,8 @@ def _checked_labels(op):
 def _sparse_gradient_gradient(op, cotangent):
     cotangent = _tf.with_static_shape(cotangent, op.outputs[0].shape)
     logits, vectors = _precise(op.inputs[0], cotangent)
-    valid, entries = label_entries(logits, _checked_labels(op))
-    relative = vectors - take(vectors, entries)[:, tf.newaxis]
+    valid, classes = label_classes(logits, _checked_labels(op))
+    relative = vectors - take(vectors, classes)[:, tf.newaxis]
     in_scale = where_valid(valid, _softmax.mean(logits, relative))
     return [_sparse_hessian_product(op, cotangent), None, in_scale, None]
 
@@ -88,7 +88,7 @@ def _sparse_hessian_product_gradient(op, cotangent):
     cotangent = _tf.with_static_shape(cotangent, op.outputs[0].shape)
     dtype = cotangent.dtype
     logits, vectors, cotangent = _precise(op.inputs[0], op.inputs[2], cotangent)
-    valid, _ = label_entries(logits, _checked_labels(op))
+    valid, _ = label_classes(logits, _checked_labels(op))
     scale = where_valid(valid, op.inputs[3])
     in_logits, in_vectors, in_scale = _softmax.hessian_product_gradient(
         cotangent, (logits, vectors, scale)

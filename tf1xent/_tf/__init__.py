@@ -86,6 +86,7 @@ from tf1xent._tf.stock_ops import (
     select_rows,
     stock_sparse_op,
     sum_to_shape,
+    take_by_row,
     version,
     where,
 )
@@ -152,6 +153,7 @@ __all__ = [
     "stock_public_function",
     "stock_sparse_op",
     "sum_to_shape",
+    "take_by_row",
     "taken_whole",
     "tf",
     "tied_to_function_inputs",

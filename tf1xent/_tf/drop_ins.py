@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, Sequence, TypeVar
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import ops
@@ -130,27 +130,30 @@ def drop_in(stock, implementation, documentation=None, uses_stock=lambda: False)
     return _exported_as(stock, _dispatched(not_converted(replacement), {p.name for p in own}))
 
 
-def taken_whole(exported: str = "") -> Callable[[_Function], _Function]:
+def taken_whole(
+    exported: str = "", closed_over: Sequence[str] = ("implementation",)
+) -> Callable[[_Function], _Function]:
     """Decorator: dispatch on types takes the function as a whole, wherever it is called from.
 
     Functional Keras models of TF 2.x make one layer of it. Else they make one of every op in it,
     and the gradient, which belongs to the whole, is lost. For that the function has to convert its
     labels and logits with `convert_to_tensor` of this module before it does anything else with
     them. `exported` is the function in `nn_ops` or of tf.losses under whose exported name a saved
-    model finds the layer's function again; that has no argument `implementation`, so that each
-    value of it gets a function of its own.
+    model finds the layer's function again. That function lacks the keyword arguments
+    `closed_over`, so each choice of them gets a function of its own.
     """
 
     def decorate(function):
         if not hasattr(dispatch, "add_dispatch_support"):
             return not_converted(function)
-        wholes = {None: _whole(function, {}, exported)}
+        wholes = {}
 
         @functools.wraps(function)
         def call(*args, **kwargs):
-            choice = kwargs.pop("implementation", None)
+            fixed = {name: kwargs.pop(name) for name in closed_over if name in kwargs}
+            choice = tuple(fixed.items())
             if choice not in wholes:
-                wholes[choice] = _whole(function, {"implementation": choice}, exported)
+                wholes[choice] = _whole(function, fixed, exported)
             return wholes[choice](*args, **kwargs)
 
         return not_converted(call)

@@ -7,7 +7,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import tensor_util
 
 from tf1xent._tf.modules import module_if_there
-from tf1xent._tf.registry import register_gradient
+from tf1xent._tf.registry import as_tensors, register_gradient
 
 # What gradient tapes record: moved in 2.12.
 _tape = module_if_there("eager.record") or module_if_there("eager.tape")
@@ -86,7 +86,7 @@ def with_pull_back(gradient_name, compute, inputs, pull_back, name=None):
             gradient_name,
             list(values),
             list(inputs),
-            lambda *cotangents: pull_back(values, list(cotangents), inputs, residuals),
+            lambda *cotangents: pull_back(values, as_tensors(cotangents), inputs, residuals),
         )
     return list(values)
 

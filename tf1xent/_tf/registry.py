@@ -1,5 +1,7 @@
 """The gradient registry, the gradient attributes of ops, and where in a graph they sit."""
 
+import functools
+
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import ops
 
@@ -24,10 +26,26 @@ def _registry():
     return ops._gradient_registry._registry
 
 
+def as_tensors(cotangents):
+    """The cotangents, each a tensor or None: a gather behind a loss sends IndexedSlices."""
+    return [
+        tf.convert_to_tensor(cotangent) if isinstance(cotangent, tf.IndexedSlices) else cotangent
+        for cotangent in cotangents
+    ]
+
+
 def register_gradient(name, function):
-    """Registers `function` as the gradient named `name`; a second time, replaces it."""
+    """Registers `function` as the gradient named `name`; a second time, replaces it.
+
+    It is called with tensors, or None, as cotangents.
+    """
+
+    @functools.wraps(function)
+    def gradient(op, *cotangents):
+        return function(op, *as_tensors(cotangents))
+
     _registry().pop(name, None)
-    ops.RegisterGradient(name)(function)
+    ops.RegisterGradient(name)(gradient)
 
 
 def gradient_entry(name):

@@ -28,16 +28,27 @@ def select_rows(row_condition, matrix, otherwise):
     return gen_math_ops.select(row_condition, matrix, otherwise)
 
 
-def put(vector, positions, values, increments):
-    """`vector` with `values` at `positions`; `increments` are what it lacks of them there.
+# 1.13 has no gather by batch; 1.15's vectorizer takes one for a plain gather.
+_GATHERS_BY_BATCH = not version().startswith("1.")
 
-    Updated in place where TensorFlow may; 1.13's op for that fails on a vector of one number.
+
+def take_by_row(matrix, columns):
+    """The entries [i, columns[i]] of `matrix`: [batch_size]; `columns` are int32."""
+    if _GATHERS_BY_BATCH:
+        return tf.gather(matrix, columns, axis=1, batch_dims=1)
+    return tf.gather_nd(matrix, tf.stack([tf.range(tf.shape(matrix)[0]), columns], axis=1))
+
+
+def put(matrix, positions, values):
+    """`matrix` with `values` at `positions`, [..., rank], no position twice.
+
+    Updated in place where TensorFlow may.
     """
-    update = getattr(tf, "tensor_scatter_nd_update", None)
-    if update is not None:
-        return update(vector, positions[:, tf.newaxis], values)
-    shape = tf.shape(vector, out_type=positions.dtype)
-    return vector + tf.scatter_nd(positions[:, tf.newaxis], increments, shape)
+    if hasattr(tf, "tensor_scatter_nd_update"):
+        return tf.tensor_scatter_nd_update(matrix, positions, values)
+    # 1.13's op fails where it overwrites everything, so it gets a column more than that.
+    wider = tf.pad(matrix, [[0, 0], [0, 1]])
+    return tf.tensor_scatter_update(wider, positions, values)[:, :-1]
 
 
 def multiply_no_nan(values, weights):

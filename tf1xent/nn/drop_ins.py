@@ -235,13 +235,25 @@ def dense_stopped_implementation(
     with tf.name_scope(name, "softmax_cross_entropy_with_logits_sg", [logits, labels]) as scope:
         labels = tf.stop_gradient(labels, name="labels_stop_gradient")
     return dense_implementation(
-        labels=labels, logits=logits, axis=axis, name=scope, implementation=implementation
+        labels=labels,
+        logits=logits,
+        axis=axis,
+        name=scope,
+        implementation=implementation,
+        fixed_labels=True,
     )
 
 
-@_tf.taken_whole("softmax_cross_entropy_with_logits_v2_helper")
-def dense_implementation(labels, logits, axis=None, name=None, dim=None, *, implementation=None):
-    """What `softmax_cross_entropy_with_logits_v2` computes, under any signature."""
+@_tf.taken_whole(
+    "softmax_cross_entropy_with_logits_v2_helper", closed_over=("implementation", "fixed_labels")
+)
+def dense_implementation(
+    labels, logits, axis=None, name=None, dim=None, *, implementation=None, fixed_labels=False
+):
+    """What `softmax_cross_entropy_with_logits_v2` computes, under any signature.
+
+    Of `fixed_labels` nobody asks a derivative.
+    """
     kernels = _implementation.uses_kernels(_DENSE, implementation)
     axis = _tf.lookup_deprecated_axis(axis, dim)
     axis = -1 if axis is None else axis
@@ -256,7 +268,8 @@ def dense_implementation(labels, logits, axis=None, name=None, dim=None, *, impl
             precise, labels = rows.axis_last(precise, axis), rows.axis_last(labels, axis)
             matrix, labels = rows.broadcast(_DENSE, rows.as_matrix(precise), rows.as_matrix(labels))
         # In TensorFlow's function the fused op bears the name of the scope itself.
-        dense_loss = _softmax_kernels.dense_loss if kernels else _softmax.dense_loss
+        graph_loss = _softmax.dense_loss_of_logits if fixed_labels else _softmax.dense_loss
+        dense_loss = _softmax_kernels.dense_loss if kernels else graph_loss
         loss = dense_loss(matrix, labels, name=scope)
         loss = tf.reshape(loss, tf.shape(precise)[:-1], name="Reshape_2")
         if rows.is_half(logits):

@@ -118,6 +118,9 @@ def sparse(function, labels, logits, options, name=None):
             label_losses = _softmax.sparse_loss(
                 matrix, vector, invalid_value=invalid_value, name=op_name
             )
+        if partition is not None:
+            takes_part = _matrix.take(partition, _matrix.label_classes(matrix, vector)[1])
+            label_losses = label_losses + _matrix.infinity_unless(takes_part, label_losses)
         losses, class_weights = _sparse_terms(
             function, label_losses, matrix, vector, partition, options, kernels
         )
@@ -140,7 +143,10 @@ def dense(function, labels, logits, options, name=None):
         matrix, partition = _transformed(function, matrix, logits, counted, options)
         gamma = _options.number(function, "focal_gamma", options.focal_gamma, matrix.dtype)
         labels, class_weights = _smoothed(function, labels, matrix, partition, options)
-        losses = _dense_terms(matrix, labels, gamma, kernels)
+        if partition is None:
+            losses = _dense_terms(matrix, labels, gamma, kernels)
+        else:
+            losses = _dense_terms_of_classes_in(matrix, labels, partition, gamma, kernels)
         losses = whole_loss(function, losses, matrix, weights, counted, options)
         parts = losses, weights, counted, class_weights
         return per_example(parts, run_shape, shape, logits.dtype)
@@ -199,14 +205,14 @@ def _all_of(conditions):
 
 
 def checked(function, logits, labels, policy):
-    """Integer labels after the run's checks, and the loss that an invalid one gets."""
+    """Integer labels after the run's checks, and the value of an invalid one's loss; None: NaN."""
     if policy is None:
         return _checks.checked_label_values(logits, labels)
     if policy == "raise":
         labels = _checks.assert_labels_valid(
             function, labels, _matrix.names_a_class(logits, labels), tf.shape(logits)[1]
         )
-    return labels, float("nan")
+    return labels, None
 
 
 def _dense_rows(function, labels, logits, precise, options):
@@ -253,7 +259,9 @@ def _transformed(function, matrix, logits, counted, options):
     if temperature is not None:
         matrix = matrix / temperature
     if partition is not None:
-        matrix = _tf.where(partition, matrix, tf.zeros_like(matrix) - float("inf"))
+        # Its exponential is 0. Not -inf, for which NaN detectors would raise.
+        smallest = tf.zeros_like(matrix) + dtype.min
+        matrix = _tf.where(partition, matrix, smallest)
     return matrix, partition
 
 
@@ -291,7 +299,7 @@ def _sparse_terms(function, label_losses, logits, labels, partition, options, ke
         uniform = _uniform(logits, partition)
         if weights is not None:
             uniform = uniform * weights
-        smoothed = _dense_terms(logits, uniform, gamma, kernels)
+        smoothed = _dense_terms(logits, uniform, gamma, kernels, fixed_labels=weights is None)
         losses = (1 - smoothing) * losses + smoothing * smoothed
     return losses, of_labels
 
@@ -328,12 +336,23 @@ def _uniform(logits, partition):
     return inside / tf.reduce_sum(inside, axis=1)[:, tf.newaxis]
 
 
-def _dense_terms(logits, labels, gamma, kernels):
+def _dense_terms_of_classes_in(logits, labels, partition, gamma, kernels):
+    """`_dense_terms`; infinite where a class that is left out has a label, and without derivatives
+    in the labels of those that have none."""
+    counts = tf.logical_or(partition, tf.not_equal(labels, 0))
+    labels = _tf.where(counts, labels, tf.zeros_like(labels))
+    losses = _dense_terms(logits, labels, gamma, kernels)
+    takes_part = tf.reduce_all(tf.logical_or(partition, tf.logical_not(counts)), axis=1)
+    return losses + _matrix.infinity_unless(takes_part, losses)
+
+
+def _dense_terms(logits, labels, gamma, kernels, fixed_labels=False):
     """sum_j l_j (1 - p_j)^gamma (z - x_j): [batch_size]."""
     if gamma is None and kernels:
         return _softmax_kernels.dense_loss(logits, labels)
     if gamma is None:
-        return _softmax.dense_loss(logits, labels)
+        dense_loss = _softmax.dense_loss_of_logits if fixed_labels else _softmax.dense_loss
+        return dense_loss(logits, labels)
     surprise = _softmax.label_gradient(logits, labels, tf.ones_like(logits[:, 0]))
     return tf.reduce_sum(labels * _focal(surprise, gamma), axis=1)
 
