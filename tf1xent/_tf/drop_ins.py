@@ -51,8 +51,8 @@ def stock_public_function(name):
 
 
 def is_stock_function(name):
-    """Whether `name` is that of a cross-entropy function of `tf.compat.v1.nn`."""
-    return name in STOCK_FUNCTIONS or name + "_helper" in STOCK_FUNCTIONS
+    """Whether `name` is that of a cross-entropy of `tf.compat.v1.nn` or `tf.compat.v1.losses`."""
+    return name in {**STOCK_FUNCTIONS, **STOCK_LOSSES} or name + "_helper" in STOCK_FUNCTIONS
 
 
 # TensorFlow's reduced losses, likewise.
@@ -223,15 +223,22 @@ def not_converted(function: _Function) -> _Function:
     return function  # on 1.13 only what is handed to AutoGraph is converted
 
 
-def raise_as_stock(name, tensors):
+def raise_as_stock(name, tensors, axis=-1):
     """Calls TensorFlow's own function on tensors like these, for the error that it raises.
 
     So that a refusal has the type and the wording of the TensorFlow at hand. Returns if it accepts
-    them.
+    them, or cannot be asked: tf.losses know no axis.
     """
-    stock = stock_public_function(name)
+    stock = STOCK_LOSSES[name] if name in STOCK_LOSSES else stock_public_function(name)
+    known = inspect.signature(stock).parameters
+    if axis != -1 and "axis" not in known:
+        return
+    arguments = {"axis": axis} if axis != -1 else {}
+    if "onehot_labels" in known:
+        tensors = {"onehot_labels": tensors["labels"], "logits": tensors["logits"]}
     if tf.executing_eagerly():
-        stock(**tensors)
+        stock(**tensors, **arguments)
         return
     with tf.Graph().as_default():
-        stock(**{key: tf.placeholder(t.dtype, t.shape, key) for key, t in tensors.items()})
+        inputs = {key: tf.placeholder(t.dtype, t.shape, key) for key, t in tensors.items()}
+        stock(**inputs, **arguments)

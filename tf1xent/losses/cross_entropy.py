@@ -68,8 +68,8 @@ def sparse_softmax_cross_entropy(
       denominator where that depends on them.
 
     Raises:
-      ValueError: (graph build) labels or logits that are None, an unknown reduction, shapes that
-        do not fit, a constant option outside its range.
+      ValueError: (graph build) labels, logits or weights that are None, an unknown reduction,
+        shapes that do not fit, a constant option outside its range.
       TypeError: (graph build) labels that are not int32 or int64, logits that are not floating
         point.
       tf.errors.InvalidArgumentError: (session run) the same, where only the run can tell, and
@@ -91,7 +91,7 @@ def sparse_softmax_cross_entropy(
     Source: the formula and the options are written down in `tf1xent.nn.objective`.
     """
     function = "sparse_softmax_cross_entropy"
-    _require(function, labels=labels, logits=logits)
+    _require(function, labels=labels, logits=logits, weights=weights)
     Reduction.validate(reduction)
     options = objective.Options(
         mask=mask,
@@ -178,9 +178,9 @@ def softmax_cross_entropy(
     **Derivatives**: of every order, in logits, weights and class weights; none in the labels.
 
     Raises:
-      ValueError: (graph build) labels or logits that are None, an unknown reduction, shapes that
-        do not fit, a constant option outside its range.
-      TypeError: (graph build) logits that are not floating point.
+      ValueError: (graph build) labels, logits or weights that are None, an unknown reduction,
+        shapes that do not fit, a constant option outside its range.
+      TypeError: (graph build) logits that are not floating point, a label smoothing of None.
       tf.errors.InvalidArgumentError: (session run) the same, where only the run can tell.
 
     Example: the mean over the rows that have a label; the second one has none.
@@ -199,7 +199,11 @@ def softmax_cross_entropy(
     Source: the formula and the options are written down in `tf1xent.nn.objective`.
     """
     function = "softmax_cross_entropy"
-    _require(function, onehot_labels=onehot_labels, logits=logits)
+    _require(function, onehot_labels=onehot_labels, logits=logits, weights=weights)
+    if label_smoothing is None:
+        raise TypeError(
+            f"{function}: `label_smoothing` must be a number, got None. Give 0 for none."
+        )
     Reduction.validate(reduction)
     options = objective.Options(
         mask=mask,
@@ -220,6 +224,7 @@ def softmax_cross_entropy(
     with tf.name_scope(scope, function + "_loss", [logits, onehot_labels]):
         logits = _tf.convert_to_tensor(logits)
         labels = tf.stop_gradient(onehot_labels, name="labels_stop_gradient")
+        logits.shape.assert_is_compatible_with(labels.shape)  # raises in TensorFlow's words
         per_example = objective.dense(function, labels, logits, options, "xentropy")
         loss = reduced(per_example, reduction)
     tf.losses.add_loss(loss, loss_collection)

@@ -261,12 +261,15 @@ def dense_implementation(
         logits = _tf.convert_to_tensor(logits, name="logits")
         labels = _tf.convert_to_tensor(labels, name="labels")
         _checks.check_logits_dtype(_DENSE, labels, logits)
+        _checks.check_class_axis(_DENSE, labels, logits, axis, soft_labels=True)
         shape = _checks.shape_without_axis(_DENSE, logits, axis)
+        given = labels, logits, axis
         precise = logits if kernels else rows.as_precise(logits)
         labels = tf.cast(labels, precise.dtype)
         with tf.name_scope("rows"):
             precise, labels = rows.axis_last(precise, axis), rows.axis_last(labels, axis)
-            matrix, labels = rows.broadcast(_DENSE, rows.as_matrix(precise), rows.as_matrix(labels))
+            matrix, labels = rows.as_matrix(precise), rows.as_matrix(labels)
+            matrix, labels = rows.broadcast(_DENSE, matrix, labels, given)
         # In TensorFlow's function the fused op bears the name of the scope itself.
         graph_loss = _softmax.dense_loss_of_logits if fixed_labels else _softmax.dense_loss
         dense_loss = _softmax_kernels.dense_loss if kernels else graph_loss

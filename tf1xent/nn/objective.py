@@ -95,9 +95,10 @@ def sparse(function, labels, logits, options, name=None):
     with tf.name_scope(name, function, [labels, logits]):
         labels, logits = _tf.convert_to_tensor(labels), _tf.convert_to_tensor(logits)
         _checks.check_logits_dtype(function, labels, logits)
+        _checks.check_class_axis(function, labels, logits, options.axis, soft_labels=False)
         _checks.shape_without_axis(function, logits, options.axis)
         precise = rows.axis_last(rows.as_precise(logits), options.axis)
-        shape = _checks.check_sparse(function, labels, precise)
+        shape = _checks.check_sparse(function, labels, precise, options.axis)
         matrix, vector = rows.sparse_rows(precise, labels)
         vector = _checks.with_as_many_rows(matrix, vector)
         counted = counted_labels(function, vector, matrix, options, shape, tf.shape(labels))
@@ -136,6 +137,7 @@ def dense(function, labels, logits, options, name=None):
     with tf.name_scope(name, function, [labels, logits]):
         logits = _tf.convert_to_tensor(logits)
         _checks.check_logits_dtype(function, logits, logits)
+        _checks.shape_without_axis(function, logits, options.axis)
         precise = rows.axis_last(rows.as_precise(logits), options.axis)
         matrix, labels, counted, shape = _dense_rows(function, labels, logits, precise, options)
         run_shape = tf.shape(precise)[:-1]
@@ -157,6 +159,7 @@ def from_probabilities(function, labels, probabilities, options, epsilon, name=N
     with tf.name_scope(name, function, [labels, probabilities]):
         given = _tf.convert_to_tensor(probabilities)
         _checks.check_logits_dtype(function, given, given, "probabilities")
+        _checks.shape_without_axis(function, given, options.axis)
         precise = rows.axis_last(rows.as_precise(given), options.axis)
         matrix, labels, counted, shape = _dense_rows(function, labels, given, precise, options)
         run_shape = tf.shape(precise)[:-1]
@@ -217,10 +220,13 @@ def checked(function, logits, labels, policy):
 
 def _dense_rows(function, labels, logits, precise, options):
     """Logits and soft labels as matrices, which rows count, and the losses' static shape."""
-    shape = _checks.shape_without_axis(function, logits, options.axis)
     labels = _tf.convert_to_tensor(labels, name="labels", preferred_dtype=precise.dtype)
+    _checks.check_class_axis(function, labels, logits, options.axis, soft_labels=True)
+    shape = _checks.shape_without_axis(function, logits, options.axis)
+    given = labels, logits, options.axis
     labels = rows.axis_last(tf.cast(labels, precise.dtype), options.axis)
-    matrix, labels = rows.broadcast(function, rows.as_matrix(precise), rows.as_matrix(labels))
+    matrix, labels = rows.as_matrix(precise), rows.as_matrix(labels)
+    matrix, labels = rows.broadcast(function, matrix, labels, given)
     counted = counted_distributions(function, labels, options, shape, tf.shape(precise)[:-1])
     if counted is not None:
         labels = _tf.select_rows(counted, labels, tf.zeros_like(labels))
