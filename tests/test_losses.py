@@ -427,10 +427,9 @@ def test_in_a_function_that_autograph_converts():
         (DENSE, {"ignore_label": 0}, ValueError, "`ignore_label` must be None with soft labels"),
         (SPARSE, {"mask": True}, ValueError, "`mask` must have the rank"),
         (SPARSE, {"mask": np.ones((6, 4), bool)}, ValueError, "`mask` must have the shape"),
-        # What tf.losses refuse too, in TensorFlow's words.
-        (SPARSE, {"labels": one_hot(LABELS)}, TypeError, "'labels' has DataType float"),
-        (SPARSE, {"logits": LABELS}, TypeError, "'features' has DataType int"),
-        (DENSE, {"onehot_labels": np.ones((5, 4))}, ValueError, r"\(5, 4\) are incompatible"),
+        (SPARSE, {"labels": one_hot(LABELS)}, TypeError, "`labels` must be int32 or int64"),
+        (SPARSE, {"logits": LABELS}, TypeError, "`logits` must be half"),
+        (DENSE, {"onehot_labels": np.ones((5, 4))}, ValueError, "`labels` must broadcast"),
     ],
 )
 def test_bad_input(name, arguments, error, words):

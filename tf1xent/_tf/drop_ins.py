@@ -51,8 +51,8 @@ def stock_public_function(name):
 
 
 def is_stock_function(name):
-    """Whether `name` is that of a cross-entropy of `tf.compat.v1.nn` or `tf.compat.v1.losses`."""
-    return name in {**STOCK_FUNCTIONS, **STOCK_LOSSES} or name + "_helper" in STOCK_FUNCTIONS
+    """Whether `name` is that of a cross-entropy of `tf.compat.v1.nn`, or "tf.losses." and one."""
+    return name.startswith("tf.losses.") or bool({name, name + "_helper"} & STOCK_FUNCTIONS.keys())
 
 
 # TensorFlow's reduced losses, likewise.
@@ -229,7 +229,8 @@ def raise_as_stock(name, tensors, axis=-1):
     So that a refusal has the type and the wording of the TensorFlow at hand. Returns if it accepts
     them, or cannot be asked: tf.losses know no axis.
     """
-    stock = STOCK_LOSSES[name] if name in STOCK_LOSSES else stock_public_function(name)
+    module, _, loss = name.rpartition(".")
+    stock = STOCK_LOSSES[loss] if module else stock_public_function(name)
     known = inspect.signature(stock).parameters
     if axis != -1 and "axis" not in known:
         return

@@ -90,10 +90,13 @@ def sparse_softmax_cross_entropy(
 
     Source: the formula and the options are written down in `tf1xent.nn.objective`.
     """
-    function = "sparse_softmax_cross_entropy"
-    _require(function, labels=labels, logits=logits, weights=weights)
-    Reduction.validate(reduction)
-    options = objective.Options(
+    return sparse_implementation(
+        labels,
+        logits,
+        weights,
+        scope,
+        loss_collection,
+        reduction,
         mask=mask,
         ignore_label=ignore_label,
         class_weights=class_weights,
@@ -107,14 +110,6 @@ def sparse_softmax_cross_entropy(
         invalid_labels=invalid_labels,
         implementation=implementation,
     )
-    with tf.name_scope(scope, function + "_loss", [logits, labels]):
-        if axis == -1:
-            labels, logits, weights = _without_axes_of_one(labels, logits, weights)
-        options = options._replace(weights=weights)
-        per_example = objective.sparse(function, labels, logits, options, "xentropy")
-        loss = reduced(per_example, reduction)
-    tf.losses.add_loss(loss, loss_collection)
-    return loss
 
 
 @_tf.taken_whole("softmax_cross_entropy")
@@ -198,19 +193,17 @@ def softmax_cross_entropy(
 
     Source: the formula and the options are written down in `tf1xent.nn.objective`.
     """
-    function = "softmax_cross_entropy"
-    _require(function, onehot_labels=onehot_labels, logits=logits, weights=weights)
-    if label_smoothing is None:
-        raise TypeError(
-            f"{function}: `label_smoothing` must be a number, got None. Give 0 for none."
-        )
-    Reduction.validate(reduction)
-    options = objective.Options(
+    return dense_implementation(
+        onehot_labels,
+        logits,
+        weights,
+        label_smoothing,
+        scope,
+        loss_collection,
+        reduction,
         mask=mask,
         ignore_label=ignore_label,
-        weights=weights,
         class_weights=class_weights,
-        label_smoothing=label_smoothing,
         class_mask=class_mask,
         z_loss=z_loss,
         temperature=temperature,
@@ -221,11 +214,56 @@ def softmax_cross_entropy(
         implementation=implementation,
         skip_missing=skip_missing,
     )
-    with tf.name_scope(scope, function + "_loss", [logits, onehot_labels]):
+
+
+def sparse_implementation(
+    labels,
+    logits,
+    weights=1.0,
+    scope=None,
+    loss_collection=tf.GraphKeys.LOSSES,
+    reduction=Reduction.SUM_BY_NONZERO_WEIGHTS,
+    function="sparse_softmax_cross_entropy",
+    **options,
+):
+    """What `sparse_softmax_cross_entropy` computes; `function` is the name in errors."""
+    _require(function, labels=labels, logits=logits, weights=weights)
+    Reduction.validate(reduction)
+    with tf.name_scope(scope, "sparse_softmax_cross_entropy_loss", [logits, labels]):
+        if options.get("axis", -1) == -1:
+            labels, logits, weights = _without_axes_of_one(labels, logits, weights)
+        chosen = objective.Options(weights=weights, **options)
+        per_example = objective.sparse(function, labels, logits, chosen, "xentropy")
+        loss = reduced(per_example, reduction)
+    tf.losses.add_loss(loss, loss_collection)
+    return loss
+
+
+def dense_implementation(
+    onehot_labels,
+    logits,
+    weights=1.0,
+    label_smoothing=0,
+    scope=None,
+    loss_collection=tf.GraphKeys.LOSSES,
+    reduction=Reduction.SUM_BY_NONZERO_WEIGHTS,
+    function="softmax_cross_entropy",
+    **options,
+):
+    """What `softmax_cross_entropy` computes; `function` is the name in errors."""
+    _require(function, onehot_labels=onehot_labels, logits=logits, weights=weights)
+    if label_smoothing is None:
+        raise TypeError(
+            f"{function}: `label_smoothing` must be a number, got None. Give 0 for none."
+        )
+    Reduction.validate(reduction)
+    chosen = objective.Options(weights=weights, label_smoothing=label_smoothing, **options)
+    with tf.name_scope(scope, "softmax_cross_entropy_loss", [logits, onehot_labels]):
         logits = _tf.convert_to_tensor(logits)
         labels = tf.stop_gradient(onehot_labels, name="labels_stop_gradient")
-        logits.shape.assert_is_compatible_with(labels.shape)  # raises in TensorFlow's words
-        per_example = objective.dense(function, labels, logits, options, "xentropy")
+        if _tf.is_stock_function(function):  # which takes no labels that broadcast
+            logits.shape.assert_is_compatible_with(labels.shape)
+        per_example = objective.dense(function, labels, logits, chosen, "xentropy")
         loss = reduced(per_example, reduction)
     tf.losses.add_loss(loss, loss_collection)
     return loss

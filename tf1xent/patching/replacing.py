@@ -8,9 +8,11 @@ its derivatives right by the gradient override that comes with the patch.
 """
 
 import contextlib
+import functools
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
-from tf1xent import _implementation, _tf, gradients, kernels, losses
+from tf1xent import _implementation, _tf, gradients, kernels
+from tf1xent.losses import cross_entropy
 from tf1xent.nn import drop_ins
 from tf1xent.patching import rebinding, state
 from tf1xent.patching.state import NOTHING, STATE, Wish
@@ -27,8 +29,11 @@ for _name in _tf.DENSE_FUNCTIONS:
     _IMPLEMENTATIONS[_name] = drop_ins.dense_implementation, _tf.DENSE_OP
 
 _LOSSES: Dict[str, Tuple[Callable[..., Any], str]] = {
-    "sparse_softmax_cross_entropy": (losses.sparse_softmax_cross_entropy, _tf.SPARSE_OP),
-    "softmax_cross_entropy": (losses.softmax_cross_entropy, _tf.DENSE_OP),
+    name: (functools.partial(implementation, function="tf.losses." + name), op_type)
+    for name, implementation, op_type in (
+        ("sparse_softmax_cross_entropy", cross_entropy.sparse_implementation, _tf.SPARSE_OP),
+        ("softmax_cross_entropy", cross_entropy.dense_implementation, _tf.DENSE_OP),
+    )
 }
 
 _open_blocks = STATE.blocks
