@@ -308,7 +308,6 @@ def hold_process_override(holder):
             elif _tf.entry_function(_tf.gradient_entry(op_type)) is stock:
                 # Put back by a tool that had found it before we came.
                 _set_ours(op_type)
-        _tf.forget_forward_mode_traces()
         _STATE.holders.add(holder)
     return conflicts
 
@@ -331,6 +330,7 @@ def _put_ours(op_type):
 def _set_ours(op_type):
     _tf.set_entry_function(_STATE.entries[op_type], _STATE.functions[op_type])
     _tf.set_gradient_entry(op_type, _STATE.entries[op_type])
+    _tf.forget_forward_mode_traces()
 
 
 def release_process_override(holder):
@@ -373,7 +373,7 @@ def _gradient_in_force(op_type, op):
     if not _STATE.holders:
         return stock
     if op_type == _tf.GUARD_OP and not _tf.guards_cross_entropy(op):
-        return _tf.entry_function(_STATE.entries_before[op_type]) or stock
+        return _tf.entry_function(_STATE.entries_before.get(op_type)) or stock
     return _tf.entry_function(_tf.gradient_entry(GRADIENT_NAMES[op_type]))
 
 

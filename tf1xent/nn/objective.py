@@ -224,9 +224,8 @@ def _dense_rows(function, labels, logits, precise, options):
     _checks.check_class_axis(function, labels, logits, options.axis, soft_labels=True)
     shape = _checks.shape_without_axis(function, logits, options.axis)
     given = labels, logits, options.axis
-    labels = rows.axis_last(tf.cast(labels, precise.dtype), options.axis)
-    matrix, labels = rows.as_matrix(precise), rows.as_matrix(labels)
-    matrix, labels = rows.broadcast(function, matrix, labels, given)
+    labels = rows.as_matrix(rows.axis_last(tf.cast(labels, precise.dtype), options.axis))
+    matrix, labels = rows.broadcast(function, rows.as_matrix(precise), labels, given)
     counted = counted_distributions(function, labels, options, shape, tf.shape(precise)[:-1])
     if counted is not None:
         labels = _tf.select_rows(counted, labels, tf.zeros_like(labels))
@@ -397,5 +396,4 @@ def per_example(parts, run_shape, shape, dtype):
         return rows.with_static_shape(vector, shape)
 
     losses, weights, counted, class_weights = [shaped(part) for part in parts]
-    losses = _tf.tied_to_function_inputs(losses)
-    return PerExample(losses, weights, counted, class_weights, dtype)
+    return PerExample(_tf.tied_to_function_inputs(losses), weights, counted, class_weights, dtype)

@@ -71,8 +71,10 @@ def patch(losses: bool = False, *, implementation: Optional[str] = None) -> None
 
     The patch builds other ops than TensorFlow's function. Op-level random seeds that TensorFlow
     derives from the number of ops in a graph, for random ops built after a loss without a seed of
-    their own, are then others than in the unpatched program. `tf1xent.override_gradients` adds no
-    ops.
+    their own, are then others than in the unpatched program. A program that goes by the types of
+    ops, such as one with an automatic differentiation of its own, finds others. A graph saved while
+    patched runs without tf1xent, and so do the gradients that it holds; for new gradients of its
+    losses a process has to ``import tf1xent``. `tf1xent.override_gradients` adds no ops.
 
     Args:
       losses: whether tf.losses.sparse_softmax_cross_entropy and tf.losses.softmax_cross_entropy
