@@ -16,7 +16,7 @@ that carry them; `override_gradients` puts them where TensorFlow looks them up b
 import threading
 import warnings
 import weakref
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Optional, Set
 
 from tf1xent import _softmax, _tf
 from tf1xent._tf import tf
@@ -30,16 +30,11 @@ __all__ = [
     "restore_gradients",
 ]
 
-SPARSE_GRADIENT = "Tf1xentSparseSoftmaxCrossEntropyWithLogits"
-DENSE_GRADIENT = "Tf1xentSoftmaxCrossEntropyWithLogits"
-GUARD_GRADIENT = "Tf1xentPreventGradient"
-
 # By op type; "tag" of `tf1xent.graphs` gives the same names.
-GRADIENT_NAMES = {
-    _tf.SPARSE_OP: SPARSE_GRADIENT,
-    _tf.DENSE_OP: DENSE_GRADIENT,
-    _tf.GUARD_OP: GUARD_GRADIENT,
-}
+GRADIENT_NAMES = _tf.GRADIENT_NAMES
+SPARSE_GRADIENT = GRADIENT_NAMES[_tf.SPARSE_OP]
+DENSE_GRADIENT = GRADIENT_NAMES[_tf.DENSE_OP]
+GUARD_GRADIENT = GRADIENT_NAMES[_tf.GUARD_OP]
 
 
 def _input(op, index, what):
@@ -135,45 +130,11 @@ for _op_type, _function in _FUNCTIONS.items():
 
 # --- Where TensorFlow looks gradients up ------------------------------------------------------
 
-
-def _process_gradient(op_type):
-    """The function of our registry entry for `op_type`.
-
-    Some tools swap the functions in the registry's entries for a while and then put back what they
-    found. If they found this one and the override has ended since, it calls TensorFlow's.
-    """
-
-    def gradient(op, *cotangents):
-        return _gradient_in_force(op_type, op)(op, *cotangents)
-
-    return gradient
-
-
-class _State:
-    """What is overridden.
-
-    Attributes:
-      lock: held while anything of this is read or changed.
-      holders: who wants the process's lookup overridden: "override_gradients", "patch".
-      functions: by op type, the function of our registry entry.
-      entries: by op type, our registry entry.
-      entries_before: by op type, while the lookup is overridden, the entry that was there.
-      graph_ops: by graph or function, the names of its ops that carry our attribute.
-    """
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.holders: Set[str] = set()
-        self.functions = {op_type: _process_gradient(op_type) for op_type in GRADIENT_NAMES}
-        self.entries = {
-            op_type: _tf.entry_like(_tf.gradient_entry(name), self.functions[op_type])
-            for op_type, name in GRADIENT_NAMES.items()
-        }
-        self.entries_before: Dict[str, Any] = {}
-        self.graph_ops: weakref.WeakKeyDictionary[Any, Set[str]] = weakref.WeakKeyDictionary()
-
-
-_STATE: _State = _tf.kept_in_process("gradients", _State)
+_lock = threading.RLock()
+# By graph or function: the names of its ops that carry our attribute.
+_graph_ops: "weakref.WeakKeyDictionary[Any, Set[str]]" = _tf.kept_in_process(
+    "graphs with our gradients", weakref.WeakKeyDictionary
+)
 
 
 def override_gradients(graph: Optional[Any] = None) -> None:
@@ -221,13 +182,13 @@ def override_gradients(graph: Optional[Any] = None) -> None:
 
     Source: the formulas are derived in `tf1xent._softmax`.
     """
-    with _STATE.lock:
+    with _lock:
         if graph is None:
             _override_process()
             return
         _check_graph("override_gradients", graph)
         for holder, ops in _tf.gradient_sites(graph):
-            names = _STATE.graph_ops.setdefault(holder, set())
+            names = _graph_ops.setdefault(holder, set())
             for op in ops:
                 op_type = _tf.op_type(op)
                 if op_type not in GRADIENT_NAMES or _tf.gradient_attribute(op) is not None:
@@ -262,14 +223,14 @@ def restore_gradients(graph: Optional[Any] = None) -> None:
 
     Source: none.
     """
-    with _STATE.lock:
+    with _lock:
         if graph is None:
-            conflicts = release_process_override("override_gradients")
+            conflicts = _tf.release_process_override("override_gradients")
             warn_of_conflicts("restore_gradients", conflicts, stacklevel=3)
             return
         _check_graph("restore_gradients", graph)
         for holder, ops in _tf.gradient_sites(graph):
-            names = _STATE.graph_ops.pop(holder, set())
+            names = _graph_ops.pop(holder, set())
             for op in ops:
                 if op.name in names:
                     _tf.set_gradient_attribute(op, None)
@@ -285,115 +246,16 @@ def _check_graph(function, graph):
 
 def _override_process():
     name = "override_gradients"
-    held_before = name in _STATE.holders
-    conflicts = hold_process_override(name)
+    newly, conflicts = _tf.hold_process_override(name)
     try:
         warn_of_conflicts(name, conflicts, stacklevel=4)
     except BaseException:  # a warning, where those are errors
-        if not held_before:
-            release_process_override(name)
+        if newly:
+            _tf.release_process_override(name)
         raise
-
-
-def hold_process_override(holder):
-    """Overrides the process's gradient lookup for as long as anybody holds it.
-
-    Returns what of somebody else's ours took the place of, in words.
-    """
-    conflicts: List[str] = []
-    with _STATE.lock:
-        for op_type, stock in _tf.STOCK_GRADIENTS.items():
-            if not _STATE.holders:
-                conflicts += _put_ours(op_type)
-            elif _tf.entry_function(_tf.gradient_entry(op_type)) is stock:
-                # Put back by a tool that had found it before we came.
-                _set_ours(op_type)
-        _STATE.holders.add(holder)
-    return conflicts
-
-
-def _put_ours(op_type):
-    before = _tf.gradient_entry(op_type)
-    stock = _tf.STOCK_GRADIENTS[op_type]
-    if _tf.entry_function(before) is _STATE.functions[op_type]:
-        # Put back by a tool that had found it while we were there.
-        _tf.set_entry_function(before, stock)
-    _STATE.entries_before[op_type] = before
-    _set_ours(op_type)
-    if _tf.entry_function(before) is stock:
-        return []
-    return [
-        f"somebody else has replaced the gradient of {op_type}; until this is undone, ours is used"
-    ]
-
-
-def _set_ours(op_type):
-    _tf.set_entry_function(_STATE.entries[op_type], _STATE.functions[op_type])
-    _tf.set_gradient_entry(op_type, _STATE.entries[op_type])
-    _tf.forget_forward_mode_traces()
-
-
-def release_process_override(holder):
-    """Releases one holder; the last release restores the entries that were there.
-
-    Returns what somebody else replaced in between and what was therefore left, in words.
-    """
-    conflicts: List[str] = []
-    with _STATE.lock:
-        if holder not in _STATE.holders:
-            return conflicts
-        _STATE.holders.remove(holder)
-        if _STATE.holders:
-            return conflicts
-        for op_type in _STATE.functions:
-            conflicts += _put_back(op_type)
-        _tf.forget_forward_mode_traces()
-    return conflicts
-
-
-def _put_back(op_type):
-    before = _STATE.entries_before.pop(op_type)
-    entry = _tf.gradient_entry(op_type)
-    function = _tf.entry_function(entry)
-    if function is _STATE.functions[op_type]:
-        _tf.set_gradient_entry(op_type, before)
-        return []
-    if entry is _STATE.entries[op_type] and before is not None:  # theirs was written into our entry
-        _tf.set_entry_function(before, function)
-        _tf.set_gradient_entry(op_type, before)
-        entry = before
-    if entry is before and function is _tf.STOCK_GRADIENTS[op_type]:
-        return []
-    return [replaced_in_between(f"the gradient of {op_type}")]
-
-
-def _gradient_in_force(op_type, op):
-    """What our registry entry for `op_type` computes the gradient of `op` by."""
-    stock = _tf.STOCK_GRADIENTS[op_type]
-    if not _STATE.holders:
-        return stock
-    if op_type == _tf.GUARD_OP and not _tf.guards_cross_entropy(op):
-        return _tf.entry_function(_STATE.entries_before.get(op_type)) or stock
-    return _tf.entry_function(_tf.gradient_entry(GRADIENT_NAMES[op_type]))
-
-
-def replaced_in_between(what):
-    """A conflict in words."""
-    return f"somebody else replaced {what} in between; theirs was left"
 
 
 def warn_of_conflicts(function, conflicts, stacklevel):
     """One warning for each: after everything else is done, since a warning may be an error."""
     for conflict in conflicts:
         warnings.warn(f"{function}: {conflict}.", PatchConflictWarning, stacklevel=stacklevel)
-
-
-def process_override():
-    """Whether the process's lookup is overridden; and the op types whose gradient is not ours."""
-    with _STATE.lock:
-        foreign = [
-            op_type
-            for op_type, function in _STATE.functions.items()
-            if _STATE.holders and _tf.entry_function(_tf.gradient_entry(op_type)) is not function
-        ]
-        return bool(_STATE.holders), foreign

@@ -18,6 +18,8 @@ SPARSE_OP = "SparseSoftmaxCrossEntropyWithLogits"
 DENSE_OP = "SoftmaxCrossEntropyWithLogits"
 GUARD_OP = "PreventGradient"
 FUSED_OPS = (SPARSE_OP, DENSE_OP)
+# By op type, the names under which our gradients are registered.
+GRADIENT_NAMES = {op_type: "Tf1xent" + op_type for op_type in (SPARSE_OP, DENSE_OP, GUARD_OP)}
 
 GRADIENT_ATTRIBUTE = "_gradient_op_type"
 

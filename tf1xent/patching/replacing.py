@@ -269,7 +269,7 @@ def _install(function, stacklevel):
         STATE.installed.add(layer)
         replacements, bindings = STATE.replacements[layer], STATE.bindings[layer]
         STATE.refusals[layer] = rebinding.rebind(replacements, bindings)
-    conflicts = gradients.hold_process_override("patch")
+    conflicts = _tf.hold_process_override("patch")[1]
     gradients.warn_of_conflicts(function, conflicts, stacklevel + 1)
 
 
@@ -279,11 +279,11 @@ def _remove_unwanted(function, stacklevel):
         STATE.installed.remove(layer)
         replaced, refusals = rebinding.remove(STATE.bindings[layer], STATE.replacements[layer])
         STATE.refusals[layer] = refusals
-        conflicts += [gradients.replaced_in_between(name) for name in replaced]
+        conflicts += [_tf.replaced_in_between(name) for name in replaced]
         conflicts += [
             f"{name} refused to hold TensorFlow's function again ({reason}); ours was left"
             for name, reason in refusals
         ]
         if layer == "nn":
-            conflicts += gradients.release_process_override("patch")
+            conflicts += _tf.release_process_override("patch")
     gradients.warn_of_conflicts(function, conflicts, stacklevel + 1)

@@ -2,7 +2,7 @@
 
 from typing import Sequence, Tuple
 
-from tf1xent import _implementation, _probes, _tf, gradients
+from tf1xent import _implementation, _probes, _tf
 from tf1xent.patching import replacing, state
 
 
@@ -82,7 +82,7 @@ def status() -> Status:
     Source: none.
     """
     bindings, implementation = replacing.in_force()
-    overridden, foreign = gradients.process_override()
+    overridden, foreign = _tf.process_override()
     skipped = state.refusals()
     skipped += [(f"the gradient of {op_type}", "somebody else's is there") for op_type in foreign]
     return Status(
