@@ -11,7 +11,7 @@ __all__ = [
 ]
 
 
-@_tf.not_converted
+@_tf.taken_whole()
 def masked_sparse_softmax_cross_entropy_with_logits(
     labels: Any,
     logits: Any,
@@ -121,7 +121,7 @@ def masked_sparse_softmax_cross_entropy_with_logits(
     return objective.sparse(function, labels, logits, options, name).cast_losses()
 
 
-@_tf.not_converted
+@_tf.taken_whole()
 def masked_softmax_cross_entropy_with_logits(
     labels: Any,
     logits: Any,

@@ -91,11 +91,12 @@ def sparse(function, labels, logits, options, name=None):
     _options.check_invalid_labels(function, options.invalid_labels)
     kernels = _implementation.uses_kernels(function, options.implementation)
     with tf.name_scope(name, function, [labels, logits]):
-        labels, logits = tf.convert_to_tensor(labels), tf.convert_to_tensor(logits)
+        labels, logits = _tf.convert_to_tensor(labels), _tf.convert_to_tensor(logits)
         _checks.check_logits_dtype(function, labels, logits)
+        _checks.check_class_axis(function, labels, logits, options.axis, soft_labels=False)
         _checks.shape_without_axis(function, logits, options.axis)
         precise = rows.axis_last(rows.as_precise(logits), options.axis)
-        shape = _checks.check_sparse(function, labels, precise)
+        shape = _checks.check_sparse(function, labels, precise, options.axis)
         matrix, vector = rows.sparse_rows(precise, labels)
         vector = _checks.with_as_many_rows(matrix, vector)
         counted = counted_labels(function, vector, matrix, options, shape, tf.shape(labels))
@@ -132,8 +133,9 @@ def dense(function, labels, logits, options, name=None):
     _options.refuse_for_soft_labels(function, options.ignore_label, options.invalid_labels)
     kernels = _implementation.uses_kernels(function, options.implementation)
     with tf.name_scope(name, function, [labels, logits]):
-        logits = tf.convert_to_tensor(logits)
+        logits = _tf.convert_to_tensor(logits)
         _checks.check_logits_dtype(function, logits, logits)
+        _checks.shape_without_axis(function, logits, options.axis)
         precise = rows.axis_last(rows.as_precise(logits), options.axis)
         matrix, labels, counted, shape = _dense_rows(function, labels, logits, precise, options)
         run_shape = tf.shape(precise)[:-1]
@@ -153,8 +155,9 @@ def dense(function, labels, logits, options, name=None):
 def from_probabilities(function, labels, probabilities, options, epsilon, name=None):
     """The `PerExample` of soft labels against probabilities, clipped to [epsilon, 1]."""
     with tf.name_scope(name, function, [labels, probabilities]):
-        given = tf.convert_to_tensor(probabilities)
+        given = _tf.convert_to_tensor(probabilities)
         _checks.check_logits_dtype(function, given, given, "probabilities")
+        _checks.shape_without_axis(function, given, options.axis)
         precise = rows.axis_last(rows.as_precise(given), options.axis)
         matrix, labels, counted, shape = _dense_rows(function, labels, given, precise, options)
         run_shape = tf.shape(precise)[:-1]
@@ -224,10 +227,12 @@ def checked(function, logits, labels, policy):
 
 def _dense_rows(function, labels, logits, precise, options):
     """Logits and soft labels as matrices, which rows count, and the losses' static shape."""
+    labels = _tf.convert_to_tensor(labels, name="labels", preferred_dtype=precise.dtype)
+    _checks.check_class_axis(function, labels, logits, options.axis, soft_labels=True)
     shape = _checks.shape_without_axis(function, logits, options.axis)
-    labels = tf.convert_to_tensor(labels, name="labels", preferred_dtype=precise.dtype)
-    labels = rows.axis_last(tf.cast(labels, precise.dtype), options.axis)
-    matrix, labels = rows.broadcast(function, rows.as_matrix(precise), rows.as_matrix(labels))
+    given = labels, logits, options.axis
+    labels = rows.as_matrix(rows.axis_last(tf.cast(labels, precise.dtype), options.axis))
+    matrix, labels = rows.broadcast(function, rows.as_matrix(precise), labels, given)
     matrix, labels = rows.with_a_class(matrix), rows.with_a_class(labels)
     counted = counted_distributions(function, labels, options, shape, tf.shape(precise)[:-1])
     if counted is not None:
@@ -388,4 +393,4 @@ def per_example(parts, run_shape, shape, dtype):
         return rows.with_static_shape(vector, shape)
 
     losses, weights, counted, class_weights = [shaped(part) for part in parts]
-    return PerExample(losses, weights, counted, class_weights, dtype)
+    return PerExample(_tf.tied_to_function_inputs(losses), weights, counted, class_weights, dtype)

@@ -8,7 +8,7 @@ from tf1xent.nn import objective
 __all__ = ["softmax_cross_entropy_with_probabilities"]
 
 
-@_tf.not_converted
+@_tf.taken_whole()
 def softmax_cross_entropy_with_probabilities(
     labels: Any,
     probabilities: Any,

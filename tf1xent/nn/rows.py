@@ -44,11 +44,11 @@ def axis_last(tensor, axis):
     return tf.transpose(tensor, tf.concat(others + [[position]], axis=0))
 
 
-def broadcast(function, logits, labels):
-    """Both as matrices of one shape."""
+def broadcast(function, logits, labels, given):
+    """Both as matrices of one shape; `given` are the tensors that an error names, and the axis."""
     if logits.shape.is_fully_defined() and logits.shape.as_list() == labels.shape.as_list():
         return logits, labels
-    static = _checks.broadcast_static_shape(function, labels, logits)
+    static = _checks.broadcast_static_shape(function, labels, logits, given)
     shape = tf.broadcast_dynamic_shape(tf.shape(logits), tf.shape(labels))
     logits, labels = tf.broadcast_to(logits, shape), tf.broadcast_to(labels, shape)
     logits.set_shape(static)
