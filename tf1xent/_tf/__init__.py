@@ -45,7 +45,7 @@ from tf1xent._tf.primitives import (
     with_pull_back,
     with_static_shape,
 )
-from tf1xent._tf.protos import CONTROL_FLOW_CONTEXTS, SavedModel
+from tf1xent._tf.protos import CONTROL_FLOW_CONTEXTS, CheckpointState, SavedModel
 from tf1xent._tf.registry import (
     DENSE_OP,
     FUSED_OPS,
@@ -84,6 +84,7 @@ from tf1xent._tf.stock_ops import (
 
 __all__ = [
     "CONTROL_FLOW_CONTEXTS",
+    "CheckpointState",
     "DENSE_FUNCTIONS",
     "DENSE_OP",
     "DENSE_STOPPED_FUNCTIONS",

@@ -65,7 +65,9 @@ def _from_bytes(proto_class: Any, content: bytes, where: str) -> Any:
     try:
         return proto_class.FromString(content)
     except (message.DecodeError, RuntimeError, SystemError, UnicodeDecodeError) as error:
-        raise GraphFileError(f"{where}: cannot be read: {error}") from error
+        raise GraphFileError(
+            f"{where}: cannot be read: its bytes are damaged, or are not of a graph."
+        ) from error
 
 
 def serialized(proto: Any) -> bytes:
