@@ -200,17 +200,21 @@ def _from_text(content: bytes, proto_class: Any) -> bytes:
 def _is_plausible(proto_class: Any, content: bytes, where: str) -> bool:
     """Whether bytes are of a class: those of the three parse as each other, but hold no nodes."""
     if proto_class is tf.GraphDef:
-        nodes = raw.parsed(raw.RawGraphDef, content, where).node
-        first = list(raw.NodeList(nodes[:_PLAUSIBLE_NODES], where))
+        nodes = raw.parsed(raw.RawGraphDef, content, where).node[:_PLAUSIBLE_NODES]
+        # Names as bytes, since protobuf prints what it thinks of text that is none.
+        first = [raw.parsed(raw.RawNodeDef, node, where) for node in nodes]
         return bool(first) and all(_is_name(node.name) and _is_name(node.op) for node in first)
     if proto_class is tf.MetaGraphDef:
-        return _is_plausible(tf.GraphDef, raw.MetaGraph(content, where).graph_def, where)
+        parts = raw.parsed(raw.RawMetaGraphDef, content, where).graph_def
+        return _is_plausible(tf.GraphDef, b"".join(parts), where)
     meta_graphs = raw.parsed(raw.RawSavedModel, content, where).meta_graphs
     return any(_is_plausible(tf.MetaGraphDef, part, where) for part in meta_graphs)
 
 
-def _is_name(text: str) -> bool:
-    return bool(text) and text.isprintable() and " " not in text
+def _is_name(values: Any) -> bool:
+    """Whether a field of text has one value that can name a node or an op."""
+    text = values[0].decode("utf-8", "replace") if len(values) == 1 else ""
+    return bool(text) and text.isprintable() and not set(" \ufffd").intersection(text)
 
 
 def is_written_as_text(file: GraphFile, source: str, target: str) -> bool:

@@ -34,7 +34,7 @@ _SIGNATURES = (
         rb"version https://git-lfs\.github\.com/",
         "is a pointer of Git LFS to a file that is not here. Run: git lfs pull",
     ),
-    (rb"(\xff\xfe|\xfe\xff)", "is text in UTF-16. Save it as UTF-8."),
+    (rb"(\xff\xfe([^\0]\0){3}|\xfe\xff(\0[^\0]){3})", "is text in UTF-16. Save it as UTF-8."),
     (rb"\s*[{\[]", "is JSON, not a graph. Give the file of a graph that TensorFlow wrote."),
     (
         rb"(\s*#[^\n]*\n)*\s*(all_)?model_checkpoint_path",

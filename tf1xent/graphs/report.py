@@ -104,12 +104,12 @@ class GraphReport:
     def to_text(self, width: Optional[int] = 80) -> str:
         """A table of the ops, the reasons below it, and the rest.
 
-        No line has more than `width` columns, 40 or more: names are shortened in the middle. With
+        No line has more than `width` columns, at least 60: names are shortened in the middle. With
         None nothing is shortened.
         """
-        width = None if width is None else max(width, 40)
-        found = f": {_count(len(self.ops), 'cross-entropy op')}, for TensorFlow {self.tensorflow}"
-        lines = [shortened(self.source, None if width is None else width - len(found)) + found]
+        width = None if width is None else max(width, 60)
+        title = f"{self.source}: {_count(len(self.ops), 'cross-entropy op')}"
+        lines = _wrapped(f"{title}, for TensorFlow {self.tensorflow}", width)
         if self.ops:
             lines += ["", *_table(self.ops, width), ""]
         reasons: Dict[str, List[int]] = {}

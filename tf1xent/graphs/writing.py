@@ -8,7 +8,7 @@ import stat
 import threading
 import uuid
 import warnings
-from typing import Any, Iterator, List, Sequence
+from typing import Any, Dict, Iterator, List, Sequence
 
 from tf1xent.errors import CleanUpWarning
 
@@ -176,7 +176,7 @@ def _faults_of(target: str, temporary: str) -> Iterator[None]:
 def _uninterrupted() -> Iterator[None]:
     """Puts off what signals do in Python, an exception as a rule, until the block is done."""
     arrived: List[int] = []
-    handlers = {}
+    handlers: Dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
