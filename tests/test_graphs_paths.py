@@ -9,15 +9,10 @@ import tensorflow.compat.v1 as tf
 from google.protobuf import text_format
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tests.corpus.reading import FILES
+from tests.graph_files import CLASSIFIER, FROZEN, META, SAVED_MODEL, contents, rewrite
 from tf1xent import cli, graphs
 from tf1xent.errors import GraphFileError
 
-FOLDER = FILES / "tf115"
-FROZEN = FOLDER / "frozen" / "frozen.pb"
-CLASSIFIER = FOLDER / "classifier"
-META = CLASSIFIER / "model.meta"
-SAVED_MODEL = FOLDER / "estimator" / "saved_model"
 CLASSES = {
     "graph_def": (tf.GraphDef, FROZEN),
     "meta_graph": (tf.MetaGraphDef, META),
@@ -38,20 +33,15 @@ def text(kind):
     return text_format.MessageToString(proto(kind)).encode()
 
 
-def rewrite(source, target, *options):
-    """Runs the command in the mode "logsumexp"; returns its exit code."""
-    return cli.main(["rewrite", str(source), str(target), "--mode", "logsumexp", *options])
-
-
 def check_refused(capsys, source, target, *, message, folder):
     """Exit code 2, a line that matches, once the command's name; nothing below `folder` changes."""
-    before = sorted((str(path), path.is_file()) for path in folder.rglob("*"))
+    before = contents(folder)
     assert rewrite(source, target, "--force") == 2
     output, errors = capsys.readouterr()
     assert output == "" and len(errors.splitlines()) == 1, errors
     assert re.search(message, errors), errors
     assert errors.count("tf1xent rewrite:") == 1
-    assert sorted((str(path), path.is_file()) for path in folder.rglob("*")) == before
+    assert contents(folder) == before
 
 
 # Text and binary ---------------------------------------------------------------------------------
@@ -70,7 +60,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("form", [text, binary])
-@pytest.mark.parametrize("kind, name", NAMES, ids="-".join)
+@pytest.mark.parametrize("kind, name", NAMES, ids=["-".join(names) for names in NAMES])
 def test_text_and_binary_are_told_by_their_bytes_and_come_out_as_they_were(
     kind, name, form, tmp_path, capsys
 ):
@@ -278,7 +268,7 @@ def test_a_graph_def_named_meta_is_refused_with_what_it_is(tmp_path):
 
 # Files of other programs -------------------------------------------------------------------------
 
-TABLE = FOLDER / "classifier" / "model.index"
+TABLE = CLASSIFIER / "model.index"
 FOREIGN = {
     "model.h5": (b"\x89HDF\r\n\x1a\n" + bytes(2000), "HDF5.*Keras"),
     "model.keras": (b"PK\x03\x04" + bytes(2000), "zip archive"),

@@ -7,64 +7,26 @@ import contextlib
 import os
 import resource
 import shutil
-import signal
 import stat
-import subprocess
-import sys
-import time
-import warnings
 
 import pytest
 
-from tests.corpus.reading import FILES
+from tests.graph_files import (
+    CLASSIFIER,
+    FROZEN,
+    SAVED_MODEL,
+    check_refused,
+    contents,
+    copied,
+    rewrite,
+)
 from tf1xent import cli, graphs
-from tf1xent.errors import CleanUpWarning
 
-FROZEN = FILES / "tf115" / "frozen" / "frozen.pb"
-SAVED_MODEL = FILES / "tf115" / "estimator" / "saved_model"
 NOBODY = 65534
-
-
-def rewrite(source, target, *options):
-    """Runs the command in the mode "logsumexp"; returns its exit code."""
-    return cli.main(
-        ["rewrite", os.fspath(source), os.fspath(target), "--mode", "logsumexp", *options]
-    )
 
 
 def mode(path):
     return stat.S_IMODE(os.stat(str(path)).st_mode)
-
-
-def contents(folder):
-    """Everything below a folder: bytes of files, text of links, None for folders."""
-    found = {}
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        if path.is_symlink():
-            found[name] = os.readlink(str(path))
-        else:
-            found[name] = path.read_bytes() if path.is_file() else None
-    return found
-
-
-def copied(source, target):
-    """A copy that its owner may write to, whatever the modes in the checkout are."""
-    if source.is_dir():
-        shutil.copytree(str(source), str(target))
-    else:
-        shutil.copy(str(source), str(target))
-    return target
-
-
-def check_refused(capsys, source, target, *options, message, folder):
-    before = contents(folder)
-    assert rewrite(source, target, *options) == 2
-    output, errors = capsys.readouterr()
-    assert output == "" and len(errors.splitlines()) == 1, errors
-    assert message in errors and ".partial" not in errors, errors
-    assert errors.count("tf1xent rewrite:") == 1
-    assert contents(folder) == before
 
 
 BOTH = pytest.mark.parametrize("source", [FROZEN, SAVED_MODEL], ids=["file", "folder"])
@@ -296,7 +258,7 @@ def test_names_that_are_no_text(source, tmp_path, capsys):
 
 def test_checkpoints_whose_names_are_no_text(tmp_path):
     folder = tmp_path / os.fsdecode(b"\xff")
-    shutil.copytree(str(FILES / "tf115" / "classifier"), str(folder))
+    shutil.copytree(str(CLASSIFIER), str(folder))
     assert graphs.inspect_graph(folder).ops
 
 
@@ -330,148 +292,3 @@ def test_a_full_disk_leaves_everything_as_it_was(source, is_there, tmp_path, cap
             assert code == 2 and contents(tmp_path) == before
             assert errors.startswith(f"tf1xent rewrite: {target}"), errors
             assert errors.endswith(": File too large.\n") and len(errors.splitlines()) == 1
-
-
-# Interrupts and clean-up -------------------------------------------------------------------------
-
-
-@BOTH
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_signals_at_every_move_leave_all_or_nothing(name, source, tmp_path, capsys, monkeypatch):
-    """The signal arrives before and after each call that moves something."""
-    number = getattr(signal, name)
-    target = tmp_path / source.name
-    moves = [(move, getattr(os, move)) for move in ("rename", "replace")]
-    for is_there in (False, True):
-        for at in range(1, 5):
-            if target.exists():
-                shutil.rmtree(str(target)) if target.is_dir() else target.unlink()
-            if is_there:
-                copied(source, target)
-            before, calls = contents(tmp_path), []
-
-            def moved(old, new, move, at=at, calls=calls):
-                for step in (lambda: None, lambda: move(old, new)):
-                    step()
-                    calls.append(new)
-                    if len(calls) == at:
-                        os.kill(os.getpid(), number)
-                        time.sleep(0)
-
-            for move, real in moves:
-                monkeypatch.setattr(
-                    os, move, lambda old, new, real=real, moved=moved: moved(old, new, real)
-                )
-            code = rewrite(source, target, "--force")
-            monkeypatch.undo()
-            errors = capsys.readouterr().err
-            if len(calls) < at:
-                assert code == 0
-                continue
-            assert code == 128 + number and len(errors.splitlines()) == 1
-            # Nothing is left in between: once it is moved, the result is there.
-            assert not list(tmp_path.glob("*.partial"))
-            assert contents(tmp_path).keys() == (before or contents(tmp_path)).keys()
-            assert graphs.inspect_graph(target).ops == ()
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-
-
-def signalling(number):
-    """os.fsync after a signal to this process."""
-    real = os.fsync
-    return lambda file: (os.kill(os.getpid(), number), real(file))
-
-
-@BOTH
-def test_a_signal_while_it_is_written_leaves_nothing(source, tmp_path, capsys, monkeypatch):
-    target = tmp_path / source.name
-    for is_there in (False, True):
-        if is_there:
-            copied(source, target)
-        before = contents(tmp_path)
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            monkeypatch.setattr(os, "fsync", signalling(number))
-            assert rewrite(source, target, "--force") == 128 + number
-            monkeypatch.undo()
-            assert contents(tmp_path) == before
-            assert len(capsys.readouterr().err.splitlines()) == 1
-
-
-# A command that stops where its file is written and has no name yet.
-WAITING = """
-import os, sys, time
-os.fsync = lambda file: time.sleep(120)
-from tf1xent.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_a_process_that_a_signal_ends_leaves_nothing(name, tmp_path):
-    command = ["rewrite", str(SAVED_MODEL), str(tmp_path / "new"), "--mode", "tag"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", WAITING, *command], stderr=subprocess.PIPE, universal_newlines=True
-    )
-    deadline = time.time() + 120
-    while not list(tmp_path.glob("*.partial/saved_model.pb")) and time.time() < deadline:
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.05)
-    process.send_signal(getattr(signal, name))
-    errors = process.communicate()[1]
-    assert process.returncode == 128 + getattr(signal, name)
-    said = {"SIGTERM": "tf1xent: stopped by SIGTERM.", "SIGINT": "tf1xent: interrupted."}
-    assert errors.splitlines()[-1] == said[name]
-    assert "Traceback" not in errors
-    assert os.listdir(str(tmp_path)) == []
-
-
-def test_signals_that_somebody_ignores_stay_ignored(tmp_path, monkeypatch):
-    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    monkeypatch.setattr(os, "fsync", signalling(signal.SIGHUP))
-    try:
-        assert rewrite(FROZEN, tmp_path / "new.pb") == 0
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, previous)
-
-
-def test_a_clean_up_that_fails_is_a_warning(tmp_path, capsys, monkeypatch):
-    target = copied(SAVED_MODEL, tmp_path / "new")
-
-    def fail(path):
-        raise PermissionError(13, "Permission denied", path)
-
-    monkeypatch.setattr(shutil, "rmtree", fail)
-    assert rewrite(SAVED_MODEL, target, "--force") == 0
-    errors = capsys.readouterr().err
-    assert len(errors.splitlines()) == 1
-    assert errors.startswith("tf1xent rewrite: warning: ")
-    assert errors.endswith(".partial cannot be removed: Permission denied.\n")
-    assert graphs.inspect_graph(target).ops == ()
-    with pytest.warns(CleanUpWarning, match="cannot be removed: Permission denied"):
-        graphs.rewrite_saved_model(SAVED_MODEL, target, overwrite=True)
-    # Nor does it hide the error that it comes after.
-    monkeypatch.setattr(os, "fsync", fail)
-    with warnings.catch_warnings(record=True) as told, pytest.raises(PermissionError):
-        warnings.simplefilter("always")
-        graphs.rewrite_saved_model(SAVED_MODEL, tmp_path / "other")
-    assert [warning.category for warning in told] == [CleanUpWarning]
-
-
-def test_what_cannot_be_moved_back_is_not_removed(tmp_path, monkeypatch):
-    target = copied(SAVED_MODEL, tmp_path / "new")
-    before, moves, real = contents(target), [], os.rename
-
-    def fail(old, new):
-        moves.append(new)
-        if len(moves) > 1:
-            raise PermissionError(13, "Permission denied", old, None, new)
-        real(old, new)
-
-    monkeypatch.setattr(os, "rename", fail)
-    with pytest.warns(CleanUpWarning, match="new is .*partial now, and cannot be moved back"):
-        with pytest.raises(PermissionError, match=str(target)):
-            graphs.rewrite_saved_model(SAVED_MODEL, target, overwrite=True)
-    (kept,) = tmp_path.glob("*.partial")
-    assert contents(kept) == before

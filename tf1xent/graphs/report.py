@@ -108,8 +108,11 @@ class GraphReport:
         None nothing is shortened.
         """
         width = None if width is None else max(width, 60)
-        title = f"{self.source}: {_count(len(self.ops), 'cross-entropy op')}"
-        lines = _wrapped(f"{title}, for TensorFlow {self.tensorflow}", width)
+        source = shortened(self.source, None if width is None else width - len(":"))
+        found = f"{_count(len(self.ops), 'cross-entropy op')}, for TensorFlow {self.tensorflow}"
+        lines = [f"{source}: {found}"]
+        if width is not None and len(lines[0]) > width:
+            lines = [f"{source}:", f"    {found}"]
         if self.ops:
             lines += ["", *_table(self.ops, width), ""]
         reasons: Dict[str, List[int]] = {}
