@@ -305,6 +305,16 @@ def test_files_of_other_programs_are_named(name, tmp_path, capfd):
     check_refused(capfd, path, tmp_path / "new.pb", message=message, folder=tmp_path)
 
 
+def test_graphs_are_not_taken_for_files_of_other_programs(tmp_path):
+    """A binary graph begins with the length of its first node, which can be any character."""
+    path = tmp_path / "graph.pb"
+    for name in ("TFL3", "PK", "<html>", *("n" * length for length in range(1, 140))):
+        graph_def = tf.GraphDef()
+        graph_def.node.add(name=name, op="NoOp")
+        path.write_bytes(graph_def.SerializeToString())
+        assert graphs.inspect_graph(path).ops == ()
+
+
 def test_the_graph_of_a_checkpoint_is_named_where_it_is(tmp_path):
     for part in ("model.index", "model.data-00000-of-00001"):
         with pytest.raises(GraphFileError, match=re.escape(f"Give {META}.")):

@@ -20,9 +20,9 @@ _SIGNATURES = (
         "model, give what tf.saved_model writes of its graph.",
     ),
     (rb"\x1f\x8b", "is compressed by gzip. Unpack it, and give what is in it."),
-    (rb".{257}ustar", "is a tar archive. Unpack it, and give what is in it."),
+    (rb".{257}ustar(\0|  \0)", "is a tar archive. Unpack it, and give what is in it."),
     (
-        rb".{4}TFL3",
+        rb".{2}\0\0TFL3",
         "is a model of TensorFlow Lite, whose ops TensorFlow cannot differentiate. Give the graph "
         "that it was converted from.",
     ),
@@ -35,7 +35,11 @@ _SIGNATURES = (
         "is a pointer of Git LFS to a file that is not here. Run: git lfs pull",
     ),
     (rb"(\xff\xfe([^\0]\0){3}|\xfe\xff(\0[^\0]){3})", "is text in UTF-16. Save it as UTF-8."),
-    (rb"\s*[{\[]", "is JSON, not a graph. Give the file of a graph that TensorFlow wrote."),
+    # A binary graph can begin like this too, but has control characters right after it.
+    (
+        rb"\s*[{\[][^\0-\x08\x0e-\x1f]*$",
+        "is JSON, not a graph. Give the file of a graph that TensorFlow wrote.",
+    ),
     (
         rb"(\s*#[^\n]*\n)*\s*(all_)?model_checkpoint_path",
         "is the list of a folder's checkpoints. Give the folder, or the .meta of one of them.",
@@ -43,6 +47,7 @@ _SIGNATURES = (
 )
 # The last bytes of TensorFlow's tables: the index of a checkpoint, or a whole one of version 1.
 _TABLE_END = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
+_VALUES = re.compile(r"\.data-\d+-of-\d+")
 _CHECKPOINT_PART = re.compile(r"\.(index|data-\d+-of-\d+)(\.tempstate\d+)?$")
 _SAVED_MODEL_PARTS = ("fingerprint.pb", "keras_metadata.pb", "tfhub_module.pb")
 
@@ -53,9 +58,9 @@ def description(path: str, head: bytes, tail: bytes) -> Optional[str]:
     for signature, text in _SIGNATURES:
         if re.match(signature, head, re.DOTALL):
             return text
-    if tail == _TABLE_END or _CHECKPOINT_PART.search(name):
+    if tail == _TABLE_END or _VALUES.search(name):
         return "holds variables of a checkpoint, not its graph. " + _graph_of_checkpoint(path)
-    if "tfevents" in name:
+    if ".tfevents." in name:
         return "is a log for TensorBoard. Give the graph file that the program saved."
     if name in _SAVED_MODEL_PARTS:
         return "belongs to a SavedModel and is not its graph. Give the folder of the SavedModel."
