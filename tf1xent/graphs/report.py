@@ -108,11 +108,8 @@ class GraphReport:
         None nothing is shortened.
         """
         width = None if width is None else max(width, 60)
-        source = shortened(self.source, None if width is None else width - len(":"))
-        found = f"{_count(len(self.ops), 'cross-entropy op')}, for TensorFlow {self.tensorflow}"
-        lines = [f"{source}: {found}"]
-        if width is not None and len(lines[0]) > width:
-            lines = [f"{source}:", f"    {found}"]
+        found = f": {_count(len(self.ops), 'cross-entropy op')}, for TensorFlow {self.tensorflow}"
+        lines = [shortened(self.source, None if width is None else width - len(found)) + found]
         if self.ops:
             lines += ["", *_table(self.ops, width), ""]
         reasons: Dict[str, List[int]] = {}
