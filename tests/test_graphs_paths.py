@@ -248,8 +248,8 @@ def test_what_is_written_is_what_its_name_says(tmp_path, capsys):
         (META, "new.pb", "must end with .meta"),
         (CLASSIFIER, "new", "Give .*new.meta"),
         (CLASSIFIER / "model", "new", "Give .*new.meta"),
-        (CLASSIFIER, "folder", "must end with .meta"),
-        (FROZEN, "folder", "both be folders or both files"),
+        (CLASSIFIER, "folder", "must name a file.*Give .*folder/model.meta"),
+        (FROZEN, "folder", "must name a file.*Give .*folder/frozen.pb"),
         (SAVED_MODEL / "saved_model.pb", "new.meta", "must hold a MetaGraphDef"),
     ]
     for source, name, message in refused:

@@ -193,7 +193,8 @@ def _add_graph_commands(commands: Any) -> None:
         "rewrite",
         help="give the cross-entropy ops of a saved graph their second derivatives",
         description="Reads what `inspect` reads and writes the same kind, whole or not at all. "
-        "Every tensor keeps its name; checkpoints fit as before.",
+        "Every tensor keeps its name; checkpoints fit as before. Text stays text, and becomes or "
+        "leaves it where the endings of IN and OUT say so, like .pb and .pbtxt.",
     )
     rewrite.add_argument("input", metavar="IN")
     rewrite.add_argument("output", metavar="OUT")

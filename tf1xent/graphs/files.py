@@ -275,8 +275,11 @@ def checked_file(target: Any, path: str, proto_class: Any, overwrite: bool, call
     """
     target = checked_path(target, caller)
     kind = proto_class.__name__
-    if target.endswith((os.sep, os.altsep or os.sep)):
-        raise ValueError(f"{caller}: {target} must name a file, as {path} is one, got a folder.")
+    if os.path.isdir(target) or target.endswith((os.sep, os.altsep or os.sep)):
+        raise ValueError(
+            f"{caller}: {target} must name a file, as {path} is one, got a folder. "
+            f"Give {os.path.join(target, os.path.basename(path))}."
+        )
     if proto_class not in _classes(target):
         names = " or ".join(found.__name__ for found in _classes(target))
         raise ValueError(f"{caller}: {target} must hold a {names} by its name, got a {kind}.")

@@ -140,7 +140,8 @@ def rewrite_saved_model(
       input_dir: the folder of a SavedModel.
       output_dir: the folder to write; it appears when it is complete, or not at all.
       mode: "logsumexp", "tag" or "fused".
-      overwrite: whether `output_dir` may exist already; it may then be `input_dir` itself.
+      overwrite: whether `output_dir` may exist already; it may then be `input_dir` itself, in
+        which only the file of the graphs changes.
 
     Returns:
       None.
@@ -153,6 +154,8 @@ def rewrite_saved_model(
         where `output_dir` is inside of it.
       FileExistsError: `output_dir` is there, and `overwrite` is False.
       OSError: something cannot be read or written.
+      tf1xent.errors.CleanUpWarning, as a warning: `output_dir` is complete, or as it was, but what
+        was put aside for that cannot be removed.
 
     Example:
 
