@@ -148,6 +148,7 @@ def test_the_only_meta_of_a_folder_is_taken(tmp_path):
 
 def test_several_metas_are_listed(tmp_path):
     folder = checkpoint_folder(tmp_path / "model", "m-900.meta", "m-1000.meta", "m-20.meta")
+    (folder / "²").write_text("")
     with pytest.raises(GraphFileError, match="several .*: m-20.meta, m-900.meta, m-1000.meta. "):
         graphs.inspect_graph(folder)
     checkpoint(folder, "/somebody/else/gone")

@@ -215,6 +215,8 @@ def test_dangling_links_are_something_that_is_there(source, tmp_path, capsys):
 
 def test_what_is_no_file_is_not_overwritten(tmp_path, capsys):
     os.mkfifo(str(tmp_path / "pipe"))
+    assert cli.main(["inspect", str(tmp_path / "pipe")]) == 2
+    assert capsys.readouterr().err.endswith("pipe must be a file or folder, got neither.\n")
     for target in (tmp_path / "pipe", "/dev/null"):
         check_refused(capsys, FROZEN, target, "--force", message="neither", folder=tmp_path)
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)

@@ -24,17 +24,17 @@ SIGNALLED = 128
 
 def _output_error(option: str, path: str) -> Optional[str]:
     """Returns why nothing can be written to the file that an option names, or None."""
-    path = os.path.realpath(path) if path else path
-    if not path or (os.path.exists(path) and not os.path.isfile(path)):
+    real = os.path.realpath(path)
+    if not path or (os.path.exists(real) and not os.path.isfile(real)):
         return f"`{option}` must be a file, got {path!r}, which is not one."
-    if not os.path.isdir(os.path.dirname(path)):
+    if not os.path.isdir(os.path.dirname(real)):
         return f"`{option}` must be in a folder that exists, got {path!r}."
-    is_new = not os.path.exists(path)
+    is_new = not os.path.exists(real)
     try:
-        with open(path, "ab"):  # only the system knows all that it may forbid
+        with open(real, "ab"):  # only the system knows all that it may forbid
             pass
         if is_new:
-            os.remove(path)
+            os.remove(real)
     except OSError as error:
         return f"`{option}` must be a file that can be written, got {path!r}: {error.strerror}."
     return None

@@ -103,8 +103,9 @@ def _newest_checkpoint(folder: str) -> List[str]:
 
 def _by_numbers(name: str) -> List[Any]:
     """Sorts model.ckpt-900 before model.ckpt-1000."""
-    parts = re.split(r"([0-9]+)", name)
-    return [int(part) if part.isdigit() else part for part in parts]
+    parts: List[Any] = re.split(r"([0-9]+)", name)
+    parts[1::2] = map(int, parts[1::2])
+    return parts
 
 
 def _listed(names: List[str]) -> str:
@@ -122,6 +123,8 @@ def _may_be_graph(folder: str, name: str) -> bool:
 def read(path: str, caller: str) -> GraphFile:
     """The GraphDef, MetaGraphDef or SavedModel in a file, which its bytes tell from text."""
     size = os.path.getsize(path)
+    if not os.path.isfile(path):  # a pipe could be waited for without end
+        raise GraphFileError(f"{caller}: {path} must be a file or folder, got neither.")
     with open(path, "rb") as file:
         head = file.read(foreign.HEAD_BYTES)
         file.seek(max(0, size - foreign.TAIL_BYTES))
