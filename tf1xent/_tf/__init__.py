@@ -58,7 +58,7 @@ from tf1xent._tf.process_override import (
     release_process_override,
     replaced_in_between,
 )
-from tf1xent._tf.protos import CONTROL_FLOW_CONTEXTS, SavedModel
+from tf1xent._tf.protos import CONTROL_FLOW_CONTEXTS, CheckpointState, SavedModel
 from tf1xent._tf.registry import (
     DENSE_OP,
     FUSED_OPS,
@@ -95,6 +95,7 @@ from tf1xent._tf.stock_ops import (
 
 __all__ = [
     "CONTROL_FLOW_CONTEXTS",
+    "CheckpointState",
     "DENSE_FUNCTIONS",
     "DENSE_OP",
     "DENSE_STOPPED_FUNCTIONS",

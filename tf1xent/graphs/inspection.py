@@ -36,8 +36,8 @@ def inspect_graph(graph: Any) -> GraphReport:
 
     Args:
       graph: a `tf.Graph`; a GraphDef, MetaGraphDef or SavedModel proto; or a path: of one of these
-        in a file, binary or (``.pbtxt``) text, of a SavedModel's folder, or of a checkpoint with a
-        ``.meta`` file.
+        in a file, binary or text, of a SavedModel's folder, or of a checkpoint with a ``.meta``
+        file.
 
     Returns:
       A `GraphReport`; ``str()`` of it is a table, ``to_json()`` the same for programs.
@@ -64,11 +64,15 @@ def inspect_graph(graph: Any) -> GraphReport:
 
     Source: the measurements in section 6 of the project's design, repeated by its tests.
     """
-    caller = "inspect_graph"
+    return inspected(graph, "inspect_graph")
+
+
+def inspected(graph: Any, caller: str) -> GraphReport:
+    """The report of a graph; errors name `caller`."""
     is_live = isinstance(graph, tf.Graph)
     if isinstance(graph, (str, os.PathLike)):
         source = files.find(graph, caller)
-        proto_class, content = files.read(source, caller)
+        proto_class, content, _ = files.read(source, caller)
     else:
         proto = graph.as_graph_def(add_shapes=True) if is_live else graph
         source, proto_class = f"a {type(graph).__name__}", type(proto)
