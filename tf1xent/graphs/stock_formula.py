@@ -165,10 +165,7 @@ def dense_loss(a: Arithmetic, rows: Rows, labels: str) -> str:
     surprises = rows.surprises(a)
     left_out = a.nodes.add(
         "LogicalAnd",
-        [
-            a.op("Equal", labels, a.number(0)),
-            a.op("Equal", surprises, a.number(float("inf"))),
-        ],
+        [a.op("Equal", labels, a.number(0)), a.is_infinite(surprises)],
     )
     return rows.row_sum(a, a.op("Mul", labels, a.without(left_out, surprises)))
 
