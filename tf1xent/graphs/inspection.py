@@ -22,7 +22,7 @@ from tf1xent.graphs.primitive_ops import (
 from tf1xent.graphs.raw import Graph, MetaGraph, RawSavedModel, parsed
 from tf1xent.graphs.replacement import check_is_readable
 from tf1xent.graphs.report import CrossEntropyOp, GradientAttribute, GraphReport, Verdict, report_of
-from tf1xent.graphs.shapes import matrix_shape
+from tf1xent.graphs.shapes import broadcast, matrix_shape
 from tf1xent.graphs.verdicts import Site, behind_loop, labels_vary, verdict
 from tf1xent.graphs.wiring import CONTROL, Wiring
 
@@ -187,6 +187,7 @@ def _ops(part, tags, way, guards_elsewhere, behind_call) -> List[CrossEntropyOp]
             obstacle=way.obstacle,
             is_guarded=any(_tf.gradient_attribute(g) is None for g in guards + guards_elsewhere),
             labels_vary=len(inputs) > 1 and bool(vary[inputs[1][0]]),
+            broadcast=broadcast(wiring, position),
             behind_loop=bool(behind[position]),
             behind_call=bool(behind_call[position]),
             in_opaque_call=way.opaque,

@@ -4,13 +4,13 @@
 library's ops and of tf1xent's own values too.
 """
 
-from typing import Any, Container, Dict, Iterable, List, Tuple
+from typing import Any, Container, Dict, Iterable, List, Set, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent.errors import GraphFileError, RewriteError
 from tf1xent.gradients import GRADIENT_NAMES
-from tf1xent.graphs.building import Nodes
+from tf1xent.graphs.building import Arithmetic, Nodes
 from tf1xent.graphs.control_flow import contexts
 from tf1xent.graphs.functions import Body, Library
 from tf1xent.graphs.inlining import Inliner, become_identity
@@ -33,7 +33,8 @@ from tf1xent.graphs.primitive_ops import (
     primitives,
 )
 from tf1xent.graphs.raw import Graph, NodeList
-from tf1xent.graphs.stock_formula import loss_and_gradient
+from tf1xent.graphs.shapes import forget_shapes, missed_broadcasts
+from tf1xent.graphs.stock_formula import broadcast_to_each_other, loss_and_gradient
 from tf1xent.graphs.wiring import Names, Wiring, join_reference, split_inputs, split_reference
 
 MODES = ("logsumexp", "tag", "fused")
@@ -81,6 +82,11 @@ def _rewrite(graph: Graph, mode: str, where: str, wanted: Iterable[str]) -> Adde
     added = inliner.inline(main)
     if added:
         main = Wiring(graph.nodes, where)
+    misled: Set[str] = set()
+    for body in inliner.bodies.values():
+        if _forget_wrong_shapes(body.wiring(), library, misled):
+            misled.add(body.name)
+    _forget_wrong_shapes(main, library, misled)
     wanted = {name for name in wanted if name in main.positions}
     for call in wanted.intersection(added):
         wanted.update(split_reference(tensor)[0] for tensor in added[call])
@@ -89,6 +95,15 @@ def _rewrite(graph: Graph, mode: str, where: str, wanted: Iterable[str]) -> Adde
         _rewrite_nodes(body.wiring(), mode, wanted=(), results=body.results)
         body.put_into(library.functions[body.name], library)
     return {name: added[name] for name in added if name in wanted}
+
+
+def _forget_wrong_shapes(wiring: Wiring, library: Library, misled: Set[str]) -> bool:
+    """Takes shapes off that a missed broadcast, or a function with one, made wrong; whether any."""
+    positions = list(missed_broadcasts(wiring))
+    if misled:
+        positions += [p for p, names in library.callers(wiring) if misled.intersection(names)]
+    forget_shapes(wiring, positions)
+    return bool(positions)
 
 
 def check_is_readable(graph_def: Any, where: str) -> None:
@@ -123,8 +138,9 @@ def _rewrite_nodes(
     if mode == "tag":
         checks = checks_of_labels(wiring)
         fused = [p for p in wiring.of_types(_tf.FUSED_OPS) if p not in checks]
+        added = _broadcast(wiring)
         _tag(wiring.nodes, [*guards, *fused])
-        return {}
+        return {name: added[name] for name in added if name in wanted}
     own = primitives(wiring)
     _leave_to_tensorflow(wiring)
     _open(wiring.nodes, guards)
@@ -139,6 +155,21 @@ def _rewrite_nodes(
         if node.name in wanted:
             added[node.name] = tensors
         wiring.nodes[position] = node
+    return added
+
+
+def _broadcast(wiring: Wiring) -> Added:
+    """Lets dense ops get what they would broadcast themselves, by names of these ops."""
+    added = {}
+    names = Names(wiring.positions)
+    for position in missed_broadcasts(wiring):
+        node = wiring.nodes[position]
+        nodes = _new_nodes(wiring.nodes, node, names, "broadcast")
+        inputs, controls = _checked_inputs(node, 2, wiring.where)
+        dtype = _checked_type(node, "T", 0, _LOGITS_TYPES, wiring.where)
+        node.input[:] = [*broadcast_to_each_other(Arithmetic(nodes, dtype), *inputs), *controls]
+        wiring.nodes[position] = node
+        added[node.name] = nodes.tensors
     return added
 
 
@@ -213,9 +244,7 @@ def _replace(
     graph_nodes: NodeList, node: Any, names: Names, where: str, inside: bool
 ) -> List[str]:
     """Puts stock ops in the place of a cross-entropy op; returns the tensors added."""
-    common = {key: node.attr[key] for key in node.attr if key.startswith("_") and key not in _OWN}
-    scope = names.unique(f"{node.name}/logsumexp")
-    nodes = Nodes(graph_nodes, names, scope, node.device, common, inside)
+    nodes = _new_nodes(graph_nodes, node, names, "logsumexp", inside)
     if node.op in KERNEL_OPS:
         _replace_kernel_op(nodes, node, where)
     elif node.op in _tf.FUSED_OPS:
@@ -223,6 +252,15 @@ def _replace(
     else:
         _replace_primitive(nodes, node, where)
     return nodes.tensors
+
+
+def _new_nodes(
+    graph_nodes: NodeList, node: Any, names: Names, scope: str, inside: bool = False
+) -> Nodes:
+    """What adds nodes for a node, below a scope of its name and in its place."""
+    common = {key: node.attr[key] for key in node.attr if key.startswith("_") and key not in _OWN}
+    scope = names.unique(f"{node.name}/{scope}")
+    return Nodes(graph_nodes, names, scope, node.device, common, inside)
 
 
 def _replace_primitive(nodes: Nodes, node: Any, where: str) -> None:

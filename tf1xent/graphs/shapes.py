@@ -5,8 +5,10 @@ followed back over the ops that classifiers end with, one input of each; anythin
 unknown.
 """
 
-from typing import Any, Optional, Tuple
+import enum
+from typing import Any, Iterable, Optional, Tuple
 
+from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent.graphs.wiring import CONTROL, Wiring
 
@@ -23,6 +25,52 @@ _WITH_BIAS = ("BiasAdd", "Add", "AddV2")
 def matrix_shape(wiring: Wiring, position: int, index: int) -> Tuple[Optional[int], Optional[int]]:
     """(rows, columns) of a matrix, output `index` of a node; None for what is not known."""
     return _size(wiring, position, index, -2), _size(wiring, position, index, -1)
+
+
+class Broadcast(enum.Enum):
+    """How TensorFlow sees that the logits and labels of a dense op are broadcast to one shape.
+
+    It takes an unknown size for the other's, 1 for instance, and with it the shapes of all that is
+    computed from the loss: a gradient of the mean is then too large by as much.
+    """
+
+    NONE = "none"
+    SEEN = "seen"
+    MISSED = "missed"
+
+
+def broadcast(wiring: Wiring, position: int) -> Broadcast:
+    """That of a cross-entropy op, as far as the graph tells."""
+    inputs = [source for source in wiring.inputs(position) if source[1] != CONTROL]
+    if wiring.ops[position] != _tf.DENSE_OP or len(inputs) < 2:
+        return Broadcast.NONE
+    sizes = list(zip(*(matrix_shape(wiring, *source) for source in inputs[:2])))
+    if any(set(pair) == {None, 1} for pair in sizes):
+        return Broadcast.MISSED
+    is_seen = any(None not in pair and pair[0] != pair[1] for pair in sizes)
+    return Broadcast.SEEN if is_seen else Broadcast.NONE
+
+
+def missed_broadcasts(wiring: Wiring) -> Iterable[int]:
+    """The positions of the dense ops whose shapes TensorFlow takes for others."""
+    found = wiring.of_types((_tf.DENSE_OP,))
+    return [position for position in found if broadcast(wiring, position) is Broadcast.MISSED]
+
+
+# Branches say the shapes of their results in an attribute that may be empty.
+_BRANCHES = ("If", "StatelessIf", "Case", "StatelessCase")
+
+
+def forget_shapes(wiring: Wiring, positions: Iterable[int]) -> None:
+    """Takes the recorded shapes off some nodes and all that depends on them."""
+    depends = wiring.behind(positions)
+    for position in filter(depends.__getitem__, wiring.nodes.mentioning("output_shapes")):
+        node = wiring.nodes[position]
+        if node.op in _BRANCHES and "output_shapes" in node.attr:
+            node.attr["output_shapes"].list.ClearField("shape")
+        if "_output_shapes" in node.attr:
+            del node.attr["_output_shapes"]
+        wiring.nodes[position] = node
 
 
 def _size(wiring: Wiring, position: int, index: int, axis: int) -> Optional[int]:

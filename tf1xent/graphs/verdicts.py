@@ -8,6 +8,7 @@ from tf1xent.gradients import GRADIENT_NAMES
 from tf1xent.graphs.kernel_ops import KERNEL_OPS
 from tf1xent.graphs.primitive_ops import is_loss
 from tf1xent.graphs.report import Verdict
+from tf1xent.graphs.shapes import Broadcast
 from tf1xent.graphs.wiring import Wiring
 
 # What a parameter is read from, and what no derivative goes through on the way to it.
@@ -29,6 +30,7 @@ class Site:
       obstacle: what on the way to it has no second derivative, nor after a rewrite, or None.
       is_guarded: whether PreventGradient forbids to differentiate its recorded gradient.
       labels_vary: whether its labels depend on variables.
+      broadcast: whether its logits and labels, of a dense op, are broadcast to one shape.
       behind_loop: whether its logits depend on what comes out of a v1 while loop.
       behind_call: whether they depend on calls of functions in a file's graph.
       in_opaque_call: whether it is in a function that something calls without TensorFlow knowing a
@@ -41,6 +43,7 @@ class Site:
     obstacle: Optional[str]
     is_guarded: bool
     labels_vary: bool
+    broadcast: Broadcast
     behind_loop: bool
     behind_call: bool
     in_opaque_call: bool
@@ -106,6 +109,14 @@ def _own_derivatives(site: Site) -> Tuple[Verdict, str]:
         )
     if is_loss(site.node):
         return Verdict.AS_IT_IS, "it has tf1xent's gradients: import tf1xent first."
+    if site.broadcast is Broadcast.MISSED:
+        return (
+            Verdict.REWRITE,
+            "its logits and labels may be broadcast, and TensorFlow takes a size of 1 for that of "
+            "the loss: the gradient of a mean is then too large by the number of rows. `tf1xent "
+            "rewrite` broadcasts them first; a gradient that the graph holds already stays, so "
+            "build it anew.",
+        )
     if site.is_guarded:
         return (
             Verdict.OVERRIDE,
@@ -118,6 +129,11 @@ def _own_derivatives(site: Site) -> Tuple[Verdict, str]:
         if _probes.sparse_op_has_second_derivative():
             return Verdict.AS_IT_IS, "this TensorFlow has its second derivative."
         return Verdict.OVERRIDE, "this TensorFlow refuses its second derivative."
+    if site.broadcast is Broadcast.SEEN:
+        return (
+            Verdict.OVERRIDE,
+            "its logits and labels are broadcast, and TensorFlow refuses its gradient then.",
+        )
     if site.labels_vary:
         return (
             Verdict.OVERRIDE,
