@@ -117,3 +117,32 @@ def checks_of_labels(wiring: Wiring) -> Set[int]:
 
 def _ours(wiring: Wiring) -> Iterator[bool]:
     return (is_primitive(wiring.nodes[position]) for position in wiring.of_types((OP,)))
+
+
+def checks_waited_for(wiring: Wiring, found: Dict[int, str]) -> Dict[int, Set[int]]:
+    """By position of the labels that losses of `found` read: the checks that these only wait for.
+
+    The value of a loss is computed from its checks too, beside logits and labels, so that no
+    optimisation drops them.
+    """
+    waited: Dict[int, Set[int]] = {}
+    for position, name in found.items():
+        if name != SPARSE_LOSS:
+            continue
+        sources = [source for source, index in wiring.inputs(position) if index != CONTROL]
+        value, logits, labels = (sources + [position] * 3)[:3]
+        controls = {source for source, index in wiring.inputs(labels) if index == CONTROL}
+        if wiring.ops[labels] == "Identity" and controls:
+            checks = controls & _computed_from(wiring, value, {logits, labels})
+            waited.setdefault(labels, set()).update(checks)
+    return waited
+
+
+def _computed_from(wiring: Wiring, value: int, ends: Set[int]) -> Set[int]:
+    found, pending = set(ends), [value]
+    while pending:
+        position = pending.pop()
+        if position not in found:
+            found.add(position)
+            pending += [source for source, index in wiring.inputs(position) if index != CONTROL]
+    return found - ends

@@ -10,7 +10,7 @@ from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent.errors import GraphFileError, RewriteError
 from tf1xent.gradients import GRADIENT_NAMES
-from tf1xent.graphs.building import Arithmetic, Nodes
+from tf1xent.graphs.building import Arithmetic, DataType, Nodes
 from tf1xent.graphs.control_flow import contexts
 from tf1xent.graphs.functions import Body, Library
 from tf1xent.graphs.inlining import Inliner, become_identity
@@ -29,6 +29,7 @@ from tf1xent.graphs.primitive_ops import (
     DIFFERENTIABLE,
     PRIMITIVES,
     checks_of_labels,
+    checks_waited_for,
     primitive_name,
     primitives,
 )
@@ -146,15 +147,36 @@ def _rewrite_nodes(
     _open(wiring.nodes, guards)
     _without_residuals(wiring, own, results)
     around = contexts(wiring)
-    added = {}
     names = Names(wiring.positions)
+    added = _computed_from_checks(wiring, own, names)
     for position in [*wiring.of_types(CROSS_ENTROPY_OPS), *own]:
         node = wiring.nodes[position]
         inside = around[position] is not None
         tensors = _replace(wiring.nodes, node, names, wiring.where, inside)
-        if node.name in wanted:
-            added[node.name] = tensors
+        added[node.name] = tensors
         wiring.nodes[position] = node
+    return {name: added[name] for name in added if name in wanted}
+
+
+def _computed_from_checks(wiring: Wiring, own: Dict[int, str], names: Names) -> Added:
+    """Makes labels that wait for their check depend on its value: without a loss that does, too,
+    TensorFlow would drop the check."""
+    added = {}
+    for position, checks in checks_waited_for(wiring, own).items():
+        node = wiring.nodes[position]
+        nodes = _new_nodes(wiring.nodes, node, names, "checked")
+        labels, waits = split_inputs(node)[0][0], set()
+        for check in (wiring.nodes[p] for p in sorted(checks)):
+            a = Arithmetic(nodes, _checked_type(check, "T", 0, _LOGITS_TYPES, wiring.where))
+            # 0 for all values of the check, which are NaN or not negative.
+            never = a.op("Less", a.op("Mul", check.name, check.name), a.op("ZerosLike", check.name))
+            labels_type = node.attr["T"].type
+            nothing = a.cast(never, tf.bool.as_datatype_enum, labels_type)
+            labels = nodes.add("Add", [labels, nothing], T=DataType(labels_type))
+            waits.add(f"^{check.name}")
+        node.input[:] = [labels, *(r for r in node.input[1:] if r not in waits)]
+        wiring.nodes[position] = node
+        added[node.name] = nodes.tensors
     return added
 
 
