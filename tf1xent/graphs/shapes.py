@@ -75,14 +75,19 @@ def forget_shapes(wiring: Wiring, positions: Iterable[int]) -> None:
 
 def _size(wiring: Wiring, position: int, index: int, axis: int) -> Optional[int]:
     """The size of a tensor along an axis, counted from the end."""
+    flattened = False
     for _ in range(_MOST_STEPS):
         node = wiring.nodes[position]
         inputs = [source for source in wiring.inputs(position) if source[1] != CONTROL]
         sizes = _recorded(wiring, node, index, inputs)
         if sizes is not None:
-            return sizes[axis] if -len(sizes) <= axis else None
+            is_kept = -len(sizes) <= axis and not (flattened and axis == -2 and len(sizes) != 2)
+            return sizes[axis] if is_kept else None
         if node.op in _HANDS_ON_SHAPE and inputs:
             position, index = inputs[0]
+        elif node.op == "Reshape" and len(inputs) == 2 and _flattens(wiring, inputs[1][0]):
+            position, index = inputs[0]
+            flattened = True
         elif node.op in _WITH_BIAS and len(inputs) == 2:
             position, index = inputs[1 if axis == -1 else 0]
         elif node.op == "MatMul" and len(inputs) == 2:
@@ -106,6 +111,13 @@ def _recorded(wiring: Wiring, node: Any, index: int, inputs: Any) -> Any:
     if node.op == "Reshape" and len(inputs) == 2:
         return _constant_sizes(wiring.nodes[inputs[1][0]])
     return None
+
+
+def _flattens(wiring: Wiring, shape: int) -> bool:
+    """Whether a shape is -1 and then others: TensorFlow's functions so make a matrix of logits."""
+    first = next(iter(wiring.inputs(shape)), None)
+    is_concat = wiring.ops[shape] == "ConcatV2" and first is not None
+    return is_concat and _constant_sizes(wiring.nodes[first[0]]) == (None,)
 
 
 def _sizes(shape: Any) -> Optional[Tuple[Optional[int], ...]]:
