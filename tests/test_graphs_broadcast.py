@@ -1,5 +1,8 @@
-"""Dense ops whose logits and labels are broadcast to one shape: TensorFlow takes a size that it does
-not know for the other's, 1, and the gradient of a mean is too large by as much."""
+"""Dense ops whose logits and labels are broadcast to one shape.
+
+TensorFlow takes a size that it does not know for the other's, 1, and the gradient of a mean is too
+large by as much.
+"""
 
 import numpy as np
 import pytest

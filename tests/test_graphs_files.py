@@ -12,7 +12,6 @@ import pytest
 import tensorflow.compat.v1 as tf
 from google.protobuf import text_format
 
-import tf1xent
 from tests.corpus.reading import FILES, entries
 from tf1xent import cli, graphs
 from tf1xent.errors import GraphFileError, RewriteError

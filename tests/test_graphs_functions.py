@@ -242,7 +242,7 @@ def without_control_flow_v2(build):
 
 @pytest.mark.parametrize("build", V1, ids=lambda build: build.__name__)
 def test_every_loop_around_a_loss_counts(build):
-    """TensorFlow returns None as second derivative, without a word, by what the loop closes over."""
+    """By what the loop closes over TensorFlow's second derivative is None, without a word."""
 
     def of_product(logits, labels):
         return build(2 * logits, labels)

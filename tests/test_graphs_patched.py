@@ -297,9 +297,7 @@ def test_a_chunked_loss_is_refused():
     with tf.Graph().as_default() as graph:
         features = tf.placeholder(tf.float32, [4, 5])
         weights, bias = tf.placeholder(tf.float32, [5, 6]), tf.placeholder(tf.float32, [6])
-        tf1xent.losses.linear_softmax_cross_entropy(
-            LABELS, features, weights, bias, chunk_size=2
-        )
+        tf1xent.losses.linear_softmax_cross_entropy(LABELS, features, weights, bias, chunk_size=2)
     with pytest.raises(RewriteError, match="is tf1xent's own"):
         graphs.rewrite_graph_def(graph.as_graph_def())
 

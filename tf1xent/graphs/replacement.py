@@ -100,7 +100,7 @@ def _rewrite(graph: Graph, mode: str, where: str, wanted: Iterable[str]) -> Adde
 
 def _forget_wrong_shapes(wiring: Wiring, library: Library, misled: Set[str]) -> bool:
     """Takes shapes off that a missed broadcast, or a function with one, made wrong; whether any."""
-    positions = list(missed_broadcasts(wiring))
+    positions = missed_broadcasts(wiring)
     if misled:
         positions += [p for p, names in library.callers(wiring) if misled.intersection(names)]
     forget_shapes(wiring, positions)
@@ -132,9 +132,7 @@ def _untagged(node: Any) -> bool:
     return is_ours
 
 
-def _rewrite_nodes(
-    wiring: Wiring, mode: str, wanted: Container[str], results: List[str]
-) -> Added:
+def _rewrite_nodes(wiring: Wiring, mode: str, wanted: Container[str], results: List[str]) -> Added:
     guards = [p for p in wiring.of_types((_tf.GUARD_OP,)) if wiring.guarded(p) is not None]
     if mode == "tag":
         checks = checks_of_labels(wiring)
@@ -262,9 +260,7 @@ def _without_residuals(wiring: Wiring, own: Dict[int, str], results: List[str]) 
         nodes[reader] = node
 
 
-def _replace(
-    graph_nodes: NodeList, node: Any, names: Names, where: str, inside: bool
-) -> List[str]:
+def _replace(graph_nodes: NodeList, node: Any, names: Names, where: str, inside: bool) -> List[str]:
     """Puts stock ops in the place of a cross-entropy op; returns the tensors added."""
     nodes = _new_nodes(graph_nodes, node, names, "logsumexp", inside)
     if node.op in KERNEL_OPS:

@@ -42,7 +42,7 @@ class CrossEntropyOp:
       guards: those of them that forbid a second derivative, PreventGradient nodes of TF 1.x.
       gradient_attribute: the gradient name that it carries, or None.
       gradient_registered: whether a gradient of that name is registered now; None without a name.
-      context: "while" where it runs in a v1 loop, else "cond" where it runs in a v1 branch, or None.
+      context: "while" where a v1 loop is around it, else "cond" where a v1 branch is, or None.
       verdict: what it takes until it can be differentiated twice.
       reason: why, and what to do, in a sentence.
     """

@@ -6,7 +6,7 @@ unknown.
 """
 
 import enum
-from typing import Any, Iterable, Optional, Tuple
+from typing import Any, Iterable, List, Optional, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
@@ -51,7 +51,7 @@ def broadcast(wiring: Wiring, position: int) -> Broadcast:
     return Broadcast.SEEN if is_seen else Broadcast.NONE
 
 
-def missed_broadcasts(wiring: Wiring) -> Iterable[int]:
+def missed_broadcasts(wiring: Wiring) -> List[int]:
     """The positions of the dense ops whose shapes TensorFlow takes for others."""
     found = wiring.of_types((_tf.DENSE_OP,))
     return [position for position in found if broadcast(wiring, position) is Broadcast.MISSED]
@@ -116,8 +116,9 @@ def _recorded(wiring: Wiring, node: Any, index: int, inputs: Any) -> Any:
 def _flattens(wiring: Wiring, shape: int) -> bool:
     """Whether a shape is -1 and then others: TensorFlow's functions so make a matrix of logits."""
     first = next(iter(wiring.inputs(shape)), None)
-    is_concat = wiring.ops[shape] == "ConcatV2" and first is not None
-    return is_concat and _constant_sizes(wiring.nodes[first[0]]) == (None,)
+    if first is None or wiring.ops[shape] != "ConcatV2":
+        return False
+    return _constant_sizes(wiring.nodes[first[0]]) == (None,)
 
 
 def _sizes(shape: Any) -> Optional[Tuple[Optional[int], ...]]:
