@@ -38,6 +38,7 @@ from tf1xent._tf.drop_ins import (
 from tf1xent._tf.op_definitions import (
     NEWEST_GRAPH,
     call_has_gradients,
+    can_be_differentiated,
     enum_name,
     has_gradient,
     op_definition,
@@ -116,6 +117,7 @@ __all__ = [
     "as_drop_in",
     "buffer_like",
     "call_has_gradients",
+    "can_be_differentiated",
     "constant_value",
     "convert_to_tensor",
     "detached",

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from tf1xent import _tf
 from tf1xent.graphs.kernel_ops import KERNEL_OPS
+from tf1xent.graphs.primitive_ops import LOSSES, PRIMITIVES
 
 
 class Verdict(str, enum.Enum):
@@ -25,12 +26,13 @@ class Verdict(str, enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class CrossEntropyOp:
-    """A cross-entropy op of a graph: TensorFlow's fused ones, or of tf1xent's native library.
+    """A cross-entropy op of a graph: TensorFlow's fused ones, or tf1xent's own.
 
     Attributes:
       name: its name, in the function if it is in one.
       op_type: ``SparseSoftmaxCrossEntropyWithLogits``, ``SoftmaxCrossEntropyWithLogits``, or one
-        of the native library's, ``Tf1xentKernel...``.
+        of the native library's, ``Tf1xentKernel...``; of a loss that `tf1xent.patch` or
+        `tf1xent.nn` built of stock ops, ``Tf1xentSparseLoss`` or ``Tf1xentDenseLoss``.
       graph: the tags of the graph, where a SavedModel has several; else None.
       function: the function of the graph's library that holds it; None in the graph itself.
       dtype: of the logits.
@@ -41,7 +43,7 @@ class CrossEntropyOp:
       guards: those of them that forbid a second derivative, PreventGradient nodes of TF 1.x.
       gradient_attribute: the gradient name that it carries, or None.
       gradient_registered: whether a gradient of that name is registered now; None without a name.
-      context: "while" or "cond", the innermost v1 loop or branch that it runs in, or None.
+      context: "while" where a v1 loop is around it, else "cond" where a v1 branch is, or None.
       verdict: what it takes until it can be differentiated twice.
       reason: why, and what to do, in a sentence.
     """
@@ -136,6 +138,7 @@ class GraphReport:
 
 _KINDS = {_tf.SPARSE_OP: "sparse", _tf.DENSE_OP: "dense"}
 _KINDS.update({op_type: f"{op.kind}, kernel" for op_type, op in KERNEL_OPS.items()})
+_KINDS.update({name: f"{PRIMITIVES[name].kind}, tf1xent" for name in LOSSES})
 _HEADINGS = ("", "op", "verdict")
 _GAP = "  "
 _LEAST_NAME = 8

@@ -26,16 +26,20 @@ def rewrite_graph_def(graph_def: Any, mode: str = "logsumexp") -> Any:
           loss = x_k - x_y + log1p(sum_{j != k} exp(x_j - x_k)),   k = argmax x
 
       whose values meet the accuracy of `tf1xent.nn`. The result needs neither tf1xent nor a fused
-      op. The PreventGradient nodes that TF 1.x put behind ``xent:1`` become Identity. The ops of
-      tf1xent's native library (``implementation="kernel"``) become stock ops likewise, and the
-      library need not be there; the other modes leave them.
+      op. The PreventGradient nodes that TF 1.x put behind ``xent:1`` become Identity. What
+      tf1xent built itself, under `tf1xent.patch` or with its native library
+      (``implementation="kernel"``), becomes stock ops likewise, and tf1xent need not be there; the
+      other modes leave it.
     * "tag" leaves the ops and their values, bit by bit, and names tf1xent's gradients in them and
       in those PreventGradient nodes: `import tf1xent` before the graph is differentiated.
     * "fused" takes the tags away again.
 
-    "logsumexp" and "tag" also put the bodies of functions that hold cross-entropy ops in the place
-    of their calls, as nodes ``call/...``, because TensorFlow gives the calls in an imported graph
-    no gradient. The functions stay in the library, rewritten.
+    "logsumexp" and "tag" also put the bodies of functions that hold cross-entropy ops, or branches
+    and loops with such, in the place of their calls, as nodes ``call/...``, because TensorFlow
+    gives the calls in an imported graph no gradient. The functions stay in the library, rewritten.
+    Where TensorFlow would take labels ``[1, num_classes]`` for a batch of one, both modes broadcast
+    them first, and drop the shapes that the file records behind them; gradients that the graph
+    holds already stay what they are.
 
     Args:
       graph_def: a GraphDef; it is not changed.
@@ -56,8 +60,8 @@ def rewrite_graph_def(graph_def: Any, mode: str = "logsumexp") -> Any:
       tf1xent.errors.GraphFileError: nodes of one name, a missing input, a cycle, a graph that needs
         a newer TensorFlow.
       tf1xent.errors.RewriteError: a fused op has a gradient attribute that is not tf1xent's; nodes
-        are of `tf1xent.nn` and not of its native library; a function that holds a cross-entropy op
-        cannot be put in the place of its call.
+        are of a loss by chunks of classes; a function that leads to a cross-entropy op calls itself
+        or cannot be put in the place of its call.
 
     Example:
 
