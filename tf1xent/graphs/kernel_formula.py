@@ -138,6 +138,7 @@ _OWN_FORMULAS: Dict[str, Any] = {
     primitive_ops.SPARSE_LOSS: _own_sparse_loss,
     primitive_ops.SPARSE_GRADIENT: _own_sparse_gradient,
     primitive_ops.DENSE_LOSS: dense_loss,
+    primitive_ops.DENSE_LOSS_OF_LOGITS: dense_loss,
     primitive_ops.DENSE_GRADIENT: _own_dense_gradient,
     primitive_ops.LABEL_GRADIENT: _own_label_gradient,
     primitive_ops.HESSIAN_PRODUCT: _hessian_product,

@@ -21,6 +21,7 @@ class Primitive(NamedTuple):
 
 
 SPARSE_LOSS, DENSE_LOSS = "Tf1xentSparseLoss", "Tf1xentDenseLoss"
+DENSE_LOSS_OF_LOGITS = "Tf1xentDenseLossOfLogits"
 SPARSE_GRADIENT, DENSE_GRADIENT = "Tf1xentSparseGradient", "Tf1xentDenseGradient"
 LABEL_GRADIENT, HESSIAN_PRODUCT = "Tf1xentLabelGradient", "Tf1xentHessianProduct"
 
@@ -29,6 +30,7 @@ PRIMITIVES = {
     SPARSE_LOSS: Primitive("sparse", ("logits", "labels")),
     SPARSE_GRADIENT: Primitive("sparse gradient", ("logits", "labels", "scale")),
     DENSE_LOSS: Primitive("dense", ("logits", "labels")),
+    DENSE_LOSS_OF_LOGITS: Primitive("dense", ("logits", "labels")),
     DENSE_GRADIENT: Primitive("dense gradient", ("logits", "labels", "scale")),
     LABEL_GRADIENT: Primitive("label gradient", ("logits", "labels", "scale")),
     HESSIAN_PRODUCT: Primitive("product", ("logits", "vectors", "scale")),
@@ -37,6 +39,7 @@ PRIMITIVES = {
 LOSSES = {
     SPARSE_LOSS: (SPARSE_GRADIENT,),
     DENSE_LOSS: (DENSE_GRADIENT, LABEL_GRADIENT),
+    DENSE_LOSS_OF_LOGITS: (DENSE_GRADIENT,),
 }
 # The others are computed by stock ops whose own gradients are right, too.
 DIFFERENTIABLE = frozenset(
