@@ -30,8 +30,8 @@ _MAPS: Dict[str, Any] = {}  # what `_registered` made, by name
 
 # --- One chunk ----------------------------------------------------------------------------------
 #
-# `inside` says which labels lie in the chunk, `classes` which of its classes they are; for a label of
-# another chunk, that is its first. A row that has no other class is one of the `lone` rows.
+# `inside` says which labels lie in the chunk, `classes` which of its classes they are; for a label
+# of another chunk, that is its first. A row that has no other class is one of the `lone` rows.
 
 
 def _at_label(matrix, inside, classes):

@@ -21,9 +21,9 @@ def is_narrow(matrix):
     return num_classes is not None and num_classes <= _FEW_CLASSES
 
 
-# Positions are int32: TensorFlow's vectorizer, behind tf.vectorized_map and Jacobians, takes nothing
-# else. With few classes they count through the flattened matrix; 2^31 entries of those fail in the
-# run. Of many classes a batch may hold as much, so that there an entry is named by row and class.
+# Positions are int32: TensorFlow's vectorizer, behind tf.vectorized_map and Jacobians, takes
+# nothing else. With few classes they count through the flattened matrix; 2^31 entries of those fail
+# in the run. Of many classes a batch may hold as much: there an entry is named by row and class.
 
 
 def _flat_positions(matrix, classes):

@@ -40,7 +40,8 @@ def take_by_row(matrix, columns):
 
 
 def put(matrix, positions, values, increments):
-    """`matrix` with `values` at `positions`, [batch_size, 2]; `increments` = values - what is there.
+    """`matrix` with `values` at `positions`, [batch_size, 2]; `increments` are what it
+    lacks of them there.
 
     Updated in place where TensorFlow may; 1.13's op for that fails where it changes every entry.
     """
