@@ -14,6 +14,7 @@ operation is recorded by hand.
 import tensorflow.compat.v1 as tf
 
 from tf1xent._tf.defuns import tied_to_function_inputs
+from tf1xent._tf.distribution import across_replicas
 from tf1xent._tf.drop_ins import (
     DENSE_FUNCTIONS,
     DENSE_STOPPED_FUNCTIONS,
@@ -37,6 +38,7 @@ from tf1xent._tf.drop_ins import (
 from tf1xent._tf.op_definitions import (
     NEWEST_GRAPH,
     call_has_gradients,
+    can_be_differentiated,
     enum_name,
     has_gradient,
     op_definition,
@@ -57,7 +59,7 @@ from tf1xent._tf.process_override import (
     release_process_override,
     replaced_in_between,
 )
-from tf1xent._tf.protos import CONTROL_FLOW_CONTEXTS, SavedModel
+from tf1xent._tf.protos import CONTROL_FLOW_CONTEXTS, CheckpointState, SavedModel
 from tf1xent._tf.registry import (
     DENSE_OP,
     FUSED_OPS,
@@ -94,6 +96,7 @@ from tf1xent._tf.stock_ops import (
 
 __all__ = [
     "CONTROL_FLOW_CONTEXTS",
+    "CheckpointState",
     "DENSE_FUNCTIONS",
     "DENSE_OP",
     "DENSE_STOPPED_FUNCTIONS",
@@ -110,9 +113,11 @@ __all__ = [
     "STOCK_GRADIENTS",
     "STOCK_LOSSES",
     "SavedModel",
+    "across_replicas",
     "as_drop_in",
     "buffer_like",
     "call_has_gradients",
+    "can_be_differentiated",
     "constant_value",
     "convert_to_tensor",
     "detached",

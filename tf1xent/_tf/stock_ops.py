@@ -39,16 +39,15 @@ def take_by_row(matrix, columns):
     return tf.gather_nd(matrix, tf.stack([tf.range(tf.shape(matrix)[0]), columns], axis=1))
 
 
-def put(matrix, positions, values):
-    """`matrix` with `values` at `positions`, [..., rank], no position twice.
+def put(matrix, positions, values, increments):
+    """`matrix` with `values` at `positions`, [batch_size, 2]; `increments` = values - what is there.
 
-    Updated in place where TensorFlow may.
+    Updated in place where TensorFlow may; 1.13's op for that fails where it changes every entry.
     """
-    if hasattr(tf, "tensor_scatter_nd_update"):
-        return tf.tensor_scatter_nd_update(matrix, positions, values)
-    # 1.13's op fails where it overwrites everything, so it gets a column more than that.
-    wider = tf.pad(matrix, [[0, 0], [0, 1]])
-    return tf.tensor_scatter_update(wider, positions, values)[:, :-1]
+    update = getattr(tf, "tensor_scatter_nd_update", None)
+    if update is not None:
+        return update(matrix, positions, values)
+    return matrix + tf.scatter_nd(positions, increments, tf.shape(matrix))
 
 
 def multiply_no_nan(values, weights):

@@ -270,6 +270,7 @@ def dense_implementation(
             precise, labels = rows.axis_last(precise, axis), rows.axis_last(labels, axis)
             matrix, labels = rows.as_matrix(precise), rows.as_matrix(labels)
             matrix, labels = rows.broadcast(_DENSE, matrix, labels, given)
+            matrix, labels = (rows.with_a_class(m, refuses_nothing=True) for m in (matrix, labels))
         # In TensorFlow's function the fused op bears the name of the scope itself.
         graph_loss = _softmax.dense_loss_of_logits if fixed_labels else _softmax.dense_loss
         dense_loss = _softmax_kernels.dense_loss if kernels else graph_loss

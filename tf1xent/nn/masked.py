@@ -76,7 +76,7 @@ def masked_sparse_softmax_cross_entropy_with_logits(
 
     **Derivatives**: of every order, in logits, weights and class weights, by closed forms of each
       term; in `label_smoothing`, `z_loss`, `temperature`, `focal_gamma` and `softcap` where these
-      are tensors.
+      are tensors or variables, whatever their value.
 
     Raises:
       ValueError: (graph build) shapes that do not fit, a constant option outside its range, no

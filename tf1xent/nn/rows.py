@@ -56,6 +56,21 @@ def broadcast(function, logits, labels, given):
     return logits, labels
 
 
+def with_a_class(matrix, refuses_nothing=False):
+    """`matrix`; if it has no classes, with one of zeros, so that losses are the empty sums, 0.
+
+    With `refuses_nothing` a batch of no classes and no rows gets a row too, whose loss does not fit
+    the result's shape: like stock's function, ours then fails in the run.
+    """
+    num_classes = matrix.shape.as_list()[1] if matrix.shape.ndims is not None else None
+    if num_classes:
+        return matrix
+    is_empty = tf.cast(tf.equal(tf.shape(matrix), 0), tf.int32)
+    row = is_empty[0] * is_empty[1] if refuses_nothing else 0
+    padded = tf.pad(matrix, [[0, row], [0, is_empty[1]]])  # free where nothing is missing
+    return with_static_shape(padded, [None, 1 if num_classes == 0 else None])
+
+
 def as_matrix(tensor):
     """`tensor` with all axes but the last made one, [batch_size, num_classes]."""
     if tensor.shape.ndims == 2:
