@@ -26,14 +26,16 @@ LOSSES = {
     "sparse": (sparse, LABELS),
     "dense": (dense, ONE_HOT),
     "reduced": (tf1xent.losses.sparse_softmax_cross_entropy, LABELS),
+    "reduced dense": (tf1xent.losses.softmax_cross_entropy, ONE_HOT),
     "masked": (tf1xent.nn.masked_sparse_softmax_cross_entropy_with_logits, LABELS),
 }
 
 
 @pytest.fixture(autouse=True)
 def patched():
-    with tf1xent.patched():
-        yield
+    tf1xent.patch()
+    yield
+    tf1xent.unpatch()
 
 
 def defun(loss, labels, shapes):
@@ -50,6 +52,16 @@ def defun(loss, labels, shapes):
     return of_factors
 
 
+def stock_gradient(labels):
+    """The gradient of TensorFlow's own reduced loss in a Defun of unknown rank."""
+    tf1xent.unpatch()
+    stock = tf1xent.get_original("sparse_softmax_cross_entropy")
+    with tf.Graph().as_default(), tf.Session() as session:
+        features = tf.constant(LOGITS)
+        value = defun(stock, labels, False)(features, tf.constant(WEIGHTS), tf.constant(labels))
+        return session.run(tf.gradients(value, features)[0])
+
+
 @pytest.mark.parametrize("shapes", [False, True])
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_a_gradient_is_right_or_refused(name, shapes):
@@ -57,7 +69,7 @@ def test_a_gradient_is_right_or_refused(name, shapes):
     with tf.Graph().as_default(), tf.Session() as session:
         features = tf.constant(LOGITS)
         value = defun(loss, labels, shapes)(features, tf.constant(WEIGHTS), tf.constant(labels))
-        share = 0.5 if name == "reduced" else 1.0
+        share = 0.5 if name.startswith("reduced") else 1.0
         oracle = reference.Reference(LOGITS)
         want = share * float(oracle.sparse_loss(LABELS).sum())
         assert session.run(value) == pytest.approx(want, rel=1e-6)
@@ -67,6 +79,10 @@ def test_a_gradient_is_right_or_refused(name, shapes):
         except tf.errors.NotFoundError as error:
             assert "No gradient defined for op" in str(error)
         else:
+            if name == "reduced" and not shapes and not found.any():
+                # TF 1.15 loses gradients behind the branches in which tf.losses drop axes.
+                assert not stock_gradient(labels).any()
+                return
             exact = share * oracle.sparse_gradient(LABELS).astype(np.float64)
             np.testing.assert_allclose(found, exact, rtol=1e-5)
 

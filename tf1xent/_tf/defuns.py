@@ -9,18 +9,21 @@ _GRADIENT = "Tf1xentTiedToFunctionInputs"
 
 
 def tied_to_function_inputs(loss):
-    """`loss`; in a Defun's body by an op that has the function's inputs as inputs too.
+    """`loss`; in a Defun's body, by an op that takes the function's inputs of unknown rank too.
 
-    The C++ code asks no gradient registry of Python, and has none for the ops that carry ours. It
-    says so when it differentiates one. But TF 1.13 forgets a tensor of which a shape is taken, and
-    all that it depends on: no error, and zeros for a gradient. Through this op each of the
-    function's inputs has a path from the loss on which no shape is taken.
+    The C++ code looks for no gradient in Python, and has none for the ops that carry ours. It says
+    so when it differentiates one. But TF 1.13 forgets a tensor of which a shape is taken, and all
+    that it depends on: no error, and zeros for a gradient. Through this op the inputs have a path
+    from the loss on which no shape is taken. Derivatives inside the body do not take it.
     """
     graph = tf.get_default_graph()
     if tf.executing_eagerly() or not isinstance(graph, function._FuncGraph):
         return loss
+    inputs = [tensor for tensor in graph.inputs if tensor.dtype.is_floating]
+    if all(tensor.shape.ndims is not None for tensor in inputs):
+        return loss
     with graph.gradient_override_map({"IdentityN": _GRADIENT}):
-        return tf.identity_n([loss, *graph.inputs])[0]
+        return tf.identity_n([loss, *inputs])[0]
 
 
 def _of_the_loss_alone(op, cotangent, *_):
