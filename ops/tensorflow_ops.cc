@@ -188,9 +188,6 @@ class CrossEntropyOp : public OpKernel {
     OP_REQUIRES(context, logits.dims() == 2,
                 errors::InvalidArgument("logits must be 2-D, but got shape ",
                                         logits.shape().DebugString()));
-    OP_REQUIRES(context, logits.dim_size(1) > 0,
-                errors::InvalidArgument("Must have at least one class, but got logits shape ",
-                                        logits.shape().DebugString()));
     problem->logits = data_of<T>(logits);
     problem->rows = logits.dim_size(0);
     problem->num_classes = logits.dim_size(1);
@@ -199,6 +196,9 @@ class CrossEntropyOp : public OpKernel {
   static void read_labels(OpKernelContext* context, bool check_values, Problem<T>* problem) {
     const Tensor& logits = context->input(0);
     const Tensor& labels = context->input(1);
+    OP_REQUIRES(context, logits.dim_size(1) > 0,
+                errors::InvalidArgument("Must have at least one class, but got logits shape ",
+                                        logits.shape().DebugString()));
     OP_REQUIRES(context, labels.dims() == 1,
                 errors::InvalidArgument("labels must be 1-D, but got shape ",
                                         labels.shape().DebugString()));
@@ -280,7 +280,7 @@ class CrossEntropyOp : public OpKernel {
 
   static void run(OpKernelContext* context, const Quantity<T>& quantity,
                   const Problem<T>& problem) {
-    if (problem.rows == 0) return;
+    if (problem.rows == 0 || problem.num_classes == 0) return;
     const auto& workers = *context->device()->tensorflow_cpu_worker_threads();
     const int threads = threads_for(quantity, problem, workers.num_threads);
     compute(quantity, problem, threads,
@@ -329,10 +329,15 @@ class LossOp : public LabelledOp<Element, kSparse> {
     Problem<typename Base::T> problem = {};
     Base::read_logits_and_labels(context, &problem);
     TF1XENT_STOP_IF_FAILED(context);
+    const int kinds = kSparse ? kSparseStatistics : kDenseStatistics;
     problem.loss = Base::new_rows(context, 0, 1);
-    problem.statistics_out =
-        Base::new_rows(context, 1, kSparse ? kSparseStatistics : kDenseStatistics);
+    problem.statistics_out = Base::new_rows(context, 1, kinds);
     TF1XENT_STOP_IF_FAILED(context);
+    if (problem.num_classes == 0) {  // then the loss is an empty sum
+      std::fill_n(problem.loss, problem.rows, typename Base::P(0));
+      std::fill_n(problem.statistics_out, problem.rows * kinds, typename Base::P(0));
+      return;
+    }
     Base::run(context, kSparse ? Base::all().sparse_loss : Base::all().dense_loss, problem);
   }
 };

@@ -141,6 +141,14 @@ def _gathered_value(logits, labels):
     )
 
 
+def gathered_labels(logits, labels):
+    """`labels`, [batch_size], failing in the run, in a gather's words, unless they name classes."""
+    at_labels = tf.gather(logits, labels, batch_dims=1)
+    # Always 0, but no optimisation knows: one that did would drop the gather.
+    never = tf.logical_and(tf.is_nan(at_labels), at_labels > 0)
+    return labels + tf.cast(never, labels.dtype)
+
+
 def with_as_many_rows(logits, labels):
     """`labels`, failing in the run unless they are a vector with one entry per row of `logits`.
 

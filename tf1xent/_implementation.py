@@ -23,11 +23,12 @@ def uses_kernels(function, implementation):
     """Whether the kernels compute what is built now.
 
     "kernel" raises `tf1xent.errors.KernelsError` where they are not there; "auto" then means
-    "graph". On devices that have no kernels (a GPU, or what XLA compiles) both mean "graph".
+    "graph". On devices that have no kernels (a GPU, or what XLA compiles) both mean "graph". So
+    does "auto" inside a function, which may be called in what XLA compiles later.
     """
     check(function, implementation)
     asked_for = chosen(implementation)
-    if asked_for == GRAPH:
+    if asked_for == GRAPH or (asked_for == AUTO and _tf.in_function()):
         return False
     if asked_for == KERNEL:
         kernels.library()

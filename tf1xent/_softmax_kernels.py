@@ -29,8 +29,11 @@ def sparse_loss(logits, labels, *, invalid_labels="raise", name=None):
     """Loss of integer labels [batch_size]: [batch_size], nats.
 
     A label out of range raises InvalidArgumentError in the run, in the words of TensorFlow's own
-    op; with `invalid_labels` "nan" the row's loss and derivatives are NaN instead.
+    op; with `invalid_labels` "nan" the row's loss and derivatives are NaN instead. With op
+    determinism on TensorFlow's function gathers instead of calling its op, and says so.
     """
+    if invalid_labels == "raise" and _tf.op_determinism_enabled():
+        labels = _checks.gathered_labels(logits, labels)
     return kernels.library().tf1xent_kernel_sparse_loss(
         logits=logits,
         labels=labels,
@@ -166,3 +169,11 @@ for _op_type, _gradient in (
     ("Tf1xentKernelDenseHessianProduct", _dense_hessian_product_gradient),
 ):
     _tf.register_gradient(_op_type, _gradient)
+
+# Statistics have a row of the batch for a column.
+_tf.register_batch_ops(["Tf1xentKernelSparseLoss", "Tf1xentKernelDenseLoss"], outputs_by_column=[1])
+_tf.register_batch_ops(
+    ["Tf1xentKernelSparseGradient", "Tf1xentKernelDenseGradient", "Tf1xentKernelLabelGradient"],
+    by_column=[3],
+)
+_tf.register_batch_ops(["Tf1xentKernelSparseHessianProduct", "Tf1xentKernelDenseHessianProduct"])

@@ -79,7 +79,7 @@ def _dense_gradient(op, loss_cotangent, backprop_cotangent):
     if not _tf.is_zero(backprop_cotangent):
         backprop_cotangent = _tf.with_static_shape(backprop_cotangent, op.outputs[1].shape)
         shape = tf.shape(backprop_cotangent)
-        rows = tf.broadcast_to(logits, shape)
+        rows = _tf.broadcast_to(logits, shape)
         second = hessian_product(rows, backprop_cotangent, _labels_sum(op, shape))
         in_logits = _sum(in_logits, second)
         in_labels = _sum(in_labels, -centre(rows, backprop_cotangent))
@@ -92,7 +92,7 @@ def _labels_sum(op, shape):
     """S of each row. Eager tapes of TF 2.x keep no labels: there, from TF's gradient p - l."""
     if op.inputs[1] is None:
         return 1 - tf.reduce_sum(tf.stop_gradient(op.outputs[1]), axis=1)
-    return tf.reduce_sum(tf.broadcast_to(op.inputs[1], shape), axis=1)
+    return tf.reduce_sum(_tf.broadcast_to(op.inputs[1], shape), axis=1)
 
 
 def _in_float32(function):

@@ -43,7 +43,7 @@ from tf1xent._tf.op_definitions import (
     has_gradient,
     op_definition,
 )
-from tf1xent._tf.placement import runs_on_cpu
+from tf1xent._tf.placement import in_function, runs_on_cpu
 from tf1xent._tf.primitives import (
     detached,
     is_zero,
@@ -79,6 +79,7 @@ from tf1xent._tf.registry import (
     set_gradient_attribute,
 )
 from tf1xent._tf.stock_ops import (
+    broadcast_to,
     buffer_like,
     constant_value,
     in_plain_graph,
@@ -93,6 +94,7 @@ from tf1xent._tf.stock_ops import (
     version,
     where,
 )
+from tf1xent._tf.vectorization import register_batch_ops
 
 __all__ = [
     "CONTROL_FLOW_CONTEXTS",
@@ -115,6 +117,7 @@ __all__ = [
     "SavedModel",
     "across_replicas",
     "as_drop_in",
+    "broadcast_to",
     "buffer_like",
     "call_has_gradients",
     "can_be_differentiated",
@@ -129,6 +132,7 @@ __all__ = [
     "handed_on",
     "has_gradient",
     "hold_process_override",
+    "in_function",
     "in_plain_graph",
     "is_second_output",
     "is_stock_function",
@@ -147,6 +151,7 @@ __all__ = [
     "put",
     "put_slice",
     "raise_as_stock",
+    "register_batch_ops",
     "register_gradient",
     "register_pull_back",
     "release_process_override",

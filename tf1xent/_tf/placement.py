@@ -4,12 +4,22 @@ import functools
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.client import device_lib
-from tensorflow.python.ops import control_flow_util
+from tensorflow.python.framework import func_graph, function
+from tensorflow.python.ops import control_flow_util, control_flow_util_v2
 
 # 1.13 looks at no more than the graph at hand.
 _in_xla_context = getattr(
     control_flow_util, "GraphOrParentsInXlaContext", control_flow_util.InXlaContext
 )
+
+# Bodies of v2 branches and loops: parts of the graph, or of the function, around them.
+_BRANCHES_AND_LOOPS = (
+    control_flow_util_v2.CondBranchFuncGraph,
+    control_flow_util_v2.WhileBodyFuncGraph,
+    control_flow_util_v2.WhileCondFuncGraph,
+)
+# Those of tf.function and of Keras, and those of Defun.
+_FUNCTION_GRAPHS = func_graph.FuncGraph, function._FuncGraph
 
 
 class _Unplaced:
@@ -54,3 +64,16 @@ def runs_on_cpu():
         return False
     device_type = tf.DeviceSpec.from_string(_device_in_force()).device_type
     return device_type == "CPU" or (device_type is None and not _gpu_is_there())
+
+
+def in_function():
+    """Whether an op built now is a part of a function.
+
+    A function may be traced once and called anywhere, in what XLA compiles too.
+    """
+    if tf.executing_eagerly():
+        return False
+    graph = tf.get_default_graph()
+    while isinstance(graph, _BRANCHES_AND_LOOPS):
+        graph = graph.outer_graph
+    return isinstance(graph, _FUNCTION_GRAPHS)

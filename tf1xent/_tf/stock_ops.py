@@ -39,6 +39,17 @@ def take_by_row(matrix, columns):
     return tf.gather_nd(matrix, tf.stack([tf.range(tf.shape(matrix)[0]), columns], axis=1))
 
 
+# 1.13 differentiates its op by unsorted segments, of which its vectorizer asks that all be stacked.
+_BROADCASTS_BY_SUMS = version().startswith("1.13.")
+
+
+def broadcast_to(tensor, shape):
+    """`tensor` broadcast to `shape`."""
+    if _BROADCASTS_BY_SUMS:
+        return tensor + tf.zeros(shape, tensor.dtype)
+    return tf.broadcast_to(tensor, shape)
+
+
 def put(matrix, positions, values, increments):
     """`matrix` with `values` at `positions`, [batch_size, 2]; `increments` are what it
     lacks of them there.

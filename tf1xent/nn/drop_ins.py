@@ -45,8 +45,9 @@ def sparse_softmax_cross_entropy_with_logits(
         half and bfloat16 are computed in float32. A logit of -inf leaves its class out.
       name: name of the operation.
       implementation: "graph": stock TensorFlow ops; "kernel": native ops, which `tf1xent.kernels`
-        builds, or `KernelsError`; "auto": those where they are there. Default: what the environment
-        variable TF1XENT_IMPLEMENTATION says, or "graph".
+        builds, or `KernelsError`; "auto": those where they are there, but "graph" inside a
+        tf.function, which XLA may compile later. Default: what the environment variable
+        TF1XENT_IMPLEMENTATION says, or "graph".
 
     Returns:
       `Tensor` of `labels`' shape and `logits`' dtype: the losses, in nats.

@@ -1,6 +1,6 @@
 """Tensors of any rank as matrices, one example a row: what all functions of `tf1xent.nn` share."""
 
-from tf1xent import _checks
+from tf1xent import _checks, _tf
 from tf1xent._tf import tf
 
 
@@ -50,7 +50,7 @@ def broadcast(function, logits, labels, given):
         return logits, labels
     static = _checks.broadcast_static_shape(function, labels, logits, given)
     shape = tf.broadcast_dynamic_shape(tf.shape(logits), tf.shape(labels))
-    logits, labels = tf.broadcast_to(logits, shape), tf.broadcast_to(labels, shape)
+    logits, labels = _tf.broadcast_to(logits, shape), _tf.broadcast_to(labels, shape)
     logits.set_shape(static)
     labels.set_shape(static)
     return logits, labels

@@ -1,0 +1,139 @@
+"""Vectorization of ops by TensorFlow's pfor: `tf.vectorized_map`, `jacobian`, `batch_jacobian`.
+
+pfor runs all iterations of a loop body at once. It asks a registry for a converter of each op type
+in the body: a function that takes the op's inputs, of which those that differ between iterations
+are *stacked*, one iteration after another along a new first axis, and returns the op's outputs
+likewise. What TensorFlow's registry lacks of the ops that losses are made of is added here.
+
+The registry is the process's: a converter of a stock op that stands here serves every program that
+vectorizes that op. It is registered only where this TensorFlow has none, so that it can make work
+what raised "No converter defined" before, or replaces a slow loop; no converter of TensorFlow's own
+is replaced.
+"""
+
+import tensorflow.compat.v1 as tf
+
+from tf1xent._tf.modules import module_if_there
+
+_pfor = module_if_there("ops.parallel_for.pfor")
+
+
+def register_converter(op_types, converter):
+    """Registers ``converter(pfor_input)`` for the op types that have none."""
+    for op_type in op_types:
+        if op_type not in _pfor._pfor_converter_registry:
+            _pfor.RegisterPFor(op_type)(converter)
+
+
+def register_batch_ops(op_types, by_column=(), outputs_by_column=()):
+    """Registers a converter for ops that treat each row by itself: all iterations make one batch.
+
+    A row is an entry of the first axis of each input and output, but a column of those, matrices,
+    whose numbers are named.
+    """
+
+    def converter(pfor_input):
+        pfor_input.stack_inputs()
+        inputs = [wrapped.t for wrapped in pfor_input.inputs]
+        sizes = tf.shape(inputs[0])[:2]  # the first input has a row for an entry
+        outputs = _same_op(pfor_input, [_merged(t, i in by_column) for i, t in enumerate(inputs)])
+        split = [_split(t, sizes, i in outputs_by_column) for i, t in enumerate(outputs)]
+        return [_pfor.wrap(tensor, True) for tensor in split]
+
+    register_converter(op_types, converter)
+
+
+def _merged(stacked, by_column):
+    """[iterations, rows, ...] as [iterations * rows, ...]; by column, [iterations, kinds, rows] as
+    [kinds, iterations * rows]."""
+    if by_column:
+        stacked = tf.transpose(stacked, [1, 0, 2])
+    shape, axis = tf.shape(stacked), int(by_column)
+    merged = [shape[:axis], [shape[axis] * shape[axis + 1]], shape[axis + 2 :]]
+    return tf.reshape(stacked, tf.concat(merged, axis=0))
+
+
+def _split(merged, sizes, by_column):
+    """The inverse of `_merged`; `sizes` is [iterations, rows]."""
+    shape, axis = tf.shape(merged), int(by_column)
+    split = tf.reshape(merged, tf.concat([shape[:axis], sizes, shape[axis + 1 :]], axis=0))
+    return tf.transpose(split, [1, 0, 2]) if by_column else split
+
+
+def _same_op(pfor_input, inputs):
+    """The outputs of an op of the same type and attributes with other inputs."""
+    dtypes = [output.dtype for output in pfor_input.outputs]
+    attributes = pfor_input.op.node_def.attr
+    return _pfor._create_op(pfor_input.op_type, inputs, dtypes, attrs=attributes).outputs
+
+
+# --- Stock ops --------------------------------------------------------------------------------
+
+
+def _convert_elementwise(pfor_input):
+    """Ops of one input whose entries, or last axis, they treat each by itself."""
+    return _pfor.wrap(_same_op(pfor_input, [pfor_input.stacked_input(0)])[0], True)
+
+
+def _convert_reduction(pfor_input):
+    """Ops that take a tensor and the axes, or the axis, along which they reduce it."""
+    axes = pfor_input.unstacked_input(1)
+    axes = axes + tf.cast(axes >= 0, axes.dtype)
+    return _pfor.wrap(_same_op(pfor_input, [pfor_input.stacked_input(0), axes])[0], True)
+
+
+def _convert_gather_nd(pfor_input):
+    params, params_stacked = pfor_input.input(0)[:2]
+    if not params_stacked:
+        return _pfor.wrap(_same_op(pfor_input, [params, pfor_input.stacked_input(1)])[0], True)
+    pfor_input.stack_inputs([1])
+    indices = _with_iteration(pfor_input.stacked_input(1))
+    return _pfor.wrap(_same_op(pfor_input, [params, indices])[0], True)
+
+
+def _convert_scatter_nd(pfor_input):
+    pfor_input.stack_inputs([0, 1])
+    indices, updates = pfor_input.stacked_input(0), pfor_input.stacked_input(1)
+    shape = pfor_input.unstacked_input(2)
+    iterations = tf.cast(pfor_input.pfor.loop_len_vector, shape.dtype)
+    inputs = [_with_iteration(indices), updates, tf.concat([iterations, shape], axis=0)]
+    return _pfor.wrap(_same_op(pfor_input, inputs)[0], True)
+
+
+def _convert_tensor_scatter(pfor_input):
+    pfor_input.stack_inputs()
+    tensor, indices, updates = (pfor_input.stacked_input(i) for i in range(3))
+    return _pfor.wrap(_same_op(pfor_input, [tensor, _with_iteration(indices), updates])[0], True)
+
+
+def _with_iteration(indices):
+    """Stacked indices, [iterations, ..., depth], into a stacked tensor: depth + 1."""
+    first = indices[..., :1]
+    rank = tf.rank(first)
+    count = tf.shape(first)[:1]
+    shape = tf.concat([count, tf.ones([rank - 1], tf.int32)], axis=0)
+    numbers = tf.reshape(tf.range(count[0]), shape)
+    return tf.concat([tf.zeros_like(first) + tf.cast(numbers, first.dtype), indices], axis=-1)
+
+
+def _convert_broadcast_to(pfor_input):
+    tensor, shape = pfor_input.stacked_input(0), pfor_input.unstacked_input(1)
+    own = tf.shape(tensor, out_type=shape.dtype)
+    ones = tf.ones([tf.size(shape) + 1 - tf.size(own)], shape.dtype)
+    tensor = tf.reshape(tensor, tf.concat([own[:1], ones, own[1:]], axis=0))
+    return _pfor.wrap(_same_op(pfor_input, [tensor, tf.concat([own[:1], shape], axis=0)])[0], True)
+
+
+# By op type; those of the first, of one input, may have a class axis, which is the last.
+_CONVERTERS = (
+    (("Bitcast", "LogSoftmax", "PreventGradient", "Softmax"), _convert_elementwise),
+    (("All", "Any", "ArgMax", "Mean"), _convert_reduction),
+    (("BroadcastTo",), _convert_broadcast_to),
+    (("GatherNd",), _convert_gather_nd),
+    (("ScatterNd",), _convert_scatter_nd),
+    (("TensorScatterUpdate",), _convert_tensor_scatter),
+)
+
+for _op_types, _converter in _CONVERTERS:
+    register_converter(_op_types, _converter)
+register_batch_ops(["SparseSoftmaxCrossEntropyWithLogits"])
