@@ -46,7 +46,7 @@ def put(matrix, classes, values, increments):
     shape = tf.shape(matrix)
     if is_narrow(matrix):
         flat = _flat_positions(matrix, classes)
-        changes = tf.unsorted_segment_sum(increments, flat, tf.size(matrix))
+        changes = _tf.sums_by_position(increments, flat, tf.size(matrix))
         return matrix + tf.reshape(changes, shape)
     positions = tf.stack([tf.range(shape[0]), classes], axis=1)
     # The control input lets whoever reads the matrix for `increments` go first, so that it can be

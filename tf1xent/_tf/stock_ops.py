@@ -39,15 +39,22 @@ def take_by_row(matrix, columns):
     return tf.gather_nd(matrix, tf.stack([tf.range(tf.shape(matrix)[0]), columns], axis=1))
 
 
-# 1.13 differentiates its op by unsorted segments, of which its vectorizer asks that all be stacked.
-_BROADCASTS_BY_SUMS = version().startswith("1.13.")
+# 1.13's vectorizer takes unsorted segments only where every iteration has segments of its own.
+_AVOIDS_SEGMENTS = version().startswith("1.13.")
 
 
 def broadcast_to(tensor, shape):
     """`tensor` broadcast to `shape`."""
-    if _BROADCASTS_BY_SUMS:
+    if _AVOIDS_SEGMENTS:  # by which 1.13 differentiates its op
         return tensor + tf.zeros(shape, tensor.dtype)
     return tf.broadcast_to(tensor, shape)
+
+
+def sums_by_position(values, positions, size):
+    """Zeros, [size], but for the sums of `values` at `positions`, [batch_size], int32."""
+    if _AVOIDS_SEGMENTS:
+        return tf.scatter_nd(positions[:, tf.newaxis], values, [size])
+    return tf.unsorted_segment_sum(values, positions, size)
 
 
 def put(matrix, positions, values, increments):

@@ -52,6 +52,7 @@ DIFFERENTIABLE = frozenset(
         "Tf1xentSoftmaxMean",
         "Tf1xentSquaredSech",
         "Tf1xentTanh",
+        "Tf1xentTiedToFunctionInputs",
     }
 )
 
