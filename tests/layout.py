@@ -15,7 +15,7 @@ FLOORS = (
     {"_tf", "errors"},
     {"_matrix", "_options", "_probes", "kernels"},
     {"_checks", "_implementation"},
-    {"_softcap", "_softmax"},
+    {"_focal", "_softcap", "_softmax"},
     {"_chunks", "_softmax_kernels"},
     {"gradients", "nn"},
     {"losses", "metrics", "curvature", "diagnostics"},

@@ -208,7 +208,7 @@ class Case:
         return np.moveaxis(values, 1 if "axis" in self.names else -1, -1)
 
 
-def _unoptimised():
+def unoptimised():
     """Graphs of thousands of nodes that are run once or twice: optimising them does not pay."""
     config = tf.ConfigProto()
     config.graph_options.rewrite_options.disable_meta_optimizer = True
@@ -252,7 +252,7 @@ class Comparison:
 
     def check(self, **tolerances):
         """Run the graph and compare; rows whose loss is not finite have no gradient to compare."""
-        with tf.Session(graph=self.graph, config=_unoptimised()) as session:
+        with tf.Session(graph=self.graph, config=unoptimised()) as session:
             results = session.run([tensors for _, _, tensors in self.calls])
         faults = Faults(**tolerances)
         for (name, reference, _), (loss, gradient) in zip(self.calls, results):
@@ -300,7 +300,7 @@ class CaseGraph:
         with self.graph.as_default():
             for case in cases:
                 case.build(derivatives)
-        self.session = tf.Session(graph=self.graph, config=_unoptimised())
+        self.session = tf.Session(graph=self.graph, config=unoptimised())
 
     def run(self, arrays=None):
         """(loss, gradients, product) of each case; `arrays`: what is fed, {name: array} by case."""

@@ -266,17 +266,6 @@ def test_a_failed_write_leaves_everything_as_it_was(
         assert contents(tmp_path) == before
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write to every folder"
-)
-def test_a_folder_that_must_not_be_written_to(tmp_path, capsys):
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    folder.chmod(0o555)
-    check_refused(capsys, "rewrite", FROZEN, folder / "new.pb", "--mode", "tag", message="denied")
-    assert contents(folder) == {}
-
-
 def test_files_have_the_modes_that_open_gives(tmp_path, capsys):
     previous = os.umask(0o027)
     try:

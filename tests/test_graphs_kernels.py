@@ -15,6 +15,7 @@ from tests.tolerances import assert_within_contract
 from tf1xent import cli, graphs, kernels, nn
 from tf1xent.errors import GraphFileError, KernelsError, RewriteError
 from tf1xent.graphs.report import Verdict
+from tf1xent.graphs.shapes import Broadcast
 from tf1xent.graphs.verdicts import Site, verdict
 
 pytestmark = pytest.mark.lengthy
@@ -378,10 +379,16 @@ def test_nodes_keep_name_place_device_and_controls():
     assert graphs.rewrite_graph_def(changed) == changed
 
 
-@pytest.mark.parametrize("mode", ["tag", "fused"])
-def test_other_modes_leave_them(mode):
+def test_other_modes_leave_them():
     graph_def = with_function()
-    assert graphs.rewrite_graph_def(graph_def, mode) == graph_def
+    assert graphs.rewrite_graph_def(graph_def, "fused") == graph_def
+    # The call is no call any more: TensorFlow has no gradient of it.
+    tagged = graphs.rewrite_graph_def(graph_def, "tag")
+    (body,) = graph_def.library.function
+    assert list(tagged.library.function) == [body]
+    ops = {node.name: node.op for node in tagged.node}
+    assert ops["call"] == "IdentityN"
+    assert [ops["call/" + node.name] for node in body.node_def] == [n.op for n in body.node_def]
 
 
 def with_function():
@@ -543,7 +550,8 @@ def test_inspect_tells_what_they_need():
 def test_the_verdict_depends_on_the_library(built):
     node = kernel_graph(SPARSE).node[-1]
     nothing = dict.fromkeys(["is_guarded", "labels_vary", "behind_loop", "behind_call"], False)
-    site = Site(node, context=None, in_opaque_call=False, kernels_are_there=built, **nothing)
+    nothing.update(in_loop=False, obstacle=None, broadcast=Broadcast.NONE, in_opaque_call=False)
+    site = Site(node, kernels_are_there=built, **nothing)
     found, reason = verdict(site)
     assert found is (Verdict.AS_IT_IS if built else Verdict.REWRITE)
     assert ("not built for this TensorFlow" in reason) is not built

@@ -1,4 +1,4 @@
-"""NaN detectors look at every tensor of a graph: none of ours may be infinite or NaN on valid input.
+"""NaN detectors look at every tensor of a graph: none of ours may be infinite or NaN.
 
 `tf.add_check_numerics_ops` refuses graphs with v1 loops, so that chunked losses are looked at with
 as many chunks as they have, one after another, and by fetching every tensor outside of loops.
@@ -29,7 +29,12 @@ OPTIONS = {
     "z loss": {"z_loss": 1e-3},
     "temperature": {"temperature": 0.5, "softcap": 30.0},
     "focal": {"focal_gamma": 2.0},
-    "focal classes": {"focal_gamma": 0.5, "label_smoothing": 0.1, "class_mask": CLASS_MASK[None]},
+    "focal classes": {
+        "focal_gamma": 0.5,
+        "label_smoothing": 0.1,
+        "class_mask": CLASS_MASK[None],
+        "mask": [True] * 3 + [False],
+    },
 }
 SPARSE_OPTIONS = {
     "ignored": {"ignore_label": 2},

@@ -349,3 +349,37 @@ def test_a_cotangent_of_unknown_shape(num_classes, by_tape):
         got = session.run(product, {fed: values**2})
     want = reference.Reference(values).derivative_product([values**2]).astype(np.float64)
     np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("static", [[None, None], [None, 0], [3, 0], None])
+@pytest.mark.parametrize("name", [DENSE_V1, DENSE_V2])
+def test_rows_without_classes_are_empty_sums(name, static):
+    """As stock's: a loss of 0 and a gradient without entries; nothing at all is refused."""
+    empty = np.zeros((3, 0), np.float32)
+    for module in (tf.nn, nn):
+        graph = LossGraph(module, name, "float32", logits_shape=static)
+        assert graph.run((), empty, empty).tolist() == [0.0, 0.0, 0.0]
+        assert graph.run(("logits",), empty, empty).shape == (3, 0)
+        if static != [3, 0]:
+            with pytest.raises(tf.errors.InvalidArgumentError):
+                graph.run((), empty[:0], empty[:0])
+
+
+@pytest.mark.parametrize("static", [[None, None], [None, 0], None])
+def test_integer_labels_of_no_classes_are_refused(static):
+    for module in (tf.nn, nn):
+        graph = LossGraph(module, SPARSE, "float32", logits_shape=static)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="at least one class"):
+            graph.run((), np.zeros((3, 0)), np.zeros(3))
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            graph.run((), np.zeros((0, 0)), np.zeros(0))
+
+
+def test_rows_without_classes_and_with_options():
+    empty = np.zeros((3, 0), np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+        logits = tf.placeholder(tf.float32, [None, None])
+        losses = nn.masked_softmax_cross_entropy_with_logits(
+            labels=logits, logits=logits, mask=[True, False, True], label_smoothing=0.1
+        )
+        assert session.run(losses, {logits: empty}).tolist() == [0.0, 0.0, 0.0]

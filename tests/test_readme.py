@@ -68,6 +68,13 @@ BLOCKS = fenced_blocks(TEXT)
 PYTHON = [pytest.param(code, id=f"line{line}") for line, kind, code in BLOCKS if kind == "python"]
 
 
+@pytest.mark.lengthy
+def test_all_python_runs_pasted_into_one_session(tmp_path):
+    sessions = [code for _, kind, code in BLOCKS if kind == "python" and code.startswith(">>>")]
+    exit_code, output = run_block("\n".join(sessions), tmp_path)
+    assert exit_code == 0, output
+
+
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("code", PYTHON)
 def test_python_runs(code, tmp_path):

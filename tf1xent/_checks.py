@@ -12,9 +12,9 @@ LOGITS_DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
 LABEL_DTYPES = (tf.int32, tf.int64)
 
 
-def _refuse(function, tensors, error, message):
+def _refuse(function, tensors, error, message, axis=-1):
     if _tf.is_stock_function(function):
-        _tf.raise_as_stock(function, tensors)
+        _tf.raise_as_stock(function, tensors, axis)
     raise error(f"{function}: {message}")
 
 
@@ -30,8 +30,11 @@ def check_logits_dtype(function, labels, logits, argument="logits"):
         )
 
 
-def check_sparse(function, labels, logits):
-    """Dtypes and static shapes of integer labels against logits; returns the merged shape."""
+def check_sparse(function, labels, logits, axis=-1):
+    """Dtypes and static shapes of integer labels against logits; returns the merged shape.
+
+    The class axis is the last of `logits`; `axis` is which it was.
+    """
     tensors = {"labels": labels, "logits": logits}
     check_logits_dtype(function, labels, logits)
     if labels.dtype.base_dtype not in LABEL_DTYPES:
@@ -50,8 +53,9 @@ def check_sparse(function, labels, logits):
             function,
             tensors,
             ValueError,
-            f"`labels` must have the shape of `logits` without its last axis, {rows}, got "
+            f"`labels` must have the shape of `logits` without its class axis, {rows}, got "
             f"{labels.shape}. For one distribution per row use softmax_cross_entropy_with_logits.",
+            axis=axis,
         )
     return labels.shape.merge_with(rows)
 
@@ -61,26 +65,48 @@ def shape_without_axis(function, logits, axis):
     if logits.shape.ndims is None:
         return tf.TensorShape(None)
     if not -logits.shape.ndims <= axis < logits.shape.ndims:
-        raise ValueError(
-            f"{function}: `axis` must be one of the {logits.shape.ndims} axes of `logits`, got "
-            f"{axis}. The class axis is the last by default."
+        _refuse(
+            function,
+            {"labels": logits, "logits": logits},
+            ValueError,
+            f"`axis` must be one of the {logits.shape.ndims} axes of `logits`, got {axis}. The "
+            "class axis is the last by default.",
+            axis=axis,
         )
     sizes = logits.shape.as_list()
     del sizes[axis]
     return tf.TensorShape(sizes)
 
 
-def broadcast_static_shape(function, labels, logits):
-    """The static shape to which both matrices broadcast."""
+def check_class_axis(function, labels, logits, axis, soft_labels):
+    """The logits, and soft labels too, have a class axis."""
+    if logits.shape.ndims == 0 or (soft_labels and labels.shape.ndims == 0):
+        _refuse(
+            function,
+            {"labels": labels, "logits": logits},
+            ValueError,
+            f"`{'labels' if logits.shape.ndims else 'logits'}` must have a class axis, got a "
+            "scalar. Give a vector for one example.",
+            axis=axis,
+        )
+
+
+def broadcast_static_shape(function, labels, logits, given):
+    """The static shape to which both matrices broadcast.
+
+    `given` is what an error names: labels and logits before they became matrices, and the axis.
+    """
     try:
         return tf.broadcast_static_shape(logits.shape, labels.shape)
     except ValueError:
+        labels, logits, axis = given
         _refuse(
             function,
             {"labels": labels, "logits": logits},
             ValueError,
             f"`labels` must broadcast to the shape of `logits`, {logits.shape}, got "
             f"{labels.shape}. Give one label distribution per row of logits, or one for all.",
+            axis=axis,
         )
 
 
@@ -126,11 +152,14 @@ def gathered_labels(logits, labels):
 def with_as_many_rows(logits, labels):
     """`labels`, failing in the run unless they are a vector with one entry per row of `logits`.
 
-    TensorFlow's own op checks, on one class of zeros: its loss is then exactly 0.
+    TensorFlow's own op checks, on one class of zeros: its loss is then exactly 0. Its error shows
+    the shapes that it got, so where it will raise, it gets all classes.
     """
     if labels.shape.is_fully_defined() and logits.shape[:1].is_fully_defined():
         return labels
-    one_class = tf.zeros(tf.stack([tf.shape(logits)[0], 1]), logits.dtype)
+    shape = tf.shape(logits)
+    fits = tf.reduce_all(tf.equal(tf.shape(labels), shape[:1]))
+    one_class = tf.zeros(tf.stack([shape[0], _tf.where(fits, 1, shape[1])]), logits.dtype)
     # Not tf.zeros_like: of constants alone the op would be folded, and the check with it.
     zero_labels = tf.minimum(tf.maximum(labels, 0), 0)
     nothing = _tf.stock_sparse_op(one_class, zero_labels, name="shapes")

@@ -30,8 +30,8 @@ _MAPS: Dict[str, Any] = {}  # what `_registered` made, by name
 
 # --- One chunk ----------------------------------------------------------------------------------
 #
-# `inside` says which labels lie in the chunk, `classes` which of its classes they are; for a label of
-# another chunk, that is its first. A row that has no other class is one of the `lone` rows.
+# `inside` says which labels lie in the chunk, `classes` which of its classes they are; for a label
+# of another chunk, that is its first. A row that has no other class is one of the `lone` rows.
 
 
 def _at_label(matrix, inside, classes):
@@ -42,8 +42,10 @@ def _at_label(matrix, inside, classes):
 
 def _put_at_label(matrix, inside, classes, new_values):
     """`matrix` with new values at the labels that lie in the chunk."""
-    values = _tf.where(inside, new_values, _matrix.take(matrix, classes))
-    return _matrix.put(matrix, classes, values)
+    values = _matrix.take(matrix, classes)
+    increments = _tf.where(inside, new_values - values, tf.zeros_like(values))
+    new_values = _tf.where(inside, new_values, values)
+    return _matrix.put(matrix, classes, new_values, increments)
 
 
 def _smallest(like):
@@ -58,7 +60,7 @@ def _others(logits, inside, classes):
     none_left = _matrix.is_left_out(largest)
     largest = _tf.where(none_left, tf.zeros_like(largest), largest)
     exponentials = tf.exp(logits - largest[:, tf.newaxis])
-    zeros = tf.zeros_like(_matrix.take(exponentials, classes))
+    zeros = tf.zeros_like(largest)
     exponentials = _put_at_label(exponentials, inside, classes, zeros)
     return largest, exponentials, _matrix.row_sum(exponentials)
 

@@ -3,7 +3,8 @@
 from tf1xent import _tf
 from tf1xent._tf import tf
 
-# Up to this many classes a mask of the largest entries costs less than their positions do.
+# Up to this many classes an entry per row is written by adding a matrix of zeros and those entries;
+# above it by an update in place. In place costs per row, the sum per entry of the matrix.
 _FEW_CLASSES = 64
 
 # Rows whose length has no divisor of use are filled up with zeros to as many blocks.
@@ -20,17 +21,38 @@ def is_narrow(matrix):
     return num_classes is not None and num_classes <= _FEW_CLASSES
 
 
+# Positions are int32: TensorFlow's vectorizer, behind tf.vectorized_map and Jacobians, takes
+# nothing else. With few classes they count through the flattened matrix; 2^31 entries of those fail
+# in the run. Of many classes a batch may hold as much: there an entry is named by row and class.
+
+
+def _flat_positions(matrix, classes):
+    shape = tf.shape(matrix)
+    return tf.range(shape[0]) * shape[1] + classes
+
+
 def take(matrix, classes):
     """The entries [i, classes[i]] of `matrix`, one per row: [batch_size]; classes are int32."""
+    if is_narrow(matrix):
+        return tf.gather(tf.reshape(matrix, [-1]), _flat_positions(matrix, classes))
     return _tf.take_by_row(matrix, classes)
 
 
-def put(matrix, classes, values):
-    """`matrix` with `values` as the entries [i, classes[i]]; classes are int32."""
-    # Two columns and not positions in the flattened matrix: their products overflow, and the
-    # vectorizer of tf.vectorized_map and Jacobians takes int32 alone.
-    rows = tf.range(tf.shape(matrix)[0])
-    changed = _tf.put(matrix, tf.stack([rows, classes], axis=1), values)
+def put(matrix, classes, values, increments):
+    """`matrix` with `values` as the entries [i, classes[i]]; classes are int32.
+
+    `increments` = values - take(matrix, classes).
+    """
+    shape = tf.shape(matrix)
+    if is_narrow(matrix):
+        flat = _flat_positions(matrix, classes)
+        changes = _tf.sums_by_position(increments, flat, tf.size(matrix))
+        return matrix + tf.reshape(changes, shape)
+    positions = tf.stack([tf.range(shape[0]), classes], axis=1)
+    # The control input lets whoever reads the matrix for `increments` go first, so that it can be
+    # overwritten.
+    with tf.control_dependencies([increments]):
+        changed = _tf.put(matrix, positions, values, increments)
     if not tf.executing_eagerly():
         changed.set_shape(matrix.shape)
     return changed

@@ -1,9 +1,11 @@
-"""The options of the losses and metrics: checked, and as tensors.
+"""The options of the losses and metrics: checked, and as numbers or tensors.
 
-What a constant tells is refused when the graph is built, with a ValueError; the rest in the run,
-with an InvalidArgumentError. Every message names the function, the argument, what it must be, what
-it is, and what to do.
+Constants are checked at construction (ValueError), tensors and variables in the run
+(InvalidArgumentError), and at construction too where their value is known. Every message names the
+function, the argument, what it must be, what it is, and what to do.
 """
+
+import numbers
 
 import numpy as np
 
@@ -12,43 +14,89 @@ from tf1xent._tf import tf
 
 INVALID_LABELS = ("raise", "nan", "ignore")
 
-# What the numbers must be: in words, and as a test for arrays and tensors alike.
+
+def _is_positive(value, limits):
+    return (value >= limits.tiny) & (value <= limits.max)
+
+
+def _is_not_negative(value, limits):
+    return (value >= 0) & (value <= limits.max)
+
+
+# What the numbers must be: in words, and as a test for arrays and tensors alike. `limits` are those
+# of the computing dtype: TensorFlow computes with less than `tiny` as 0, and a constant of infinity
+# would trip NaN detectors.
 _REQUIREMENTS = {
-    "label_smoothing": ("in [0, 1)", lambda value: (value >= 0) & (value < 1)),
-    "temperature": ("above 0 and finite", lambda value: (value > 0) & (value < float("inf"))),
-    "softcap": ("above 0 and finite", lambda value: (value > 0) & (value < float("inf"))),
-    "focal_gamma": ("at least 0 and finite", lambda value: (value >= 0) & (value < float("inf"))),
-    "z_loss": ("at least 0 and finite", lambda value: (value >= 0) & (value < float("inf"))),
-    "epsilon": ("in (0, 1)", lambda value: (value > 0) & (value < 1)),
+    "label_smoothing": ("in [0, 1)", lambda value, _: (value >= 0) & (value < 1)),
+    "temperature": ("above 0 and finite", _is_positive),
+    "softcap": ("above 0 and finite", _is_positive),
+    "focal_gamma": ("at least 0 and finite", _is_not_negative),
+    "z_loss": ("at least 0 and finite", _is_not_negative),
+    "epsilon": ("in (0, 1)", lambda value, limits: (value >= limits.tiny) & (value < 1)),
 }
 
-# With these an option changes nothing.
+# With these numbers an option changes nothing.
 _NEUTRAL = {"label_smoothing": 0, "temperature": 1, "focal_gamma": 0, "z_loss": 0}
 
 
 def number(function, name, value, dtype):
-    """A scalar option as a tensor of `dtype`, or None where it changes nothing."""
+    """A scalar option in `dtype`, or None where it changes nothing.
+
+    Python and NumPy numbers are constants, returned as NumPy numbers. Everything else becomes a
+    tensor that stays in the graph whatever its value is, because it may be differentiated.
+    """
     if value is None:
         return None
-    requirement, holds = _REQUIREMENTS[name]
-    message = f"{function}: `{name}` must be a number {requirement}, got "
-    is_tensor = isinstance(value, (tf.Tensor, tf.Variable))
-    known = _known(value) if is_tensor else value
+    message = f"{function}: `{name}` must be a number {_REQUIREMENTS[name][0]}, got "
+    if isinstance(value, (numbers.Number, np.generic, np.ndarray)):
+        known = _checked_number(message, name, value, dtype)
+        return None if known == _NEUTRAL.get(name) else known
+    return _checked_scalar(message, name, value, dtype)
+
+
+def _checked_number(message, name, value, dtype):
+    """The constant `value` as a NumPy number of `dtype`; it is this that must be in range."""
+    holds, numpy_dtype = _REQUIREMENTS[name][1], dtype.base_dtype.as_numpy_dtype
+    try:
+        exact = np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{message}{value!r}. Give a Python number or a scalar.") from error
+    if exact.ndim:
+        raise ValueError(f"{message}{exact}. Give one such number for all examples.")
+    limits = np.finfo(numpy_dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = numpy_dtype(exact)
+    if abs(rounded) < limits.tiny:
+        rounded = numpy_dtype(0)
+    if not holds(rounded, limits):
+        is_lost = holds(exact, np.finfo(np.float64))
+        shown = f"{exact}, which is {rounded} in {dtype.name}" if is_lost else exact
+        raise ValueError(f"{message}{shown}. Give one such number for all examples.")
+    return rounded
+
+
+def _checked_scalar(message, name, value, dtype):
+    """The tensor or variable `value` as a scalar of `dtype`."""
+    try:
+        given = tf.convert_to_tensor(value, name=name)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{message}{value!r}. Give a Python number or a scalar.") from error
+    if not (given.dtype.is_floating or given.dtype.is_integer):
+        raise TypeError(f"{message}{given.dtype.name}. Give a Python number or a scalar.")
+    shape = given.shape
+    if shape.ndims not in (None, 0):
+        raise ValueError(f"{message}the shape {shape}. Give one such number for all examples.")
+    scalar, known = tf.cast(given, dtype), _tf.constant_value(given)
     if known is not None:
-        try:
-            known = np.asarray(known, np.float64)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"{message}{value!r}. Give a Python number or a scalar.") from error
-        if known.ndim or not holds(known):
-            raise ValueError(f"{message}{known}. Give one such number for all examples.")
-        if known == _NEUTRAL.get(name):
-            return None
-        if not is_tensor:
-            return tf.constant(float(known), dtype)
-    tensor = tf.cast(value, dtype)
-    if tensor.shape.ndims not in (None, 0):
-        raise ValueError(f"{message}the shape {tensor.shape}. Give one such number for all.")
-    return _asserted(tensor, tf.reduce_all(holds(tensor)), message)
+        _checked_number(message, name, known, dtype)
+        return scalar
+    holds = _REQUIREMENTS[name][1](scalar, np.finfo(dtype.base_dtype.as_numpy_dtype))
+    if shape.ndims is None:
+        holds = tf.logical_and(tf.equal(tf.rank(scalar), 0), tf.reduce_all(holds))
+    scalar = _asserted(scalar, holds, message)
+    if not tf.executing_eagerly():
+        scalar.set_shape([])
+    return scalar
 
 
 def check_ignore_label(function, ignore_label, labels_dtype):
@@ -127,7 +175,7 @@ def class_weight_vector(function, class_weights, dtype, logits):
     message = f"{function}: `class_weights` must be one number at least 0 per class, got "
     # preferred_dtype: a list of Python numbers must not pass through float32.
     given = tf.convert_to_tensor(class_weights, name="class_weights", preferred_dtype=dtype)
-    known = _known(given)
+    known = _tf.constant_value(given)
     weights = tf.cast(given, dtype)
     num_classes = None if logits.shape.ndims is None else logits.shape.as_list()[-1]
     if not weights.shape.is_compatible_with([num_classes]):
@@ -170,7 +218,7 @@ def class_mask_rows(function, class_mask, logits, axis, axis_last):
             f"{shape}, or 1 in place of any of its sizes, got {mask.shape}. Give one boolean per "
             "class."
         )
-    known = _known(mask)
+    known = _tf.constant_value(mask)
     if known is not None:
         if not np.any(known, axis=0 if rank == 1 else axis).all():
             raise ValueError(
@@ -181,10 +229,6 @@ def class_mask_rows(function, class_mask, logits, axis, axis_last):
         return mask[tf.newaxis, :]
     everywhere = tf.logical_or(mask, tf.zeros_like(logits, tf.bool))
     return axis_last(everywhere)
-
-
-def _known(tensor):
-    return None if isinstance(tensor, tf.Variable) else _tf.constant_value(tensor)
 
 
 def _broadcast(function, name, tensor, losses_shape, shape):

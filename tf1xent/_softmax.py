@@ -48,7 +48,7 @@ def _sparse_rows(logits, labels, invalid_value):
     largest = tf.reduce_max(logits, axis=1)
     exponentials = tf.exp(logits - largest[:, tf.newaxis])
     at_label = take(exponentials, classes)
-    others = put(exponentials, classes, tf.zeros_like(at_label))
+    others = put(exponentials, classes, tf.zeros_like(at_label), -at_label)
     others_sum = where_valid(valid, row_sum(others), invalid_value)
     return largest - take(logits, classes), at_label, others, others_sum, classes
 
@@ -88,7 +88,7 @@ def sparse_gradient(logits, labels, scale, *, rows=None):
         _, at_label, others, others_sum, classes = _sparse_rows(logits, labels, None)
         rows = others, others_sum, others_sum + at_label, classes
     others, others_sum, total, classes = rows
-    return scale_rows(scale / total, put(others, classes, -others_sum)), ()
+    return scale_rows(scale / total, put(others, classes, -others_sum, -others_sum)), ()
 
 
 def _label_gap_gradient(cotangent, inputs, _):
@@ -117,7 +117,7 @@ def _gap_direction(logits, labels, scale):
     """`scale` times the gradient of `label_gap`, which is constant: [batch_size, num_classes]."""
     share = scale / tf.cast(tf.shape(logits)[1], logits.dtype)
     shares = tf.zeros_like(logits) - share[:, tf.newaxis]
-    return put(shares, label_classes(logits, labels)[1], scale - share), ()
+    return put(shares, label_classes(logits, labels)[1], scale - share, scale), ()
 
 
 # --- Dense labels -----------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def _dense_rows(logits):
         differences = logits - take(logits, pivots)[:, tf.newaxis]
         exponentials = tf.exp(differences)
         at_pivots = take(exponentials, pivots)
-        others = put(exponentials, pivots, tf.zeros_like(at_pivots))
+        others = put(exponentials, pivots, tf.zeros_like(at_pivots), -at_pivots)
     # at_pivots - 1 is 0, the number of further ties, or NaN where the largest logit is not finite.
     others_sum = row_sum(others) + (at_pivots - 1)
     return differences, tf.log1p(others_sum), (others, others_sum, pivots)
@@ -214,7 +214,7 @@ def dense_gradient(logits, labels, scale, *, rows=None):
     else:
         pivot_label = take(labels, pivots)
         kept_label = _tf.where(confident, tf.zeros_like(pivot_label), pivot_label)
-        other_labels = put(labels, pivots, kept_label)
+        other_labels = put(labels, pivots, kept_label, kept_label - pivot_label)
     at_pivots = _tf.where(
         confident,
         row_sum(other_labels) - label_sum * (others_sum / total),
@@ -224,7 +224,7 @@ def dense_gradient(logits, labels, scale, *, rows=None):
     if pivots_are_a_mask:
         gradient = gradient + scale_rows(at_pivots, pivots)
     else:
-        gradient = put(gradient, pivots, at_pivots - kept_label)
+        gradient = put(gradient, pivots, at_pivots - kept_label, at_pivots)
     return scale_rows(scale, gradient), ()
 
 

@@ -13,6 +13,10 @@ class GraphFileError(ValueError):
     """A file or proto holds no graph that can be read: damaged, contradictory, or too new."""
 
 
+class CleanUpWarning(UserWarning):
+    """A file is written, or left as it was, but what was put aside for that cannot be removed."""
+
+
 class RewriteError(ValueError):
     """A graph cannot be rewritten as asked; nothing was changed or written."""
 

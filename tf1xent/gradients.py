@@ -16,7 +16,7 @@ that carry them; `override_gradients` puts them where TensorFlow looks them up b
 import threading
 import warnings
 import weakref
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Optional, Set
 
 from tf1xent import _softmax, _tf
 from tf1xent._tf import tf
@@ -30,16 +30,11 @@ __all__ = [
     "restore_gradients",
 ]
 
-SPARSE_GRADIENT = "Tf1xentSparseSoftmaxCrossEntropyWithLogits"
-DENSE_GRADIENT = "Tf1xentSoftmaxCrossEntropyWithLogits"
-GUARD_GRADIENT = "Tf1xentPreventGradient"
-
 # By op type; "tag" of `tf1xent.graphs` gives the same names.
-GRADIENT_NAMES = {
-    _tf.SPARSE_OP: SPARSE_GRADIENT,
-    _tf.DENSE_OP: DENSE_GRADIENT,
-    _tf.GUARD_OP: GUARD_GRADIENT,
-}
+GRADIENT_NAMES = _tf.GRADIENT_NAMES
+SPARSE_GRADIENT = GRADIENT_NAMES[_tf.SPARSE_OP]
+DENSE_GRADIENT = GRADIENT_NAMES[_tf.DENSE_OP]
+GUARD_GRADIENT = GRADIENT_NAMES[_tf.GUARD_OP]
 
 
 def _input(op, index, what):
@@ -136,12 +131,10 @@ for _op_type, _function in _FUNCTIONS.items():
 # --- Where TensorFlow looks gradients up ------------------------------------------------------
 
 _lock = threading.RLock()
-# Who wants the process's lookup overridden: "override_gradients", "patch".
-_holders: Set[str] = set()
-# By op type: the registry entry that was there, and ours.
-_process_entries: Dict[str, Tuple[Any, Any]] = {}
 # By graph or function: the names of its ops that carry our attribute.
-_graph_ops: "weakref.WeakKeyDictionary[Any, Set[str]]" = weakref.WeakKeyDictionary()
+_graph_ops: "weakref.WeakKeyDictionary[Any, Set[str]]" = _tf.kept_in_process(
+    "graphs with our gradients", weakref.WeakKeyDictionary
+)
 
 
 def override_gradients(graph: Optional[Any] = None) -> None:
@@ -168,7 +161,9 @@ def override_gradients(graph: Optional[Any] = None) -> None:
       second derivative, and the dense op on TF 2.x treats S as a constant from the third order on.
 
     Raises:
-      TypeError: `graph` is not a `tf.Graph`.
+      TypeError: `graph` is not a `tf.Graph`. If somebody else has replaced one of TensorFlow's
+      gradients in the process's registry, ours takes its place until `restore_gradients`, and a
+      `tf1xent.errors.PatchConflictWarning` says so.
 
     Returns:
       None. A second call changes nothing, for a graph it takes in the ops added since.
@@ -189,7 +184,7 @@ def override_gradients(graph: Optional[Any] = None) -> None:
     """
     with _lock:
         if graph is None:
-            hold_process_override("override_gradients")
+            _override_process()
             return
         _check_graph("override_gradients", graph)
         for holder, ops in _tf.gradient_sites(graph):
@@ -230,7 +225,7 @@ def restore_gradients(graph: Optional[Any] = None) -> None:
     """
     with _lock:
         if graph is None:
-            conflicts = release_process_override("override_gradients")
+            conflicts = _tf.release_process_override("override_gradients")
             warn_of_conflicts("restore_gradients", conflicts, stacklevel=3)
             return
         _check_graph("restore_gradients", graph)
@@ -249,52 +244,18 @@ def _check_graph(function, graph):
         )
 
 
-def hold_process_override(holder):
-    """Overrides the process's gradient lookup for as long as anybody holds it."""
-    with _lock:
-        if not _holders:
-            for op_type in _FUNCTIONS:
-                before = _tf.gradient_entry(op_type)
-                ours = _tf.gradient_entry(GRADIENT_NAMES[op_type])
-                _process_entries[op_type] = before, ours
-                _tf.set_gradient_entry(op_type, ours)
-            _tf.forget_forward_mode_traces()
-        _holders.add(holder)
-
-
-def release_process_override(holder):
-    """Ends one holder's wish; the last one's end restores the entries that were there.
-
-    Returns what somebody else replaced in between and what was therefore left, in words.
-    """
-    conflicts: List[str] = []
-    with _lock:
-        if holder not in _holders:
-            return conflicts
-        _holders.remove(holder)
-        if _holders:
-            return conflicts
-        for op_type, (before, ours) in _process_entries.items():
-            if _tf.gradient_entry(op_type) is ours:
-                _tf.set_gradient_entry(op_type, before)
-            else:
-                conflicts.append(f"the gradient of {op_type}")
-        _process_entries.clear()
-        _tf.forget_forward_mode_traces()
-    return conflicts
+def _override_process():
+    name = "override_gradients"
+    newly, conflicts = _tf.hold_process_override(name)
+    try:
+        warn_of_conflicts(name, conflicts, stacklevel=4)
+    except BaseException:  # a warning, where those are errors
+        if newly:
+            _tf.release_process_override(name)
+        raise
 
 
 def warn_of_conflicts(function, conflicts, stacklevel):
-    """One warning for each: after everything else is restored, since a warning may be an error."""
-    for what in conflicts:
-        warnings.warn(
-            f"{function}: somebody else replaced {what} in between; theirs was left.",
-            PatchConflictWarning,
-            stacklevel=stacklevel,
-        )
-
-
-def process_override_holders():
-    """Who holds the process's gradient lookup overridden."""
-    with _lock:
-        return frozenset(_holders)
+    """One warning for each: after everything else is done, since a warning may be an error."""
+    for conflict in conflicts:
+        warnings.warn(f"{function}: {conflict}.", PatchConflictWarning, stacklevel=stacklevel)

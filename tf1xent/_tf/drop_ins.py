@@ -2,13 +2,15 @@
 
 import functools
 import inspect
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, Sequence, TypeVar
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import nn_ops
 from tensorflow.python.ops.losses import losses_impl
-from tensorflow.python.util import deprecation, dispatch
+from tensorflow.python.util import deprecation, dispatch, tf_decorator, tf_export
+
+from tf1xent._tf.process import kept_in_process
 
 # TensorFlow's functions refuse a None, or nothing, for these in words of their own.
 _REQUIRED = ("labels", "logits")
@@ -26,12 +28,20 @@ DENSE_FUNCTIONS = (
     "softmax_cross_entropy_with_logits_v2",
 )
 
-# As they were when this module was imported.
-STOCK_FUNCTIONS = {
-    name: getattr(nn_ops, name)
-    for name in SPARSE_FUNCTIONS + DENSE_STOPPED_FUNCTIONS + DENSE_FUNCTIONS
-    if hasattr(nn_ops, name)
-}
+# As they were when the process first imported this module: later ours may stand there.
+STOCK_FUNCTIONS = kept_in_process(
+    "stock functions",
+    lambda: {
+        name: getattr(nn_ops, name)
+        for name in SPARSE_FUNCTIONS + DENSE_STOPPED_FUNCTIONS + DENSE_FUNCTIONS
+        if hasattr(nn_ops, name)
+    },
+)
+
+
+# By name, what Keras' functional models look up when they are loaded; 1.x has no such models.
+EXPORTED_FUNCTIONS = getattr(tf_export, "_NAME_TO_SYMBOL_MAPPING", None)
+EXPORTS_MODULE = tf_export.__name__
 
 
 def stock_public_function(name):
@@ -41,15 +51,23 @@ def stock_public_function(name):
 
 
 def is_stock_function(name):
-    """Whether `name` is that of a cross-entropy function of `tf.compat.v1.nn`."""
-    return name in STOCK_FUNCTIONS or name + "_helper" in STOCK_FUNCTIONS
+    """Whether `name` is that of a cross-entropy of `tf.compat.v1.nn`, or "tf.losses." and one."""
+    return name.startswith("tf.losses.") or bool({name, name + "_helper"} & STOCK_FUNCTIONS.keys())
 
 
 # TensorFlow's reduced losses, likewise.
-STOCK_LOSSES = {
-    name: getattr(losses_impl, name)
-    for name in ("sparse_softmax_cross_entropy", "softmax_cross_entropy")
-}
+STOCK_LOSSES = kept_in_process(
+    "stock losses",
+    lambda: {
+        name: getattr(losses_impl, name)
+        for name in ("sparse_softmax_cross_entropy", "softmax_cross_entropy")
+    },
+)
+
+
+def convert_to_tensor(value, name=None, preferred_dtype=None):
+    """tf.convert_to_tensor without dispatch on types: what Keras means to take whole raises."""
+    return ops.convert_to_tensor(value, name=name, preferred_dtype=preferred_dtype)
 
 
 def remove_squeezable_dimensions(labels, logits, weights):
@@ -107,15 +125,71 @@ def drop_in(stock, implementation, documentation=None, uses_stock=lambda: False)
             return stock(*args, **kwargs)
         return implementation(**arguments, **ours)
 
-    for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
-        setattr(replacement, attribute, getattr(documentation, attribute))
     shown = signature.replace(parameters=[*signature.parameters.values(), *own])
-    setattr(replacement, "__signature__", shown)  # noqa: B010 - functions have no such field
-    replacement = _dispatched(not_converted(replacement), {p.name for p in own})
-    for attribute in ("_tf_api_names", "_tf_api_names_v1"):  # where TensorFlow exports it
-        if hasattr(stock, attribute):
-            setattr(replacement, attribute, getattr(stock, attribute))
-    return replacement
+    _dress(replacement, documentation, shown)
+    return _exported_as(stock, _dispatched(not_converted(replacement), {p.name for p in own}))
+
+
+def taken_whole(
+    exported: str = "", closed_over: Sequence[str] = ("implementation",)
+) -> Callable[[_Function], _Function]:
+    """Decorator: dispatch on types takes the function as a whole, wherever it is called from.
+
+    Functional Keras models of TF 2.x make one layer of it. Else they make one of every op in it,
+    and the gradient, which belongs to the whole, is lost. For that the function has to convert its
+    labels and logits with `convert_to_tensor` of this module before it does anything else with
+    them. `exported` is the function in `nn_ops` or of tf.losses under whose exported name a saved
+    model finds the layer's function again. That function lacks the keyword arguments
+    `closed_over`, so each choice of them gets a function of its own.
+    """
+
+    def decorate(function):
+        if not hasattr(dispatch, "add_dispatch_support"):
+            return not_converted(function)
+        wholes = {}
+
+        @functools.wraps(function)
+        def call(*args, **kwargs):
+            fixed = {name: kwargs.pop(name) for name in closed_over if name in kwargs}
+            choice = tuple(fixed.items())
+            if choice not in wholes:
+                wholes[choice] = _whole(function, fixed, exported)
+            return wholes[choice](*args, **kwargs)
+
+        return not_converted(call)
+
+    return decorate
+
+
+def _whole(function, fixed, exported):
+    def compute(*args, **kwargs):
+        return function(*args, **fixed, **kwargs)
+
+    # TF 2.11's dispatch refuses keyword-only arguments.
+    signature = inspect.signature(function)
+    parameters = [
+        p.replace(kind=p.POSITIONAL_OR_KEYWORD) if p.kind == p.KEYWORD_ONLY else p
+        for p in signature.parameters.values()
+    ]
+    _dress(compute, function, signature.replace(parameters=parameters))
+    stock = {**STOCK_FUNCTIONS, **STOCK_LOSSES}.get(exported)
+    return _exported_as(stock, dispatch.add_dispatch_support(not_converted(compute)))
+
+
+def _dress(function, like, signature):
+    for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
+        setattr(function, attribute, getattr(like, attribute))
+    setattr(function, "__signature__", signature)  # noqa: B010 - functions have no such field
+
+
+def _exported_as(stock, function):
+    """`function`, under the names under which TensorFlow exports `stock`."""
+    undecorated = tf_decorator.unwrap(stock)[1], tf_decorator.unwrap(function)[1]
+    for attribute in ("_tf_api_names", "_tf_api_names_v1"):
+        for theirs, ours in ((stock, function), undecorated):
+            if hasattr(theirs, attribute):
+                setattr(ours, attribute, getattr(theirs, attribute))
+    return function
 
 
 def _dispatched(function, own):
@@ -149,15 +223,23 @@ def not_converted(function: _Function) -> _Function:
     return function  # on 1.13 only what is handed to AutoGraph is converted
 
 
-def raise_as_stock(name, tensors):
+def raise_as_stock(name, tensors, axis=-1):
     """Calls TensorFlow's own function on tensors like these, for the error that it raises.
 
     So that a refusal has the type and the wording of the TensorFlow at hand. Returns if it accepts
-    them.
+    them, or cannot be asked: tf.losses know no axis.
     """
-    stock = stock_public_function(name)
+    module, _, loss = name.rpartition(".")
+    stock = STOCK_LOSSES[loss] if module else stock_public_function(name)
+    known = inspect.signature(stock).parameters
+    if axis != -1 and "axis" not in known:
+        return
+    arguments = {"axis": axis} if axis != -1 else {}
+    if "onehot_labels" in known:
+        tensors = {"onehot_labels": tensors["labels"], "logits": tensors["logits"]}
     if tf.executing_eagerly():
-        stock(**tensors)
+        stock(**tensors, **arguments)
         return
     with tf.Graph().as_default():
-        stock(**{key: tf.placeholder(t.dtype, t.shape, key) for key, t in tensors.items()})
+        inputs = {key: tf.placeholder(t.dtype, t.shape, key) for key, t in tensors.items()}
+        stock(**inputs, **arguments)

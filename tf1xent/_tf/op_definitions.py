@@ -5,7 +5,7 @@ from typing import Any, Dict
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import op_def_registry
 
-from tf1xent._tf.registry import gradient_attribute, gradient_entry
+from tf1xent._tf.registry import entry_function, gradient_attribute, gradient_entry
 
 # The newest `versions.min_consumer` of a GraphDef that this TensorFlow imports.
 NEWEST_GRAPH = tf.GRAPH_DEF_VERSION
@@ -31,6 +31,11 @@ def op_definition(op_type):
 def has_gradient(name):
     """Whether a gradient is registered under a name that a graph gives."""
     return gradient_entry(name) is not None
+
+
+def can_be_differentiated(op_type):
+    """Whether this TensorFlow has a gradient of an op type, and not a note that there is none."""
+    return entry_function(gradient_entry(op_type)) is not None
 
 
 # TF 1.13 differentiates what its contrib.eager.defun traced twice to zeros, without a word.

@@ -6,6 +6,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import ops
 
 from tf1xent._tf.modules import module_if_there
+from tf1xent._tf.process import kept_in_process
 
 _forwardprop = module_if_there("eager.forwardprop")  # 1.x has no forward mode
 # TF 1.x registers the gradients of v2 loops and branches, which imported graphs may have, when it
@@ -17,6 +18,8 @@ SPARSE_OP = "SparseSoftmaxCrossEntropyWithLogits"
 DENSE_OP = "SoftmaxCrossEntropyWithLogits"
 GUARD_OP = "PreventGradient"
 FUSED_OPS = (SPARSE_OP, DENSE_OP)
+# By op type, the names under which our gradients are registered.
+GRADIENT_NAMES = {op_type: "Tf1xent" + op_type for op_type in (SPARSE_OP, DENSE_OP, GUARD_OP)}
 
 GRADIENT_ATTRIBUTE = "_gradient_op_type"
 
@@ -53,13 +56,26 @@ def gradient_entry(name):
 
 
 def set_gradient_entry(name, entry):
-    """Puts an entry that `gradient_entry` returned back in its place."""
-    _registry()[name] = entry
+    """Puts an entry that `gradient_entry` returned, or None for none, in its place."""
+    if entry is None:
+        _registry().pop(name, None)
+    else:
+        _registry()[name] = entry
 
 
 def entry_function(entry):
     """Returns the gradient function in a registry entry, or None where there is no entry."""
     return None if entry is None else entry["type"]
+
+
+def set_entry_function(entry, function):
+    """Makes a registry entry hold the gradient function `function`."""
+    entry["type"] = function
+
+
+def entry_like(entry, function):
+    """A registry entry of its own, as `entry` but with `function`."""
+    return dict(entry, type=function)
 
 
 def forget_forward_mode_traces():
@@ -138,10 +154,14 @@ def gradient_sites(graph):
                 pending.append(body)
 
 
-# TensorFlow's own gradient functions, as they were when this module was imported.
-STOCK_GRADIENTS = {
-    op_type: entry_function(gradient_entry(op_type)) for op_type in (SPARSE_OP, DENSE_OP, GUARD_OP)
-}
+# TensorFlow's own gradient functions, as they were when the process first imported this module.
+STOCK_GRADIENTS = kept_in_process(
+    "stock gradients",
+    lambda: {
+        op_type: entry_function(gradient_entry(op_type))
+        for op_type in (SPARSE_OP, DENSE_OP, GUARD_OP)
+    },
+)
 
 # Ops that hand their first input on, and those by which a tensor comes in: from another graph, from
 # a stack, or out of the branch of a v2 cond.

@@ -40,27 +40,34 @@ def take_by_row(matrix, columns):
     return tf.gather_nd(matrix, tf.stack([tf.range(tf.shape(matrix)[0]), columns], axis=1))
 
 
-# 1.13 differentiates its op by unsorted segments, of which its vectorizer asks that all be stacked.
-_BROADCASTS_BY_SUMS = version().startswith("1.13.")
+# 1.13's vectorizer takes unsorted segments only where every iteration has segments of its own.
+_AVOIDS_SEGMENTS = version().startswith("1.13.")
 
 
 def broadcast_to(tensor, shape):
     """`tensor` broadcast to `shape`."""
-    if _BROADCASTS_BY_SUMS:
+    if _AVOIDS_SEGMENTS:  # by which 1.13 differentiates its op
         return tensor + tf.zeros(shape, tensor.dtype)
     return tf.broadcast_to(tensor, shape)
 
 
-def put(matrix, positions, values):
-    """`matrix` with `values` at `positions`, [..., rank], no position twice.
+def sums_by_position(values, positions, size):
+    """Zeros, [size], but for the sums of `values` at `positions`, [batch_size], int32."""
+    if _AVOIDS_SEGMENTS:
+        return tf.scatter_nd(positions[:, tf.newaxis], values, [size])
+    return tf.unsorted_segment_sum(values, positions, size)
 
-    Updated in place where TensorFlow may.
+
+def put(matrix, positions, values, increments):
+    """`matrix` with `values` at `positions`, [batch_size, 2]; `increments` are what it
+    lacks of them there.
+
+    Updated in place where TensorFlow may; 1.13's op for that fails where it changes every entry.
     """
-    if hasattr(tf, "tensor_scatter_nd_update"):
-        return tf.tensor_scatter_nd_update(matrix, positions, values)
-    # 1.13's op fails where it overwrites everything, so it gets a column more than that.
-    wider = tf.pad(matrix, [[0, 0], [0, 1]])
-    return tf.tensor_scatter_update(wider, positions, values)[:, :-1]
+    update = getattr(tf, "tensor_scatter_nd_update", None)
+    if update is not None:
+        return update(matrix, positions, values)
+    return matrix + tf.scatter_nd(positions, increments, tf.shape(matrix))
 
 
 def multiply_no_nan(values, weights):

@@ -13,14 +13,24 @@ _BLOCKS = 32
 class Nodes:
     """Adds NodeDefs to a graph, below one scope, on one device, with some attributes in common.
 
-    Every constant waits for `anchor`, a node: so it is computed in the loop or branch where that
-    one runs, and nowhere else.
+    Inside of a v1 branch or loop every constant waits for `anchor`, a node: so it is computed where
+    that one runs. Elsewhere it waits for nothing: where a tensor is fed, TensorFlow would compute
+    what comes before it after all, for those who wait.
     """
 
-    def __init__(self, nodes: Any, names: Any, scope: str, device: str, common: Dict[str, Any]):
+    def __init__(
+        self,
+        nodes: Any,
+        names: Any,
+        scope: str,
+        device: str,
+        common: Dict[str, Any],
+        inside: bool = False,
+    ):
         self._nodes, self._names = nodes, names
         self._scope, self._device, self._common = scope, device, common
         self._constants: Dict[Tuple[float, int], str] = {}
+        self._inside = inside
         self.anchor = ""
         # All that the nodes return.
         self.tensors: List[str] = []
@@ -45,8 +55,9 @@ class Nodes:
     def constant(self, value: float, dtype: int) -> str:
         """A scalar."""
         if (value, dtype) not in self._constants:
+            inputs = [f"^{self.anchor}"] if self._inside else []
             self._constants[value, dtype] = self.add(
-                "Const", [f"^{self.anchor}"], dtype=DataType(dtype), value=_tensor(value, dtype)
+                "Const", inputs, dtype=DataType(dtype), value=_tensor(value, dtype)
             )
         return self._constants[value, dtype]
 
@@ -87,6 +98,13 @@ class Arithmetic:
 
     def integer(self, value):
         return self.nodes.constant(value, _INT64)
+
+    def is_infinite(self, tensor):
+        """Where a tensor is +inf: above the largest number, and without a constant that is inf."""
+        return self.op("Less", self.number(tf.as_dtype(self.dtype).max), tensor)
+
+    def is_minus_infinity(self, tensor):
+        return self.op("Less", tensor, self.number(tf.as_dtype(self.dtype).min))
 
     def column(self, row_values, dtype=None, axis=1):
         """[batch_size] -> [batch_size, 1]"""

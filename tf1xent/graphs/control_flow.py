@@ -4,7 +4,7 @@ Enter leads into a loop and Exit out of it, Switch into a branch and Merge out o
 collections say the same for a MetaGraph only, and say it in words that may not fit its nodes.
 """
 
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Set
 
 from tf1xent.errors import GraphFileError
 from tf1xent.graphs.wiring import Wiring
@@ -40,6 +40,15 @@ def contexts(wiring: Wiring) -> List[Optional[Context]]:
                     f"{_MOST_DEPTH} branches and loops."
                 )
             found[position] = context
+    return found
+
+
+def kinds(context: Optional[Context]) -> Set[str]:
+    """What a node is inside of: of its context and of all those around it, WHILE and COND."""
+    found = set()
+    while context is not None:
+        found.add(context.kind)
+        context = context.outer
     return found
 
 

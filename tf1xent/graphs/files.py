@@ -1,47 +1,49 @@
-"""Graph files: found, read and written. What they hold is untrusted data, and only ever parsed."""
+"""Graph files: found, read, and named. What they hold is untrusted data, and only ever parsed."""
 
-import contextlib
 import os
-import shutil
-import uuid
-from typing import Any, Iterator, Tuple
+import re
+from typing import Any, List, NamedTuple, Tuple
 
 from google.protobuf import message, text_format
 
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent.errors import GraphFileError
-from tf1xent.graphs import raw
+from tf1xent.graphs import foreign, raw
 
 # More than this no protocol buffer holds.
 _MOST_BYTES = 2**31 - 1
 _TEXT_ENDINGS = (".pbtxt", ".pb.txt", ".textproto", ".prototxt", ".txt")
+_META_ENDING = ".meta"
 # A file of another kind that parses as nodes gives itself away in the first few.
 _PLAUSIBLE_NODES = 9
 SAVED_MODEL_NAMES = ("saved_model.pb", "saved_model.pbtxt")
-# It names the bytes of a saved_model.pb, and would be wrong for any other.
-FINGERPRINT_NAME = "fingerprint.pb"
+# No binary graph is without them, and no text has them: tabs and ends of lines are left out.
+_CONTROL_CHARACTERS = re.compile(rb"[\0-\x08\x0e-\x1f]")
+_MOST_NAMES = 8
+
+
+class GraphFile(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+      proto_class: GraphDef, MetaGraphDef or SavedModel.
+      content: the proto, binary.
+      is_text: whether the file has it as text.
+    """
+
+    proto_class: Any
+    content: bytes
+    is_text: bool
 
 
 def find(path: Any, caller: str) -> str:
     """The file that `path` stands for: itself, a SavedModel's, or the .meta of a checkpoint."""
     path = checked_path(path, caller)
     if os.path.isdir(path):
-        for name in SAVED_MODEL_NAMES:
-            if os.path.isfile(os.path.join(path, name)):
-                return os.path.join(path, name)
-        try:
-            checkpoint = tf.train.latest_checkpoint(path)
-        except (ValueError, tf.errors.OpError) as error:
-            state = os.path.join(path, "checkpoint")
-            raise GraphFileError(f"{caller}: {state} cannot be read: {error}") from error
-        if checkpoint is not None and os.path.isfile(checkpoint + ".meta"):
-            return checkpoint + ".meta"
-        raise GraphFileError(
-            f"{caller}: {path} is a folder with neither a SavedModel nor a checkpoint with a .meta."
-        )
-    if not os.path.exists(path) and os.path.isfile(path + ".meta"):
-        return path + ".meta"
+        return _found_in(path, caller)
+    if not os.path.exists(path) and os.path.isfile(path + _META_ENDING):
+        return path + _META_ENDING
     return path
 
 
@@ -55,42 +57,145 @@ def checked_path(path: Any, caller: str) -> str:
     return path
 
 
-def read(path: str, caller: str) -> Tuple[Any, bytes]:
-    """(proto class, binary content) of the GraphDef, MetaGraphDef or SavedModel in a file."""
+def _found_in(folder: str, caller: str) -> str:
+    """The file of a folder's SavedModel, the .meta of its newest checkpoint, or its only .meta."""
+    for name in SAVED_MODEL_NAMES:
+        if os.path.isfile(os.path.join(folder, name)):
+            return os.path.join(folder, name)
+    for prefix in _newest_checkpoint(folder):
+        if os.path.isfile(prefix + _META_ENDING):
+            return prefix + _META_ENDING
+    there = sorted(os.listdir(folder), key=_by_numbers)
+    metas = [name for name in there if name.lower().endswith(_META_ENDING)]
+    if len(metas) == 1:
+        return os.path.join(folder, metas[0])
+    if metas:
+        raise GraphFileError(
+            f"{caller}: {folder} has several .meta files, and no `checkpoint` file that names one "
+            f"of them: {_listed(metas)}. Give one of them."
+        )
+    graphs = [name for name in there if _may_be_graph(folder, name)]
+    what = f"It holds {_listed(there)}." if there else "It is empty."
+    if graphs:
+        what = f"Give what is in it: {_listed(graphs)}."
+    raise GraphFileError(
+        f"{caller}: {folder} is a folder with neither a SavedModel nor a checkpoint's .meta. {what}"
+    )
+
+
+def _newest_checkpoint(folder: str) -> List[str]:
+    """The prefixes of what a folder's `checkpoint` file names as its newest, those here first."""
+    try:
+        with open(os.path.join(folder, "checkpoint"), "rb") as file:
+            text = file.read(_MOST_BYTES).decode("utf-8")
+        named = text_format.Parse(text, _tf.CheckpointState()).model_checkpoint_path
+    except (FileNotFoundError, IsADirectoryError):
+        return []
+    except (text_format.ParseError, UnicodeDecodeError):
+        return []  # as good as none: the folder is asked what it has
+    if not named:
+        return []
+    # Written on another machine, perhaps of another system.
+    here = os.path.join(folder, re.split(r"[\\/]", named)[-1])
+    as_named = os.path.join(folder, named)
+    return [here, as_named] if os.path.isabs(named) else [as_named, here]
+
+
+def _by_numbers(name: str) -> List[Any]:
+    """Sorts model.ckpt-900 before model.ckpt-1000."""
+    parts: List[Any] = re.split(r"([0-9]+)", name)
+    parts[1::2] = map(int, parts[1::2])
+    return parts
+
+
+def _listed(names: List[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[-_MOST_NAMES:]) + (f" and {more} more" if more > 0 else "")
+
+
+def _may_be_graph(folder: str, name: str) -> bool:
+    path = os.path.join(folder, name)
+    if os.path.isdir(path):
+        return any(os.path.isfile(os.path.join(path, part)) for part in SAVED_MODEL_NAMES)
+    return name.lower().endswith((".pb", ".pbtxt"))
+
+
+def read(path: str, caller: str) -> GraphFile:
+    """The GraphDef, MetaGraphDef or SavedModel in a file, which its bytes tell from text."""
     size = os.path.getsize(path)
-    if size == 0 or size > _MOST_BYTES:
-        what = "is empty" if size == 0 else "is larger than the 2 GiB that a graph file can have"
-        raise GraphFileError(f"{caller}: {path} {what}.")
+    if not os.path.isfile(path):  # a pipe could be waited for without end
+        raise GraphFileError(f"{caller}: {path} must be a file or folder, got neither.")
     with open(path, "rb") as file:
+        head = file.read(foreign.HEAD_BYTES)
+        file.seek(max(0, size - foreign.TAIL_BYTES))
+        other = foreign.description(path, head, file.read(foreign.TAIL_BYTES))
+        if other is not None and size:
+            raise GraphFileError(f"{caller}: {path} {other}")
+        if size == 0 or size > _MOST_BYTES:
+            what = (
+                "is empty" if size == 0 else "is larger than the 2 GiB that a graph file can have"
+            )
+            raise GraphFileError(f"{caller}: {path} {what}.")
+        file.seek(0)
         content = file.read()
-    faults = []
-    for proto_class in _classes(path):
-        try:
-            binary = _from_text(content, proto_class) if path.endswith(_TEXT_ENDINGS) else content
-            if _is_plausible(proto_class, binary, path):
-                return proto_class, binary
-            faults.append("it holds no graph")
-        except ValueError as error:
-            faults.append(str(error))
-    names = " or ".join(proto_class.__name__ for proto_class in _classes(path))
-    raise GraphFileError(f"{caller}: {path} must hold a {names}, got something else: {faults[0]}.")
+    classes = _classes(path)
+    found, fault = _parsed(content, classes, path)
+    if found is not None:
+        return found
+    names = " or ".join(proto_class.__name__ for proto_class in classes)
+    others = [c for c in (tf.GraphDef, tf.MetaGraphDef, _tf.SavedModel) if c not in classes]
+    other_kind, _ = _parsed(content, others, path)
+    if other_kind is not None:
+        got = f"a {other_kind.proto_class.__name__}. Give the file another name"
+    else:
+        got = f"something else: {fault}" if fault else "something else, or a part of one"
+    raise GraphFileError(f"{caller}: {path} must hold a {names}, got {got}.")
 
 
 def _classes(path: str) -> Tuple[Any, ...]:
+    """What a file of that name may hold."""
     name = os.path.basename(path)
     if name in SAVED_MODEL_NAMES:
         return (_tf.SavedModel,)
-    if name.endswith(".meta"):
+    if name.lower().endswith(_META_ENDING):
         return (tf.MetaGraphDef,)
     return tf.GraphDef, tf.MetaGraphDef, _tf.SavedModel
 
 
+def _parsed(content: bytes, classes: Any, path: str) -> Tuple[Any, str]:
+    """(GraphFile, "") of the class that the content is of, or (None, what is wrong with text)."""
+    is_text = _CONTROL_CHARACTERS.search(content) is None
+    furthest = (0, 0, "")
+    for proto_class in classes:
+        try:
+            binary = _from_text(content, proto_class) if is_text else content
+            if _is_plausible(proto_class, binary, path):
+                return GraphFile(proto_class, binary, is_text), ""
+        except text_format.ParseError as error:
+            # Of all the classes, the one whose text this most likely is.
+            place = (error.GetLine() or 0, error.GetColumn() or 0)
+            furthest = max(furthest, (*place, _text_fault(error)))
+        except ValueError as error:
+            furthest = max(furthest, (0, 0, str(error) if is_text else ""))
+    return None, furthest[2]
+
+
+def _text_fault(error: Any) -> str:
+    """Where the text stops to be a graph's, and why, if it begins as one."""
+    line, column = error.GetLine(), error.GetColumn()
+    if not line or (line, column) == (1, 1):
+        return "its text is not a graph's"
+    reason = str(error).partition(" : ")[2].strip().rstrip(".")
+    return f"line {line}, column {column}: {reason}"
+
+
 def _from_text(content: bytes, proto_class: Any) -> bytes:
-    """The binary form of a text proto; ValueError says what is wrong."""
+    """The binary form of a text proto; ParseError or ValueError says what is wrong."""
     try:
-        return raw.serialized(text_format.Parse(content.decode("utf-8"), proto_class()))
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise ValueError(str(error).strip().rstrip(".")) from error
+        # Some editors put a byte order mark before UTF-8.
+        return raw.serialized(text_format.Parse(content.decode("utf-8-sig"), proto_class()))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"its text is not UTF-8: byte {error.start}") from error
     except (RecursionError, RuntimeError) as error:
         raise ValueError("it is nested too deeply") from error
 
@@ -98,23 +203,35 @@ def _from_text(content: bytes, proto_class: Any) -> bytes:
 def _is_plausible(proto_class: Any, content: bytes, where: str) -> bool:
     """Whether bytes are of a class: those of the three parse as each other, but hold no nodes."""
     if proto_class is tf.GraphDef:
-        nodes = raw.parsed(raw.RawGraphDef, content, where).node
-        first = list(raw.NodeList(nodes[:_PLAUSIBLE_NODES], where))
+        nodes = raw.parsed(raw.RawGraphDef, content, where).node[:_PLAUSIBLE_NODES]
+        # Names as bytes, since protobuf prints what it thinks of text that is none.
+        first = [raw.parsed(raw.RawNodeDef, node, where) for node in nodes]
         return bool(first) and all(_is_name(node.name) and _is_name(node.op) for node in first)
     if proto_class is tf.MetaGraphDef:
-        return _is_plausible(tf.GraphDef, raw.MetaGraph(content, where).graph_def, where)
+        parts = raw.parsed(raw.RawMetaGraphDef, content, where).graph_def
+        return _is_plausible(tf.GraphDef, b"".join(parts), where)
     meta_graphs = raw.parsed(raw.RawSavedModel, content, where).meta_graphs
     return any(_is_plausible(tf.MetaGraphDef, part, where) for part in meta_graphs)
 
 
-def _is_name(text: str) -> bool:
-    return bool(text) and text.isprintable() and " " not in text
+def _is_name(values: Any) -> bool:
+    """Whether a field of text has one value that can name a node or an op."""
+    text = values[0].decode("utf-8", "replace") if len(values) == 1 else ""
+    return bool(text) and text.isprintable() and not set(" \ufffd").intersection(text)
 
 
-def encoded(proto_class: Any, content: bytes, path: str) -> bytes:
-    """The binary content of a proto as a file of that name holds it."""
-    if not path.endswith(_TEXT_ENDINGS):
-        return content
+def is_written_as_text(file: GraphFile, source: str, target: str) -> bool:
+    """Whether `target` gets text: as the source has it, unless their endings tell them apart."""
+    named_text = _is_text_name(target)
+    return file.is_text if named_text == _is_text_name(source) else named_text
+
+
+def _is_text_name(path: str) -> bool:
+    return path.lower().endswith(_TEXT_ENDINGS)
+
+
+def as_text(proto_class: Any, content: bytes, path: str) -> bytes:
+    """The text of a proto's binary content, for the file `path`."""
     proto = raw.parsed(proto_class, content, path)
     size = proto.ByteSize()
     proto.DiscardUnknownFields()
@@ -129,63 +246,69 @@ def encoded(proto_class: Any, content: bytes, path: str) -> bytes:
         raise GraphFileError(f"{path}: the graph is nested too deeply for text.") from error
 
 
-def write(content: bytes, path: str) -> None:
-    """Writes a file, whole or not at all."""
-    with _beside(path) as temporary:
-        with open(temporary, "xb") as file:
-            file.write(content)
-        os.replace(temporary, path)
+def is_folder(source: Any, path: str, target: str) -> bool:
+    """Whether a whole SavedModel is meant, whose file is `path`, or that file alone."""
+    if os.path.basename(path) not in SAVED_MODEL_NAMES:
+        return False
+    if os.path.isdir(source) or os.path.isdir(target):
+        return True
+    name = os.path.basename(target).lower()
+    is_file_name = name.endswith((".pb", _META_ENDING, *_TEXT_ENDINGS))
+    return name in SAVED_MODEL_NAMES or not (is_file_name or os.path.isfile(target))
 
 
-def write_saved_model(source: str, target: str, name: str, content: bytes) -> None:
-    """Writes a SavedModel's folder, whole or not at all: `source` with another file of graphs."""
-
-    def left_out(folder, names):
-        return [n for n in names if folder == source and n in (name, FINGERPRINT_NAME)]
-
-    with _beside(target) as temporary:
-        shutil.copytree(source, temporary, ignore=left_out)
-        with open(os.path.join(temporary, name), "xb") as file:
-            file.write(content)
-        with _beside(target) as old:
-            replaces = os.path.exists(target)
-            if replaces:
-                os.rename(target, old)
-            try:
-                os.rename(temporary, target)
-            except BaseException:  # an interrupt too: what was there must not be lost
-                if replaces:
-                    os.rename(old, target)
-                raise
+def checked_folder(target: Any, path: str, overwrite: bool, caller: str) -> str:
+    """Where to write the folder of the SavedModel whose file is `path`; links are followed."""
+    target = checked_path(target, caller)
+    name = os.path.basename(target)
+    if name in SAVED_MODEL_NAMES and not os.path.isdir(target):
+        if name != os.path.basename(path):
+            raise ValueError(f"{caller}: {target} must have the same name as {path}.")
+        target = os.path.dirname(target) or os.curdir
+    source = os.path.dirname(path) or os.curdir
+    target = _checked_place(target, source, overwrite, caller)
+    _check_folders(target, os.path.realpath(source), caller)
+    return target
 
 
-@contextlib.contextmanager
-def _beside(path: str) -> Iterator[str]:
-    """A new name in the folder of `path`; what is left under it at the end goes."""
-    path = os.path.abspath(path)
-    temporary = f"{path}.{uuid.uuid4().hex}.partial"
-    try:
-        yield temporary
-    finally:
-        if os.path.isdir(temporary):
-            shutil.rmtree(temporary)
-        elif os.path.exists(temporary):
-            os.remove(temporary)
+def checked_file(target: Any, path: str, proto_class: Any, overwrite: bool, caller: str) -> str:
+    """Where to write what was read from the file `path`; links are followed.
 
-
-def checked_target(target: Any, source: str, overwrite: bool, caller: str) -> str:
-    """Where to write, links followed; refuses to write over what is not to be lost.
-
-    FileExistsError where `target` is there and may not be overwritten.
+    ValueError where a file of the name `target` would not be taken for what it holds.
     """
-    target = os.path.realpath(checked_path(target, caller))
-    if os.path.lexists(target):
-        if not overwrite:
-            raise FileExistsError(f"{caller}: {target} is there already.")
-        if os.path.isdir(target) != os.path.isdir(source):
-            raise ValueError(f"{caller}: {target} and {source} must both be folders or both files.")
-    if os.path.isdir(source):
-        _check_folders(target, os.path.realpath(source), caller)
+    target = checked_path(target, caller)
+    kind = proto_class.__name__
+    if os.path.isdir(target) or target.endswith((os.sep, os.altsep or os.sep)):
+        raise ValueError(
+            f"{caller}: {target} must name a file, as {path} is one, got a folder. "
+            f"Give {os.path.join(target, os.path.basename(path))}."
+        )
+    if proto_class not in _classes(target):
+        names = " or ".join(found.__name__ for found in _classes(target))
+        raise ValueError(f"{caller}: {target} must hold a {names} by its name, got a {kind}.")
+    is_meta = path.lower().endswith(_META_ENDING)
+    endings = (_META_ENDING,) if is_meta else (".pb",)
+    is_bare = proto_class is _tf.SavedModel or is_meta
+    if is_bare and not target.lower().endswith((*endings, *_TEXT_ENDINGS)):
+        raise ValueError(
+            f"{caller}: {target} must end with {endings[0]} or .pbtxt, since it gets the {kind} of "
+            f"{path}, a file. Give {target}{endings[0]}."
+        )
+    return _checked_place(target, path, overwrite, caller)
+
+
+def _checked_place(target: str, source: str, overwrite: bool, caller: str) -> str:
+    """The real path of `target`; refuses to write over what is not to be lost.
+
+    FileExistsError where something is there, be it a link to nothing, and must not be overwritten.
+    """
+    given, target = target, os.path.realpath(target)
+    if os.path.lexists(given) and not overwrite:
+        raise FileExistsError(f"{caller}: {given} is there already.")
+    if os.path.lexists(target) and not (os.path.isfile(target) or os.path.isdir(target)):
+        raise ValueError(f"{caller}: {given} is there, and is neither a file nor a folder.")
+    if os.path.lexists(target) and os.path.isdir(target) != os.path.isdir(source):
+        raise ValueError(f"{caller}: {given} and {source} must both be folders or both files.")
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"{caller}: {folder}, in which to write, is not there.")
@@ -193,7 +316,7 @@ def checked_target(target: Any, source: str, overwrite: bool, caller: str) -> st
 
 
 def _check_folders(target: str, source: str, caller: str) -> None:
-    for inner, outer in (target, source), (source, target):
+    for inner, outer in ((target, source), (source, target)):
         if inner != outer and inner.startswith(os.path.join(outer, "")):
             raise ValueError(f"{caller}: {inner} must not be inside {outer}.")
     there = os.listdir(target) if os.path.isdir(target) else []

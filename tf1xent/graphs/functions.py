@@ -5,18 +5,21 @@ references of a GraphDef, its arguments as nodes of the op ``_Arg``, and can be 
 """
 
 import re
-from typing import Any, Container, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent.errors import GraphFileError, RewriteError
-from tf1xent.graphs.kernel_ops import kernel_op_definition
+from tf1xent.graphs.kernel_ops import is_cross_entropy, kernel_op_definition
+from tf1xent.graphs.primitive_ops import is_primitive
 from tf1xent.graphs.raw import NodeList, serialized
 from tf1xent.graphs.wiring import CONTROL, Wiring, join_reference, split_reference
 
 ARGUMENT = "_Arg"
 # Ops that call one function, with its attribute; in TF 1.x the call's op may also be its name.
 _CALLS = {"PartitionedCall": "f", "StatefulPartitionedCall": "f"}
+# Types of attributes that name functions, as those of branches and loops do.
+_FUNCTION_TYPES = ("func", "list(func)")
 _OUTPUT = re.compile(r"(?P<node>[^:^]+):(?P<output>[^:]+)(:(?P<index>[0-9]{1,9}))?")
 
 
@@ -32,22 +35,44 @@ class Library:
                 raise GraphFileError(f"{where}: two functions are named `{name}`.")
 
     def called(self, node: Any) -> Optional[str]:
-        """The name of the function that a node calls and that is in the library, or None."""
+        """The function of the library whose body can stand in the place of a node, or None."""
         name = node.op
         if node.op in _CALLS and _CALLS[node.op] in node.attr:
             name = node.attr[_CALLS[node.op]].func.name
         return name if name in self.functions else None
 
+    def callees(self, node: Any) -> List[str]:
+        """The functions of the library that a node names, in its op or in any attribute."""
+        names = [node.op]
+        for key in sorted(node.attr):
+            value = node.attr[key]
+            names += [value.func.name, *(function.name for function in value.list.func)]
+        return [name for name in names if name in self.functions]
+
     def call_types(self) -> List[str]:
-        """The op types of the nodes that may call a function."""
+        """The op types of the nodes that may call a function whose body can take their place."""
         return [*_CALLS, *self.functions] if self.functions else []
 
     def calls(self, wiring: Wiring) -> Iterator[Tuple[int, str]]:
-        """(position, function) of the nodes that call a function."""
+        """(position, function) of the nodes whose place the body of a function can take."""
         for position in wiring.of_types(self.call_types()):
             name = self.called(wiring.nodes[position])
             if name is not None:
                 yield position, name
+
+    def callers(self, wiring: Wiring) -> Iterator[Tuple[int, List[str]]]:
+        """(position, functions) of the nodes that name functions in their op or attributes."""
+        if self.functions:
+            for position in wiring.of_types(filter(self._may_call, set(wiring.ops))):
+                names = self.callees(wiring.nodes[position])
+                if names:
+                    yield position, names
+
+    def _may_call(self, op_type: str) -> bool:
+        definition = self.definition(op_type)
+        if op_type in self.functions or definition is None:
+            return True
+        return any(attribute.type in _FUNCTION_TYPES for attribute in definition.attr)
 
     def definition(self, op_type: str) -> Optional[Any]:
         """The OpDef of an op type or of a call, or None where this TensorFlow does not know it."""
@@ -55,45 +80,51 @@ class Library:
             return self.functions[op_type].signature
         return kernel_op_definition(op_type) or _tf.op_definition(op_type)
 
-    def holding(self, op_types: Container[str]) -> List[str]:
-        """The functions that hold a cross-entropy op of these types or a guard, themselves or by a
-        call.
+    def holding(self) -> Tuple[List[str], List[str]]:
+        """The functions that hold what a rewrite is for, themselves or in a function they name.
 
-        A function comes after those that it calls.
+        Returns those that can be put in the place of their calls, callees first; and those that
+        call themselves, or lead to one that does.
         """
         callees = {
-            name: [c for c in map(self.called, function.node_def) if c is not None]
+            name: {callee for node in function.node_def for callee in self.callees(node)}
             for name, function in self.functions.items()
         }
-        order = self._callees_first(callees)
-        holding: Dict[str, bool] = {}
-        for name in order:
-            own = any(
-                node.op in op_types or _is_guard(node) for node in self.functions[name].node_def
-            )
-            holding[name] = own or any(holding[callee] for callee in callees[name])
-        return [name for name in order if holding[name]]
+        found = {
+            name
+            for name, function in self.functions.items()
+            if any(_is_of_interest(node) for node in function.node_def)
+        }
+        callers: Dict[str, List[str]] = {name: [] for name in callees}
+        for name, named in callees.items():
+            for callee in named:
+                callers[callee].append(name)
+        pending = list(found)
+        while pending:
+            new = set(callers[pending.pop()]) - found
+            found |= new
+            pending += new
+        open_ = {name: len(callees[name] & found) for name in callees if name in found}
+        order = [name for name in open_ if not open_[name]]
+        for name in order:  # which grows meanwhile
+            for caller in callers[name]:
+                open_[caller] -= 1
+                if not open_[caller]:
+                    order.append(caller)
+        return order, [name for name in open_ if open_[name]]
 
-    def _callees_first(self, callees: Dict[str, List[str]]) -> List[str]:
-        order: List[str] = []
-        done, open_ = set(), set()
-        for start in callees:
-            stack = [(start, iter(callees[start]))] if start not in done else []
-            open_.update([start] if stack else [])
-            while stack:
-                name, following = stack[-1]
-                callee = next(following, None)
-                if callee is None:
-                    stack.pop()
-                    open_.discard(name)
-                    done.add(name)
-                    order.append(name)
-                elif callee in open_:
-                    raise GraphFileError(f"{self.where}: function `{callee}` calls itself.")
-                elif callee not in done:
-                    open_.add(callee)
-                    stack.append((callee, iter(callees[callee])))
-        return order
+    def on_a_cycle(self, recursive: List[str]) -> str:
+        """One of the functions that call themselves, of the second list of `holding`."""
+        name, passed = recursive[0], set()
+        while name not in passed:
+            passed.add(name)
+            callees = [c for node in self.functions[name].node_def for c in self.callees(node)]
+            name = next(callee for callee in callees if callee in recursive)
+        return name
+
+
+def _is_of_interest(node: Any) -> bool:
+    return is_cross_entropy(node) or is_primitive(node) or _is_guard(node)
 
 
 def _is_guard(node: Any) -> bool:

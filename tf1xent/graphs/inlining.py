@@ -5,7 +5,7 @@ A call ``f`` becomes an IdentityN of the same name, so that ``f:0`` and ``^f`` s
 the body's nodes are named ``f/...``.
 """
 
-from typing import Any, Container, Dict, List
+from typing import Any, Dict, List
 
 from tf1xent import _tf
 from tf1xent._tf import tf
@@ -21,12 +21,17 @@ _MOST_NODES = 1000000
 class Inliner:
     """Puts the bodies of one library in the place of their calls, in any number of graphs.
 
-    These are the bodies that hold cross-entropy ops of some types.
+    These are the bodies that hold cross-entropy ops, and of branches and loops that do.
     """
 
-    def __init__(self, library: Library, op_types: Container[str]):
+    def __init__(self, library: Library):
         self._library = library
-        self.holding = library.holding(op_types)
+        self.holding, recursive = library.holding()
+        if recursive:
+            raise RewriteError(
+                f"{library.where}: function `{library.on_a_cycle(recursive)}` calls itself, so "
+                "that its body cannot take the place of a call, and leads to a cross-entropy op."
+            )
         self.bodies: Dict[str, Body] = {}
         sizes: Dict[str, int] = {}
         for name in self.holding:
@@ -56,17 +61,19 @@ class Inliner:
         calls = [(p, name) for p, name in self._library.calls(wiring) if name in self.bodies]
         self._check_size(sum(len(self.bodies[name].nodes) for _, name in calls), wiring.where)
         added = {}
+        around = contexts(wiring) if calls else []
         for position, name in calls:
             call = wiring.nodes[position]
-            added[call.name] = _Call(call, self.bodies[name], names, wiring).inline()
+            inside = around[position] is not None
+            added[call.name] = _Call(call, self.bodies[name], names, wiring, inside).inline()
             wiring.nodes[position] = call
         return added
 
 
 class _Call:
-    """One call on its way to become its function's body."""
+    """One call on its way to become its function's body, inside of a v1 branch or loop or not."""
 
-    def __init__(self, node: Any, body: Body, names: Names, wiring: Wiring):
+    def __init__(self, node: Any, body: Body, names: Names, wiring: Wiring, inside: bool):
         self._node, self._body, self._nodes = node, body, wiring.nodes
         self._inputs, self._controls = split_inputs(node)
         if len(self._inputs) != len(body.arguments):
@@ -75,9 +82,11 @@ class _Call:
                 f"inputs, which takes {len(body.arguments)}."
             )
         self._names = {n.name: names.unique(f"{node.name}/{n.name}") for n in body.nodes}
-        # What reads nothing of the body's own must still wait for the call's turn.
+        # What reads nothing of the body's own must still wait for the call's turn. In a v1 branch
+        # or loop an argument tells when that is; elsewhere a node that waits for one would make
+        # TensorFlow compute it where it is fed.
         arguments = [self._names[argument.name] for argument in body.arguments]
-        self._gate = [f"^{arguments[0]}"] if arguments else self._controls
+        self._gate = [f"^{arguments[0]}"] if arguments and inside else self._controls
 
     def inline(self) -> List[str]:
         """Adds the body's nodes; the call hands on what they return. Returns their tensors."""

@@ -2,19 +2,27 @@
 
 import dataclasses
 import os
-from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from tf1xent import _tf, kernels
 from tf1xent._tf import tf
 from tf1xent.errors import RewriteError
 from tf1xent.graphs import files
-from tf1xent.graphs.control_flow import contexts
+from tf1xent.graphs.callers import Ways
+from tf1xent.graphs.control_flow import COND, WHILE, contexts, kinds
 from tf1xent.graphs.functions import Body, Library
-from tf1xent.graphs.kernel_ops import CROSS_ENTROPY_OPS, KERNEL_OPS
+from tf1xent.graphs.kernel_ops import CROSS_ENTROPY_OPS, KERNEL_OPS, is_cross_entropy
+from tf1xent.graphs.primitive_ops import (
+    LOSSES,
+    checks_of_labels,
+    is_loss,
+    primitives,
+    recorded_gradients,
+)
 from tf1xent.graphs.raw import Graph, MetaGraph, RawSavedModel, parsed
 from tf1xent.graphs.replacement import check_is_readable
 from tf1xent.graphs.report import CrossEntropyOp, GradientAttribute, GraphReport, Verdict, report_of
-from tf1xent.graphs.shapes import matrix_shape
+from tf1xent.graphs.shapes import broadcast, matrix_shape
 from tf1xent.graphs.verdicts import Site, behind_loop, labels_vary, verdict
 from tf1xent.graphs.wiring import CONTROL, Wiring
 
@@ -36,8 +44,8 @@ def inspect_graph(graph: Any) -> GraphReport:
 
     Args:
       graph: a `tf.Graph`; a GraphDef, MetaGraphDef or SavedModel proto; or a path: of one of these
-        in a file, binary or (``.pbtxt``) text, of a SavedModel's folder, or of a checkpoint with a
-        ``.meta`` file.
+        in a file, binary or text, of a SavedModel's folder, or of a checkpoint with a ``.meta``
+        file.
 
     Returns:
       A `GraphReport`; ``str()`` of it is a table, ``to_json()`` the same for programs.
@@ -64,11 +72,15 @@ def inspect_graph(graph: Any) -> GraphReport:
 
     Source: the measurements in section 6 of the project's design, repeated by its tests.
     """
-    caller = "inspect_graph"
+    return inspected(graph, "inspect_graph")
+
+
+def inspected(graph: Any, caller: str) -> GraphReport:
+    """The report of a graph; errors name `caller`."""
     is_live = isinstance(graph, tf.Graph)
     if isinstance(graph, (str, os.PathLike)):
         source = files.find(graph, caller)
-        proto_class, content = files.read(source, caller)
+        proto_class, content, _ = files.read(source, caller)
     else:
         proto = graph.as_graph_def(add_shapes=True) if is_live else graph
         source, proto_class = f"a {type(graph).__name__}", type(proto)
@@ -126,18 +138,21 @@ def _findings(content, tags, where, live):
     main = Wiring(graph.nodes, where)
     parts = [_part(None, main)]
     ops: List[CrossEntropyOp] = []
-    holding = library.holding(CROSS_ENTROPY_OPS)
-    for name in holding:
-        try:
-            parts.append(_part(name, Body(library.functions[name], library).wiring()))
-        except RewriteError as error:
-            ops += _unreadable(library.functions[name], tags, error)
-    opaque = _opaque(main, library, holding, live)
+    bodies: Dict[str, Any] = {}
+    for names in library.holding():
+        for name in names:
+            try:
+                bodies[name] = Body(library.functions[name], library).wiring()
+                parts.append(_part(name, bodies[name]))
+            except RewriteError as error:
+                bodies[name] = str(error)
+                ops += _unreadable(library.functions[name], tags, error)
+    ways = Ways(library, main, bodies, live)
     elsewhere = [guard for part in parts for guard in part.guards.get(CONTROL, [])]
     for part in parts:
         call_types = library.call_types() if live is None else []
         behind_call = part.wiring.depending_on(call_types)
-        ops += _ops(part, tags, part.function in opaque, elsewhere, behind_call)
+        ops += _ops(part, tags, ways.to(part.function), elsewhere, behind_call)
     marked = [graph.nodes[p] for p in graph.nodes.mentioning(_tf.GRADIENT_ATTRIBUTE)]
     attributes = list(_attributes(marked, tags, None))
     op_types = set(main.ops)
@@ -148,64 +163,55 @@ def _findings(content, tags, where, live):
     return ops, attributes, unknown
 
 
-def _opaque(main: Wiring, library: Library, holding: List[str], live: Any) -> Set[str]:
-    """The functions with a call whose second derivative TensorFlow does not know.
-
-    In a graph of this process, `live`, it knows it of what it traced itself.
-    """
-    found = set()
-    for position, name in library.calls(main):
-        node = main.nodes[position]
-        if live is None or not _tf.call_has_gradients(live.get_operation_by_name(node.name)):
-            found.add(name)
-    for name in reversed(holding):  # callers first
-        if live is None or name in found:
-            found.update(filter(None, map(library.called, library.functions[name].node_def)))
-    return found
-
-
-def _ops(part, tags, in_opaque_call, guards_elsewhere, behind_call) -> List[CrossEntropyOp]:
+def _ops(part, tags, way, guards_elsewhere, behind_call) -> List[CrossEntropyOp]:
     wiring = part.wiring
-    positions = wiring.of_types(CROSS_ENTROPY_OPS)
+    own, checks = primitives(wiring), checks_of_labels(wiring)
+    found = [p for p in wiring.of_types(CROSS_ENTROPY_OPS) if p not in checks]
+    positions = sorted([*found, *(p for p, name in own.items() if name in LOSSES)])
     if not positions:
         return []
     kernels_are_there = bool(wiring.of_types(KERNEL_OPS)) and kernels.status().path is not None
     around, readers = contexts(wiring), wiring.readers(positions)
     vary, behind = labels_vary(wiring), behind_loop(wiring)
-    found = []
+    ops = []
     for position in positions:
         node = wiring.nodes[position]
         inputs = [(source, index) for source, index in wiring.inputs(position) if index != CONTROL]
+        if position in own:
+            inputs = inputs[1:3]  # behind the value
+            gradients = recorded_gradients(wiring, position, own)
+        else:
+            second = [reader for reader, index in readers[position] if index == 1]
+            gradients = [wiring.nodes[reader].name for reader in second]
         guards = part.guards.get(position, [])
-        inside = around[position]
-        context = None if inside is None else inside.kind
+        inside = kinds(around[position])
         site = Site(
             node=node,
-            context=context,
+            in_loop=WHILE in inside or way.in_loop,
+            obstacle=way.obstacle,
             is_guarded=any(_tf.gradient_attribute(g) is None for g in guards + guards_elsewhere),
             labels_vary=len(inputs) > 1 and bool(vary[inputs[1][0]]),
+            broadcast=broadcast(wiring, position),
             behind_loop=bool(behind[position]),
             behind_call=bool(behind_call[position]),
-            in_opaque_call=in_opaque_call,
+            in_opaque_call=way.opaque,
             kernels_are_there=kernels_are_there,
         )
         judged, reason = verdict(site)
-        found.append(
+        ops.append(
             _described(
                 node,
                 graph=tags,
                 function=part.function,
                 shape=matrix_shape(wiring, *inputs[0]) if inputs else None,
-                gradients=tuple(
-                    wiring.nodes[reader].name for reader, index in readers[position] if index == 1
-                ),
+                gradients=tuple(gradients),
                 guards=tuple(guard.name for guard in guards),
-                context=context,
+                context=next((kind for kind in (WHILE, COND) if kind in inside), None),
                 verdict=judged,
                 reason=reason,
             )
         )
-    return found
+    return ops
 
 
 def _unreadable(function: Any, tags: Optional[str], error: RewriteError) -> List[CrossEntropyOp]:
@@ -223,16 +229,20 @@ def _unreadable(function: Any, tags: Optional[str], error: RewriteError) -> List
             reason=str(error),
         )
         for node in function.node_def
-        if node.op in CROSS_ENTROPY_OPS
+        if is_cross_entropy(node) or is_loss(node)
     ]
 
 
 def _described(node: Any, **findings: Any) -> CrossEntropyOp:
     attribute = _tf.gradient_attribute(node)
+    if is_loss(node):
+        op_type, dtypes = attribute, node.attr["T"].list.type
+    else:
+        op_type, dtypes = node.op, [node.attr["T"].type] if "T" in node.attr else []
     return CrossEntropyOp(
         name=node.name,
-        op_type=node.op,
-        dtype=_tf.enum_name(node.attr["T"].type) if "T" in node.attr else "?",
+        op_type=op_type,
+        dtype=_tf.enum_name(dtypes[0]) if dtypes else "?",
         gradient_attribute=attribute,
         gradient_registered=None if attribute is None else _tf.has_gradient(attribute),
         **findings,
@@ -242,6 +252,6 @@ def _described(node: Any, **findings: Any) -> CrossEntropyOp:
 def _attributes(nodes, tags, function) -> Iterator[GradientAttribute]:
     for node in nodes:
         name = _tf.gradient_attribute(node)
-        if name is not None and node.op not in CROSS_ENTROPY_OPS:
+        if name is not None and not is_cross_entropy(node) and not is_loss(node):
             known = _tf.has_gradient(name)
             yield GradientAttribute(node.name, node.op, tags, function, name, known)

@@ -1,4 +1,5 @@
-"""The native library's ops as NodeDefs of stock ops, in the terms of `stock_formula`.
+"""The native library's ops, and tf1xent's own values, as NodeDefs of stock ops, in the terms of
+`stock_formula`.
 
     gradient of the dense loss    S (p - q) + (S q - l),  entry k, if q_k = 1: sum_{j != k} l_j
     gradient in the labels        t - d_j
@@ -11,9 +12,10 @@ loss left behind: so TensorFlow can differentiate them.
 from typing import Any, Dict, List, Sequence
 
 from tf1xent._tf import tf
-from tf1xent.graphs import kernel_ops
+from tf1xent.graphs import kernel_ops, primitive_ops
 from tf1xent.graphs.building import Arithmetic, Nodes
 from tf1xent.graphs.kernel_ops import KERNEL_OPS, LABELS_TYPE, LOGITS_TYPE
+from tf1xent.graphs.primitive_ops import PRIMITIVES
 from tf1xent.graphs.stock_formula import (
     IntegerLabels,
     Rows,
@@ -94,10 +96,7 @@ def _label_gradient(a, rows, labels, scale, statistics):
     del statistics
     masked = a.nodes.add(
         "LogicalAnd",
-        [
-            a.op("Equal", labels, a.number(0)),
-            a.op("Equal", rows.logits, a.number(-float("inf"))),
-        ],
+        [a.op("Equal", labels, a.number(0)), a.is_minus_infinity(rows.logits)],
     )
     return _scaled(a, scale, a.without(masked, rows.surprises(a)))
 
@@ -109,6 +108,41 @@ def _dense_hessian_product(a, rows, labels, vectors, scale):
 
 def _scaled(a, scale, matrix):
     return a.op("Mul", a.column(scale), matrix)
+
+
+# --- tf1xent's own values: whether labels are valid is checked before them, or NaN in the row -----
+
+
+def _own_sparse_loss(a, rows, labels):
+    labels = IntegerLabels(a, rows, labels, raises=False)
+    rows.mark(a, labels.nan_if_invalid)
+    return sparse_loss(a, rows, labels)
+
+
+def _own_sparse_gradient(a, rows, labels, scale):
+    labels = IntegerLabels(a, rows, labels, raises=False)
+    rows.mark(a, labels.nan_if_invalid)
+    one_hot = a.cast(labels.is_label, _BOOL, a.dtype)
+    return _scaled(a, scale, output_1(a, rows, one_hot))
+
+
+def _own_dense_gradient(a, rows, labels, scale):
+    return _dense_gradient(a, rows, labels, scale, None)
+
+
+def _own_label_gradient(a, rows, labels, scale):
+    return _label_gradient(a, rows, labels, scale, None)
+
+
+_OWN_FORMULAS: Dict[str, Any] = {
+    primitive_ops.SPARSE_LOSS: _own_sparse_loss,
+    primitive_ops.SPARSE_GRADIENT: _own_sparse_gradient,
+    primitive_ops.DENSE_LOSS: dense_loss,
+    primitive_ops.DENSE_LOSS_OF_LOGITS: dense_loss,
+    primitive_ops.DENSE_GRADIENT: _own_dense_gradient,
+    primitive_ops.LABEL_GRADIENT: _own_label_gradient,
+    primitive_ops.HESSIAN_PRODUCT: _hessian_product,
+}
 
 
 _FORMULAS: Dict[str, Any] = {
@@ -150,3 +184,17 @@ def stock_outputs(
     if isinstance(outputs, tuple):  # loss and statistics
         return list(outputs)
     return [a.cast_if_other(outputs, a.dtype, dtype)]
+
+
+def stock_value(
+    nodes: Nodes, name: str, types: Sequence[int], inputs: Sequence[str], controls: Sequence[str]
+) -> str:
+    """The value of one of PRIMITIVES from what it is computed from, in the dtypes `types`.
+
+    All that is added runs after `controls`.
+    """
+    tensors = dict(zip(PRIMITIVES[name].inputs, inputs))
+    a, logits = in_float32(nodes, types[0], tensors.pop("logits"), controls)
+    if types[1] != types[0]:  # integer labels
+        tensors["labels"] = a.cast_if_other(tensors["labels"], types[1], _INT64)
+    return _OWN_FORMULAS[name](a, Rows(a, logits), **tensors)

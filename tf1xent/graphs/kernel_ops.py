@@ -68,26 +68,12 @@ KERNEL_OPS = {
     ),
 }
 
-# The gradient names, in `tf1xent._softmax` and `tf1xent._softcap`, of what stands beside the ops in
-# their own derivatives and in losses with options.
-GRADIENTS_BESIDE = frozenset(
-    {
-        "Tf1xentDenseGradient",
-        "Tf1xentDenseLoss",
-        "Tf1xentHessianProduct",
-        "Tf1xentLabelGap",
-        "Tf1xentLabelGapDirection",
-        "Tf1xentLabelGradient",
-        "Tf1xentLogPartition",
-        "Tf1xentSoftmax",
-        "Tf1xentSoftmaxCentre",
-        "Tf1xentSoftmaxMean",
-        "Tf1xentSquaredSech",
-        "Tf1xentTanh",
-    }
-)
-
 CROSS_ENTROPY_OPS = (*_tf.FUSED_OPS, *KERNEL_OPS)
+
+
+def is_cross_entropy(node: Any) -> bool:
+    """Whether a NodeDef is of one of these types."""
+    return node.op in CROSS_ENTROPY_OPS
 
 
 @functools.lru_cache(maxsize=None)

@@ -15,12 +15,12 @@ from tf1xent._tf import tf
 from tf1xent.errors import GraphFileError
 
 
-def _raw_class(name: str, **fields: int) -> Any:
+def _raw_class(class_name: str, **fields: int) -> Any:
     """A message class of repeated fields of bytes, by their numbers."""
     file = descriptor_pb2.FileDescriptorProto(
-        name=f"tf1xent/{name}.proto", package="tf1xent", syntax="proto3"
+        name=f"tf1xent/{class_name}.proto", package="tf1xent", syntax="proto3"
     )
-    described = file.message_type.add(name=name)
+    described = file.message_type.add(name=class_name)
     field_type = descriptor_pb2.FieldDescriptorProto
     for field, number in fields.items():
         described.field.add(
@@ -31,7 +31,7 @@ def _raw_class(name: str, **fields: int) -> Any:
         )
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
-    descriptor = pool.FindMessageTypeByName(f"tf1xent.{name}")
+    descriptor = pool.FindMessageTypeByName(f"tf1xent.{class_name}")
     if hasattr(message_factory, "GetMessageClass"):  # protobuf 4.22 and later
         return message_factory.GetMessageClass(descriptor)
     return message_factory.MessageFactory(pool).GetPrototype(descriptor)
@@ -42,6 +42,7 @@ def _raw_class(name: str, **fields: int) -> Any:
 RawGraphDef = _raw_class("RawGraphDef", node=1)
 RawMetaGraphDef = _raw_class("RawMetaGraphDef", graph_def=2)
 RawSavedModel = _raw_class("RawSavedModel", meta_graphs=2)
+RawNodeDef = _raw_class("RawNodeDef", name=1, op=2)
 
 # Nodes that become bytes of a GraphDef together.
 _AT_ONCE = 1000
@@ -65,7 +66,9 @@ def _from_bytes(proto_class: Any, content: bytes, where: str) -> Any:
     try:
         return proto_class.FromString(content)
     except (message.DecodeError, RuntimeError, SystemError, UnicodeDecodeError) as error:
-        raise GraphFileError(f"{where}: cannot be read: {error}") from error
+        raise GraphFileError(
+            f"{where}: cannot be read: its bytes are damaged, or are not of a graph."
+        ) from error
 
 
 def serialized(proto: Any) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any, Tuple
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent.errors import GraphFileError
-from tf1xent.graphs import files
+from tf1xent.graphs import files, writing
 from tf1xent.graphs.collections import Contexts
 from tf1xent.graphs.kernel_ops import KERNEL_OPS
 from tf1xent.graphs.raw import MetaGraph, RawSavedModel, parsed, serialized
@@ -26,16 +26,20 @@ def rewrite_graph_def(graph_def: Any, mode: str = "logsumexp") -> Any:
           loss = x_k - x_y + log1p(sum_{j != k} exp(x_j - x_k)),   k = argmax x
 
       whose values meet the accuracy of `tf1xent.nn`. The result needs neither tf1xent nor a fused
-      op. The PreventGradient nodes that TF 1.x put behind ``xent:1`` become Identity. The ops of
-      tf1xent's native library (``implementation="kernel"``) become stock ops likewise, and the
-      library need not be there; the other modes leave them.
+      op. The PreventGradient nodes that TF 1.x put behind ``xent:1`` become Identity. What
+      tf1xent built itself, under `tf1xent.patch` or with its native library
+      (``implementation="kernel"``), becomes stock ops likewise, and tf1xent need not be there; the
+      other modes leave it.
     * "tag" leaves the ops and their values, bit by bit, and names tf1xent's gradients in them and
       in those PreventGradient nodes: `import tf1xent` before the graph is differentiated.
     * "fused" takes the tags away again.
 
-    "logsumexp" and "tag" also put the bodies of functions that hold cross-entropy ops in the place
-    of their calls, as nodes ``call/...``, because TensorFlow gives the calls in an imported graph
-    no gradient. The functions stay in the library, rewritten.
+    "logsumexp" and "tag" also put the bodies of functions that hold cross-entropy ops, or branches
+    and loops with such, in the place of their calls, as nodes ``call/...``, because TensorFlow
+    gives the calls in an imported graph no gradient. The functions stay in the library, rewritten.
+    Where TensorFlow would take labels ``[1, num_classes]`` for a batch of one, both modes broadcast
+    them first, and drop the shapes that the file records behind them; gradients that the graph
+    holds already stay what they are.
 
     Args:
       graph_def: a GraphDef; it is not changed.
@@ -56,8 +60,8 @@ def rewrite_graph_def(graph_def: Any, mode: str = "logsumexp") -> Any:
       tf1xent.errors.GraphFileError: nodes of one name, a missing input, a cycle, a graph that needs
         a newer TensorFlow.
       tf1xent.errors.RewriteError: a fused op has a gradient attribute that is not tf1xent's; nodes
-        are of `tf1xent.nn` and not of its native library; a function that holds a cross-entropy op
-        cannot be put in the place of its call.
+        are of a loss by chunks of classes; a function that leads to a cross-entropy op calls itself
+        or cannot be put in the place of its call.
 
     Example:
 
@@ -122,9 +126,9 @@ def rewrite_meta_graph(meta_graph: Any, mode: str = "logsumexp") -> Any:
     _check_mode(caller, mode)
     if not isinstance(meta_graph, (str, os.PathLike)):
         return _rewritten_proto(meta_graph, tf.MetaGraphDef, "meta_graph", mode, caller)
-    path, content = _read(meta_graph, tf.MetaGraphDef, caller)
+    path, file = _read(meta_graph, tf.MetaGraphDef, caller)
     return tf.MetaGraphDef.FromString(
-        _rewritten(tf.MetaGraphDef, content, mode, f"{caller}: {path}")
+        _rewritten(tf.MetaGraphDef, file.content, mode, f"{caller}: {path}")
     )
 
 
@@ -140,7 +144,8 @@ def rewrite_saved_model(
       input_dir: the folder of a SavedModel.
       output_dir: the folder to write; it appears when it is complete, or not at all.
       mode: "logsumexp", "tag" or "fused".
-      overwrite: whether `output_dir` may exist already; it may then be `input_dir` itself.
+      overwrite: whether `output_dir` may exist already; it may then be `input_dir` itself, in
+        which only the file of the graphs changes.
 
     Returns:
       None.
@@ -153,6 +158,8 @@ def rewrite_saved_model(
         where `output_dir` is inside of it.
       FileExistsError: `output_dir` is there, and `overwrite` is False.
       OSError: something cannot be read or written.
+      tf1xent.errors.CleanUpWarning, as a warning: `output_dir` is complete, or as it was, but what
+        was put aside for that cannot be removed.
 
     Example:
 
@@ -175,28 +182,37 @@ def rewrite_saved_model(
     """
     caller = "rewrite_saved_model"
     _check_mode(caller, mode)
-    path, content = _read(input_dir, _tf.SavedModel, caller)
-    _write_rewritten(_tf.SavedModel, content, mode, path, output_dir, overwrite, caller)
+    path, file = _read(input_dir, _tf.SavedModel, caller)
+    if os.path.basename(path) not in files.SAVED_MODEL_NAMES:
+        raise GraphFileError(
+            f"{caller}: `input_dir` must be the folder of a SavedModel, got {path}."
+        )
+    _write_folder(path, file, output_dir, mode, overwrite, caller)
 
 
 def rewrite_path(source: Any, target: Any, mode: str, *, overwrite: bool, caller: str) -> None:
-    """Rewrites whatever graph file or SavedModel `source` is to `target`."""
+    """Rewrites whatever graph file or SavedModel `source` is to `target`, of the same kind."""
     _check_mode(caller, mode)
+    target = files.checked_path(target, caller)
     path = files.find(source, caller)
-    proto_class, content = files.read(path, caller)
-    _write_rewritten(proto_class, content, mode, path, target, overwrite, caller)
+    file = files.read(path, caller)
+    if files.is_folder(source, path, target):
+        _write_folder(path, file, target, mode, overwrite, caller)
+        return
+    real_target = files.checked_file(target, path, file.proto_class, overwrite, caller)
+    content = _rewritten(file.proto_class, file.content, mode, f"{caller}: {path}")
+    if files.is_written_as_text(file, path, target):
+        content = files.as_text(file.proto_class, content, target)
+    writing.write_file(content, real_target, path)
 
 
-def _write_rewritten(proto_class, content, mode, path, target, overwrite, caller):
-    is_saved_model = proto_class is _tf.SavedModel
-    source = os.path.dirname(path) if is_saved_model else path
-    target = files.checked_target(target, source, overwrite, caller)
-    content = _rewritten(proto_class, content, mode, f"{caller}: {path}")
-    if is_saved_model:
-        content = files.encoded(proto_class, content, path)
-        files.write_saved_model(source, target, os.path.basename(path), content)
-    else:
-        files.write(files.encoded(proto_class, content, target), target)
+def _write_folder(path, file, target, mode, overwrite, caller):
+    target = files.checked_folder(target, path, overwrite, caller)
+    content = _rewritten(file.proto_class, file.content, mode, f"{caller}: {path}")
+    if file.is_text:
+        content = files.as_text(file.proto_class, content, path)
+    source = os.path.dirname(path) or os.curdir
+    writing.write_saved_model(source, target, os.path.basename(path), content)
 
 
 def _rewritten(proto_class: Any, content: bytes, mode: str, where: str) -> bytes:
@@ -238,15 +254,16 @@ def _rewritten_proto(proto: Any, proto_class: Any, name: str, mode: str, caller:
     return proto_class.FromString(_rewritten(proto_class, proto.SerializeToString(), mode, where))
 
 
-def _read(path: Any, proto_class: Any, caller: str) -> Tuple[str, bytes]:
-    """(path, content) of a file that holds a proto of one class."""
+def _read(path: Any, proto_class: Any, caller: str) -> Tuple[str, files.GraphFile]:
+    """The path and content of a file that holds a proto of one class."""
     path = files.find(path, caller)
-    found, content = files.read(path, caller)
-    if found is not proto_class:
+    file = files.read(path, caller)
+    if file.proto_class is not proto_class:
         raise GraphFileError(
-            f"{caller}: {path} must hold a {proto_class.__name__}, got a {found.__name__}."
+            f"{caller}: {path} must hold a {proto_class.__name__}, "
+            f"got a {file.proto_class.__name__}."
         )
-    return path, content
+    return path, file
 
 
 def _check_mode(caller: str, mode: Any) -> None:

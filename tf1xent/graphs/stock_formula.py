@@ -165,12 +165,15 @@ def dense_loss(a: Arithmetic, rows: Rows, labels: str) -> str:
     surprises = rows.surprises(a)
     left_out = a.nodes.add(
         "LogicalAnd",
-        [
-            a.op("Equal", labels, a.number(0)),
-            a.op("Equal", surprises, a.number(float("inf"))),
-        ],
+        [a.op("Equal", labels, a.number(0)), a.is_infinite(surprises)],
     )
     return rows.row_sum(a, a.op("Mul", labels, a.without(left_out, surprises)))
+
+
+def broadcast_to_each_other(a: Arithmetic, logits: str, labels: str) -> Tuple[str, str]:
+    """Both in the shape to which they broadcast."""
+    nothing = a.op("ZerosLike", a.op("Add", logits, labels))
+    return a.op("Add", nothing, logits), a.op("Add", nothing, labels)
 
 
 def in_float32(
@@ -211,8 +214,7 @@ def loss_and_gradient(
     else:
         labels = a.cast_if_other(labels, dtype, a.dtype)
         # The fused op broadcasts both before anything else; Select does not do it at all.
-        nothing = a.op("ZerosLike", a.op("Add", logits, labels))
-        logits, labels = a.op("Add", logits, nothing), a.op("Add", labels, nothing)
+        logits, labels = broadcast_to_each_other(a, logits, labels)
         rows = Rows(a, logits)
         loss = dense_loss(a, rows, labels)
     gradient = output_1(a, rows, labels)

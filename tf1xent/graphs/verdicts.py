@@ -5,9 +5,10 @@ from typing import Any, Optional, Tuple
 
 from tf1xent import _probes, _tf
 from tf1xent.gradients import GRADIENT_NAMES
-from tf1xent.graphs.control_flow import WHILE
 from tf1xent.graphs.kernel_ops import KERNEL_OPS
+from tf1xent.graphs.primitive_ops import is_loss
 from tf1xent.graphs.report import Verdict
+from tf1xent.graphs.shapes import Broadcast
 from tf1xent.graphs.wiring import Wiring
 
 # What a parameter is read from, and what no derivative goes through on the way to it.
@@ -25,9 +26,11 @@ class Site:
 
     Attributes:
       node: the op.
-      context: "while" or "cond", the innermost v1 loop or branch.
+      in_loop: whether a v1 while loop is around it, or around a call that leads to it.
+      obstacle: what on the way to it has no second derivative, nor after a rewrite, or None.
       is_guarded: whether PreventGradient forbids to differentiate its recorded gradient.
       labels_vary: whether its labels depend on variables.
+      broadcast: whether its logits and labels, of a dense op, are broadcast to one shape.
       behind_loop: whether its logits depend on what comes out of a v1 while loop.
       behind_call: whether they depend on calls of functions in a file's graph.
       in_opaque_call: whether it is in a function that something calls without TensorFlow knowing a
@@ -36,9 +39,11 @@ class Site:
     """
 
     node: Any
-    context: Optional[str]
+    in_loop: bool
+    obstacle: Optional[str]
     is_guarded: bool
     labels_vary: bool
+    broadcast: Broadcast
     behind_loop: bool
     behind_call: bool
     in_opaque_call: bool
@@ -65,6 +70,8 @@ def _foreign_gradient(site: Site) -> Optional[Tuple[Verdict, str]]:
     name = _tf.gradient_attribute(site.node)
     if name is None or name == GRADIENT_NAMES.get(site.node.op, site.node.op):
         return None
+    if is_loss(site.node):
+        return None
     if _tf.has_gradient(name):
         return Verdict.AS_IT_IS, f"its derivatives are those of its own gradient, `{name}`."
     return (
@@ -75,7 +82,9 @@ def _foreign_gradient(site: Site) -> Optional[Tuple[Verdict, str]]:
 
 
 def _surroundings(site: Site) -> Optional[Tuple[Verdict, str]]:
-    if site.context == WHILE:
+    if site.obstacle is not None:
+        return Verdict.NOT, site.obstacle
+    if site.in_loop:
         return (
             Verdict.NOT,
             "it runs in a v1 while loop, of which TensorFlow has no second derivatives: build the "
@@ -98,6 +107,16 @@ def _own_derivatives(site: Site) -> Tuple[Verdict, str]:
             Verdict.REWRITE,
             "it is an op of tf1xent's native library, which is not built for this TensorFlow.",
         )
+    if is_loss(site.node):
+        return Verdict.AS_IT_IS, "it has tf1xent's gradients: import tf1xent first."
+    if site.broadcast is Broadcast.MISSED:
+        return (
+            Verdict.REWRITE,
+            "its logits and labels may be broadcast, and TensorFlow takes a size of 1 for that of "
+            "the loss: the gradient of a mean is then too large by the number of rows. `tf1xent "
+            "rewrite` broadcasts them first; a gradient that the graph holds already stays, so "
+            "build it anew.",
+        )
     if site.is_guarded:
         return (
             Verdict.OVERRIDE,
@@ -110,6 +129,11 @@ def _own_derivatives(site: Site) -> Tuple[Verdict, str]:
         if _probes.sparse_op_has_second_derivative():
             return Verdict.AS_IT_IS, "this TensorFlow has its second derivative."
         return Verdict.OVERRIDE, "this TensorFlow refuses its second derivative."
+    if site.broadcast is Broadcast.SEEN:
+        return (
+            Verdict.OVERRIDE,
+            "its logits and labels are broadcast, and TensorFlow refuses its gradient then.",
+        )
     if site.labels_vary:
         return (
             Verdict.OVERRIDE,
@@ -125,7 +149,7 @@ def _own_derivatives(site: Site) -> Tuple[Verdict, str]:
 
 def _before_the_logits(site: Site) -> str:
     text = ""
-    if site.behind_loop and site.context != WHILE:
+    if site.behind_loop and not site.in_loop:
         text += (
             " Its logits come out of a v1 while loop, of which TensorFlow has no second "
             "derivatives: those by what is behind the loop exist."

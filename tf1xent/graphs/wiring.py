@@ -155,6 +155,19 @@ class Wiring:
             )
         return found
 
+    def behind(self, positions: Iterable[int]) -> bytearray:
+        """By position, whether a node is one of some or depends on them by data, in loops too."""
+        found = bytearray(len(self.ops))
+        for position in positions:
+            found[position] = True
+        count = -1
+        while count < sum(found):  # a second round for what leads back into a loop
+            count = sum(found)
+            for position in self.order if count else ():
+                sources = self.inputs(position)
+                found[position] |= any(found[s] for s, index in sources if index != CONTROL)
+        return found
+
     def guarded(self, position: int) -> Optional[int]:
         """Whose second output a PreventGradient node guards: a fused cross-entropy op's position.
 

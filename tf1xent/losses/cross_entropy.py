@@ -10,7 +10,7 @@ from tf1xent.nn import objective
 __all__ = ["softmax_cross_entropy", "sparse_softmax_cross_entropy"]
 
 
-@_tf.not_converted
+@_tf.taken_whole("sparse_softmax_cross_entropy")
 def sparse_softmax_cross_entropy(
     labels: Any,
     logits: Any,
@@ -68,8 +68,8 @@ def sparse_softmax_cross_entropy(
       denominator where that depends on them.
 
     Raises:
-      ValueError: (graph build) labels or logits that are None, an unknown reduction, shapes that
-        do not fit, a constant option outside its range.
+      ValueError: (graph build) labels, logits or weights that are None, an unknown reduction,
+        shapes that do not fit, a constant option outside its range.
       TypeError: (graph build) labels that are not int32 or int64, logits that are not floating
         point.
       tf.errors.InvalidArgumentError: (session run) the same, where only the run can tell, and
@@ -90,10 +90,13 @@ def sparse_softmax_cross_entropy(
 
     Source: the formula and the options are written down in `tf1xent.nn.objective`.
     """
-    function = "sparse_softmax_cross_entropy"
-    _require(function, labels=labels, logits=logits)
-    Reduction.validate(reduction)
-    options = objective.Options(
+    return sparse_implementation(
+        labels,
+        logits,
+        weights,
+        scope,
+        loss_collection,
+        reduction,
         mask=mask,
         ignore_label=ignore_label,
         class_weights=class_weights,
@@ -107,17 +110,9 @@ def sparse_softmax_cross_entropy(
         invalid_labels=invalid_labels,
         implementation=implementation,
     )
-    with tf.name_scope(scope, function + "_loss", [logits, labels]):
-        if axis == -1:
-            labels, logits, weights = _without_axes_of_one(labels, logits, weights)
-        options = options._replace(weights=weights)
-        per_example = objective.sparse(function, labels, logits, options, "xentropy")
-        loss = reduced(per_example, reduction)
-    tf.losses.add_loss(loss, loss_collection)
-    return loss
 
 
-@_tf.not_converted
+@_tf.taken_whole("softmax_cross_entropy")
 def softmax_cross_entropy(
     onehot_labels: Any,
     logits: Any,
@@ -178,9 +173,9 @@ def softmax_cross_entropy(
     **Derivatives**: of every order, in logits, weights and class weights; none in the labels.
 
     Raises:
-      ValueError: (graph build) labels or logits that are None, an unknown reduction, shapes that
-        do not fit, a constant option outside its range.
-      TypeError: (graph build) logits that are not floating point.
+      ValueError: (graph build) labels, logits or weights that are None, an unknown reduction,
+        shapes that do not fit, a constant option outside its range.
+      TypeError: (graph build) logits that are not floating point, a label smoothing of None.
       tf.errors.InvalidArgumentError: (session run) the same, where only the run can tell.
 
     Example: the mean over the rows that have a label; the second one has none.
@@ -198,15 +193,17 @@ def softmax_cross_entropy(
 
     Source: the formula and the options are written down in `tf1xent.nn.objective`.
     """
-    function = "softmax_cross_entropy"
-    _require(function, onehot_labels=onehot_labels, logits=logits)
-    Reduction.validate(reduction)
-    options = objective.Options(
+    return dense_implementation(
+        onehot_labels,
+        logits,
+        weights,
+        label_smoothing,
+        scope,
+        loss_collection,
+        reduction,
         mask=mask,
         ignore_label=ignore_label,
-        weights=weights,
         class_weights=class_weights,
-        label_smoothing=label_smoothing,
         class_mask=class_mask,
         z_loss=z_loss,
         temperature=temperature,
@@ -217,10 +214,56 @@ def softmax_cross_entropy(
         implementation=implementation,
         skip_missing=skip_missing,
     )
-    with tf.name_scope(scope, function + "_loss", [logits, onehot_labels]):
-        logits = tf.convert_to_tensor(logits)
+
+
+def sparse_implementation(
+    labels,
+    logits,
+    weights=1.0,
+    scope=None,
+    loss_collection=tf.GraphKeys.LOSSES,
+    reduction=Reduction.SUM_BY_NONZERO_WEIGHTS,
+    function="sparse_softmax_cross_entropy",
+    **options,
+):
+    """What `sparse_softmax_cross_entropy` computes; `function` is the name in errors."""
+    _require(function, labels=labels, logits=logits, weights=weights)
+    Reduction.validate(reduction)
+    with tf.name_scope(scope, "sparse_softmax_cross_entropy_loss", [logits, labels]):
+        if options.get("axis", -1) == -1:
+            labels, logits, weights = _without_axes_of_one(labels, logits, weights)
+        chosen = objective.Options(weights=weights, **options)
+        per_example = objective.sparse(function, labels, logits, chosen, "xentropy")
+        loss = reduced(per_example, reduction)
+    tf.losses.add_loss(loss, loss_collection)
+    return loss
+
+
+def dense_implementation(
+    onehot_labels,
+    logits,
+    weights=1.0,
+    label_smoothing=0,
+    scope=None,
+    loss_collection=tf.GraphKeys.LOSSES,
+    reduction=Reduction.SUM_BY_NONZERO_WEIGHTS,
+    function="softmax_cross_entropy",
+    **options,
+):
+    """What `softmax_cross_entropy` computes; `function` is the name in errors."""
+    _require(function, onehot_labels=onehot_labels, logits=logits, weights=weights)
+    if label_smoothing is None:
+        raise TypeError(
+            f"{function}: `label_smoothing` must be a number, got None. Give 0 for none."
+        )
+    Reduction.validate(reduction)
+    chosen = objective.Options(weights=weights, label_smoothing=label_smoothing, **options)
+    with tf.name_scope(scope, "softmax_cross_entropy_loss", [logits, onehot_labels]):
+        logits = _tf.convert_to_tensor(logits)
         labels = tf.stop_gradient(onehot_labels, name="labels_stop_gradient")
-        per_example = objective.dense(function, labels, logits, options, "xentropy")
+        if _tf.is_stock_function(function):  # which takes no labels that broadcast
+            logits.shape.assert_is_compatible_with(labels.shape)
+        per_example = objective.dense(function, labels, logits, chosen, "xentropy")
         loss = reduced(per_example, reduction)
     tf.losses.add_loss(loss, loss_collection)
     return loss
@@ -234,7 +277,7 @@ def _require(function, **arguments):
 
 def _without_axes_of_one(labels, logits, weights):
     """Labels `[batch_size, 1]` and weights with an axis of size 1 too many, as in tf.losses."""
-    labels, logits = tf.convert_to_tensor(labels), tf.convert_to_tensor(logits)
+    labels, logits = _tf.convert_to_tensor(labels), _tf.convert_to_tensor(logits)
     by_row = None
     if not isinstance(weights, (int, float)):
         weights = tf.convert_to_tensor(weights, preferred_dtype=logits.dtype)

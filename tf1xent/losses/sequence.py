@@ -12,7 +12,7 @@ __all__ = ["sequence_loss"]
 _FUNCTION = "sequence_loss"
 
 
-@_tf.not_converted
+@_tf.taken_whole()
 def sequence_loss(
     logits: Any,
     targets: Any,
@@ -166,7 +166,7 @@ def _check_flags(average_timesteps, average_batch, sum_timesteps, sum_batch):
 
 
 def _checked_tensors(logits, targets, weights):
-    logits, targets = tf.convert_to_tensor(logits), tf.convert_to_tensor(targets)
+    logits, targets = _tf.convert_to_tensor(logits), _tf.convert_to_tensor(targets)
     weights = tf.convert_to_tensor(weights, preferred_dtype=logits.dtype)
     for name, tensor, axes in (
         ("logits", logits, "[batch_size, sequence_length, num_classes]"),

@@ -194,12 +194,13 @@ def softmax_cross_entropy_with_logits_v2(
     return dense_implementation(labels, logits, axis, name, dim, implementation=implementation)
 
 
+@_tf.taken_whole("sparse_softmax_cross_entropy_with_logits_v2")
 def sparse_implementation(labels, logits, name=None, *, implementation=None):
     """What `sparse_softmax_cross_entropy_with_logits` computes, under any signature."""
     kernels = _implementation.uses_kernels(_SPARSE, implementation)
     with tf.name_scope(name, _tf.SPARSE_OP, [labels, logits]):
-        labels = tf.convert_to_tensor(labels)
-        logits = tf.convert_to_tensor(logits)
+        labels = _tf.convert_to_tensor(labels)
+        logits = _tf.convert_to_tensor(logits)
         shape = _checks.check_sparse(_SPARSE, labels, logits)
         op_name = name or _tf.SPARSE_OP
         is_matrix = logits.shape.ndims == 2
@@ -224,7 +225,7 @@ def sparse_implementation(labels, logits, name=None, *, implementation=None):
             loss = tf.reshape(loss, tf.shape(labels), name=shape_name)
         if rows.is_half(logits):
             loss = tf.cast(loss, logits.dtype, name=result_name)
-        return rows.with_static_shape(loss, shape)
+        return _tf.tied_to_function_inputs(rows.with_static_shape(loss, shape))
 
 
 def dense_stopped_implementation(
@@ -235,10 +236,18 @@ def dense_stopped_implementation(
     with tf.name_scope(name, "softmax_cross_entropy_with_logits_sg", [logits, labels]) as scope:
         labels = tf.stop_gradient(labels, name="labels_stop_gradient")
     return dense_implementation(
-        labels, logits, axis, scope, implementation=implementation, fixed_labels=True
+        labels=labels,
+        logits=logits,
+        axis=axis,
+        name=scope,
+        implementation=implementation,
+        fixed_labels=True,
     )
 
 
+@_tf.taken_whole(
+    "softmax_cross_entropy_with_logits_v2_helper", closed_over=("implementation", "fixed_labels")
+)
 def dense_implementation(
     labels, logits, axis=None, name=None, dim=None, *, implementation=None, fixed_labels=False
 ):
@@ -250,15 +259,19 @@ def dense_implementation(
     axis = _tf.lookup_deprecated_axis(axis, dim)
     axis = -1 if axis is None else axis
     with tf.name_scope(name, "softmax_cross_entropy_with_logits", [logits, labels]) as scope:
-        logits = tf.convert_to_tensor(logits, name="logits")
-        labels = tf.convert_to_tensor(labels, name="labels")
+        logits = _tf.convert_to_tensor(logits, name="logits")
+        labels = _tf.convert_to_tensor(labels, name="labels")
         _checks.check_logits_dtype(_DENSE, labels, logits)
+        _checks.check_class_axis(_DENSE, labels, logits, axis, soft_labels=True)
         shape = _checks.shape_without_axis(_DENSE, logits, axis)
+        given = labels, logits, axis
         precise = logits if kernels else rows.as_precise(logits)
         labels = tf.cast(labels, precise.dtype)
         with tf.name_scope("rows"):
             precise, labels = rows.axis_last(precise, axis), rows.axis_last(labels, axis)
-            matrix, labels = rows.broadcast(_DENSE, rows.as_matrix(precise), rows.as_matrix(labels))
+            matrix, labels = rows.as_matrix(precise), rows.as_matrix(labels)
+            matrix, labels = rows.broadcast(_DENSE, matrix, labels, given)
+            matrix, labels = (rows.with_a_class(m, refuses_nothing=True) for m in (matrix, labels))
         # In TensorFlow's function the fused op bears the name of the scope itself.
         graph_loss = _softmax.dense_loss_of_logits if fixed_labels else _softmax.dense_loss
         dense_loss = _softmax_kernels.dense_loss if kernels else graph_loss
@@ -266,4 +279,4 @@ def dense_implementation(
         loss = tf.reshape(loss, tf.shape(precise)[:-1], name="Reshape_2")
         if rows.is_half(logits):
             loss = tf.cast(loss, logits.dtype, name="Cast_2")
-        return rows.with_static_shape(loss, shape)
+        return _tf.tied_to_function_inputs(rows.with_static_shape(loss, shape))

@@ -11,7 +11,7 @@ __all__ = [
 ]
 
 
-@_tf.not_converted
+@_tf.taken_whole()
 def masked_sparse_softmax_cross_entropy_with_logits(
     labels: Any,
     logits: Any,
@@ -76,7 +76,7 @@ def masked_sparse_softmax_cross_entropy_with_logits(
 
     **Derivatives**: of every order, in logits, weights and class weights, by closed forms of each
       term; in `label_smoothing`, `z_loss`, `temperature`, `focal_gamma` and `softcap` where these
-      are tensors.
+      are tensors or variables, whatever their value.
 
     Raises:
       ValueError: (graph build) shapes that do not fit, a constant option outside its range, no
@@ -121,7 +121,7 @@ def masked_sparse_softmax_cross_entropy_with_logits(
     return objective.sparse(function, labels, logits, options, name).cast_losses()
 
 
-@_tf.not_converted
+@_tf.taken_whole()
 def masked_softmax_cross_entropy_with_logits(
     labels: Any,
     logits: Any,

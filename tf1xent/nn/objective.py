@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from tf1xent import (
     _checks,
+    _focal,
     _implementation,
     _matrix,
     _options,
@@ -32,9 +33,6 @@ from tf1xent import (
 )
 from tf1xent._tf import tf
 from tf1xent.nn import rows
-
-# A focal factor 1 - exp(-surprise) is exactly 1 from here on, in every dtype.
-_CERTAINLY_WRONG = 1e3
 
 
 class Options(NamedTuple):
@@ -93,11 +91,12 @@ def sparse(function, labels, logits, options, name=None):
     _options.check_invalid_labels(function, options.invalid_labels)
     kernels = _implementation.uses_kernels(function, options.implementation)
     with tf.name_scope(name, function, [labels, logits]):
-        labels, logits = tf.convert_to_tensor(labels), tf.convert_to_tensor(logits)
+        labels, logits = _tf.convert_to_tensor(labels), _tf.convert_to_tensor(logits)
         _checks.check_logits_dtype(function, labels, logits)
+        _checks.check_class_axis(function, labels, logits, options.axis, soft_labels=False)
         _checks.shape_without_axis(function, logits, options.axis)
         precise = rows.axis_last(rows.as_precise(logits), options.axis)
-        shape = _checks.check_sparse(function, labels, precise)
+        shape = _checks.check_sparse(function, labels, precise, options.axis)
         matrix, vector = rows.sparse_rows(precise, labels)
         vector = _checks.with_as_many_rows(matrix, vector)
         counted = counted_labels(function, vector, matrix, options, shape, tf.shape(labels))
@@ -134,8 +133,9 @@ def dense(function, labels, logits, options, name=None):
     _options.refuse_for_soft_labels(function, options.ignore_label, options.invalid_labels)
     kernels = _implementation.uses_kernels(function, options.implementation)
     with tf.name_scope(name, function, [labels, logits]):
-        logits = tf.convert_to_tensor(logits)
+        logits = _tf.convert_to_tensor(logits)
         _checks.check_logits_dtype(function, logits, logits)
+        _checks.shape_without_axis(function, logits, options.axis)
         precise = rows.axis_last(rows.as_precise(logits), options.axis)
         matrix, labels, counted, shape = _dense_rows(function, labels, logits, precise, options)
         run_shape = tf.shape(precise)[:-1]
@@ -155,8 +155,9 @@ def dense(function, labels, logits, options, name=None):
 def from_probabilities(function, labels, probabilities, options, epsilon, name=None):
     """The `PerExample` of soft labels against probabilities, clipped to [epsilon, 1]."""
     with tf.name_scope(name, function, [labels, probabilities]):
-        given = tf.convert_to_tensor(probabilities)
+        given = _tf.convert_to_tensor(probabilities)
         _checks.check_logits_dtype(function, given, given, "probabilities")
+        _checks.shape_without_axis(function, given, options.axis)
         precise = rows.axis_last(rows.as_precise(given), options.axis)
         matrix, labels, counted, shape = _dense_rows(function, labels, given, precise, options)
         run_shape = tf.shape(precise)[:-1]
@@ -164,13 +165,22 @@ def from_probabilities(function, labels, probabilities, options, epsilon, name=N
         if counted is not None:
             matrix = _tf.select_rows(counted, matrix, tf.ones_like(matrix))
         least = _options.number(function, "epsilon", epsilon, matrix.dtype)
-        surprise = -tf.log(tf.clip_by_value(matrix, least, tf.ones([], matrix.dtype)))
+        surprise = _clipped_surprise(matrix, least)
         gamma = _options.number(function, "focal_gamma", options.focal_gamma, matrix.dtype)
         labels, class_weights = _smoothed(function, labels, matrix, None, options)
-        losses = tf.reduce_sum(labels * _focal(surprise, gamma), axis=1)
+        losses = tf.reduce_sum(labels * _focal.focal(surprise, gamma), axis=1)
         losses = whole_loss(function, losses, matrix, weights, counted, options)
         parts = losses, weights, counted, class_weights
         return per_example(parts, run_shape, shape, given.dtype)
+
+
+def _clipped_surprise(probabilities, least):
+    """-log of the probabilities in [`least`, 1]; others are replaced, so that no derivative
+    overflows in them, by constants."""
+    below, above = probabilities < least, probabilities > 1
+    outside = tf.logical_or(below, above)
+    surprise = -tf.log(_tf.where(outside, tf.ones_like(probabilities), probabilities))
+    return _tf.where(below, tf.zeros_like(surprise) - tf.log(least), surprise)
 
 
 # --- Which rows count, and with what weight -----------------------------------------------------
@@ -217,10 +227,13 @@ def checked(function, logits, labels, policy):
 
 def _dense_rows(function, labels, logits, precise, options):
     """Logits and soft labels as matrices, which rows count, and the losses' static shape."""
+    labels = _tf.convert_to_tensor(labels, name="labels", preferred_dtype=precise.dtype)
+    _checks.check_class_axis(function, labels, logits, options.axis, soft_labels=True)
     shape = _checks.shape_without_axis(function, logits, options.axis)
-    labels = tf.convert_to_tensor(labels, name="labels", preferred_dtype=precise.dtype)
-    labels = rows.axis_last(tf.cast(labels, precise.dtype), options.axis)
-    matrix, labels = rows.broadcast(function, rows.as_matrix(precise), rows.as_matrix(labels))
+    given = labels, logits, options.axis
+    labels = rows.as_matrix(rows.axis_last(tf.cast(labels, precise.dtype), options.axis))
+    matrix, labels = rows.broadcast(function, rows.as_matrix(precise), labels, given)
+    matrix, labels = rows.with_a_class(matrix), rows.with_a_class(labels)
     counted = counted_distributions(function, labels, options, shape, tf.shape(precise)[:-1])
     if counted is not None:
         labels = _tf.select_rows(counted, labels, tf.zeros_like(labels))
@@ -287,7 +300,7 @@ def _sparse_terms(function, label_losses, logits, labels, partition, options, ke
     gamma = _options.number(function, "focal_gamma", options.focal_gamma, logits.dtype)
     smoothing = _options.number(function, "label_smoothing", options.label_smoothing, logits.dtype)
     weights = _class_weights(function, logits, options)
-    losses = _focal(label_losses, gamma)
+    losses = _focal.focal(label_losses, gamma)
     of_labels = None
     if weights is not None:
         of_labels = weights_of_labels(weights, _matrix.names_a_class(logits, labels), labels)
@@ -354,18 +367,7 @@ def _dense_terms(logits, labels, gamma, kernels, fixed_labels=False):
         dense_loss = _softmax.dense_loss_of_logits if fixed_labels else _softmax.dense_loss
         return dense_loss(logits, labels)
     surprise = _softmax.label_gradient(logits, labels, tf.ones_like(logits[:, 0]))
-    return tf.reduce_sum(labels * _focal(surprise, gamma), axis=1)
-
-
-def _focal(surprise, gamma):
-    """(1 - p)^gamma times the surprise -log p, whose ends 0 and inf stay as they are."""
-    if gamma is None:
-        return surprise
-    regular = tf.logical_and(surprise > 0, surprise < _CERTAINLY_WRONG)
-    inner = _tf.where(regular, surprise, tf.ones_like(surprise))
-    focal = tf.pow(-tf.expm1(-inner), gamma) * inner
-    at_end = _tf.where(tf.equal(surprise, 0), tf.zeros_like(surprise), surprise)
-    return _tf.where(regular, focal, at_end)
+    return tf.reduce_sum(labels * _focal.focal(surprise, gamma), axis=1)
 
 
 def whole_loss(function, losses, logits, weights, counted, options):
@@ -391,4 +393,4 @@ def per_example(parts, run_shape, shape, dtype):
         return rows.with_static_shape(vector, shape)
 
     losses, weights, counted, class_weights = [shaped(part) for part in parts]
-    return PerExample(losses, weights, counted, class_weights, dtype)
+    return PerExample(_tf.tied_to_function_inputs(losses), weights, counted, class_weights, dtype)

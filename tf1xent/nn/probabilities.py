@@ -8,7 +8,7 @@ from tf1xent.nn import objective
 __all__ = ["softmax_cross_entropy_with_probabilities"]
 
 
-@_tf.not_converted
+@_tf.taken_whole()
 def softmax_cross_entropy_with_probabilities(
     labels: Any,
     probabilities: Any,
@@ -52,7 +52,8 @@ def softmax_cross_entropy_with_probabilities(
       in nats.
 
     **Derivatives**: of every order, in probabilities, labels, weights and class weights; 0 in a
-      probability outside [epsilon, 1].
+      probability outside [epsilon, 1], and in one of exactly 1 where `focal_gamma` makes the
+      derivative infinite.
 
     Raises:
       ValueError: (graph build) shapes that do not fit, a constant option outside its range.

@@ -44,16 +44,31 @@ def axis_last(tensor, axis):
     return tf.transpose(tensor, tf.concat(others + [[position]], axis=0))
 
 
-def broadcast(function, logits, labels):
-    """Both as matrices of one shape."""
+def broadcast(function, logits, labels, given):
+    """Both as matrices of one shape; `given` are the tensors that an error names, and the axis."""
     if logits.shape.is_fully_defined() and logits.shape.as_list() == labels.shape.as_list():
         return logits, labels
-    static = _checks.broadcast_static_shape(function, labels, logits)
+    static = _checks.broadcast_static_shape(function, labels, logits, given)
     shape = tf.broadcast_dynamic_shape(tf.shape(logits), tf.shape(labels))
     logits, labels = _tf.broadcast_to(logits, shape), _tf.broadcast_to(labels, shape)
     logits.set_shape(static)
     labels.set_shape(static)
     return logits, labels
+
+
+def with_a_class(matrix, refuses_nothing=False):
+    """`matrix`; if it has no classes, with one of zeros, so that losses are the empty sums, 0.
+
+    With `refuses_nothing` a batch of no classes and no rows gets a row too, whose loss does not fit
+    the result's shape: like stock's function, ours then fails in the run.
+    """
+    num_classes = matrix.shape.as_list()[1] if matrix.shape.ndims is not None else None
+    if num_classes:
+        return matrix
+    is_empty = tf.cast(tf.equal(tf.shape(matrix), 0), tf.int32)
+    row = is_empty[0] * is_empty[1] if refuses_nothing else 0
+    padded = tf.pad(matrix, [[0, row], [0, is_empty[1]]])  # free where nothing is missing
+    return with_static_shape(padded, [None, 1 if num_classes == 0 else None])
 
 
 def as_matrix(tensor):

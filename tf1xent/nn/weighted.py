@@ -11,7 +11,7 @@ __all__ = [
 ]
 
 
-@_tf.not_converted
+@_tf.taken_whole()
 def weighted_sparse_softmax_cross_entropy_with_logits(
     labels: Any,
     logits: Any,
@@ -103,7 +103,7 @@ def weighted_sparse_softmax_cross_entropy_with_logits(
     return objective.sparse(function, labels, logits, options, name).cast_losses()
 
 
-@_tf.not_converted
+@_tf.taken_whole()
 def weighted_softmax_cross_entropy_with_logits(
     labels: Any,
     logits: Any,

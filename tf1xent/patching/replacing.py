@@ -8,12 +8,14 @@ its derivatives right by the gradient override that comes with the patch.
 """
 
 import contextlib
-import threading
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+import functools
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
-from tf1xent import _implementation, _tf, gradients, kernels, losses
+from tf1xent import _implementation, _tf, gradients, kernels
+from tf1xent.losses import cross_entropy
 from tf1xent.nn import drop_ins
-from tf1xent.patching import rebinding
+from tf1xent.patching import rebinding, state
+from tf1xent.patching.state import NOTHING, STATE, Wish
 
 __all__ = ["get_original", "is_patched", "patch", "patched", "unpatch"]
 
@@ -27,31 +29,14 @@ for _name in _tf.DENSE_FUNCTIONS:
     _IMPLEMENTATIONS[_name] = drop_ins.dense_implementation, _tf.DENSE_OP
 
 _LOSSES: Dict[str, Tuple[Callable[..., Any], str]] = {
-    "sparse_softmax_cross_entropy": (losses.sparse_softmax_cross_entropy, _tf.SPARSE_OP),
-    "softmax_cross_entropy": (losses.softmax_cross_entropy, _tf.DENSE_OP),
+    name: (functools.partial(implementation, function="tf.losses." + name), op_type)
+    for name, implementation, op_type in (
+        ("sparse_softmax_cross_entropy", cross_entropy.sparse_implementation, _tf.SPARSE_OP),
+        ("softmax_cross_entropy", cross_entropy.dense_implementation, _tf.DENSE_OP),
+    )
 }
 
-_lock = threading.RLock()
-
-
-class _Wish(NamedTuple):
-    """What patch(), or a `with patched()` block that is open, asks for."""
-
-    layers: Set[str]
-    implementation: Optional[str]
-
-
-_NOTHING = _Wish(set(), None)
-_asked_for = _NOTHING  # by patch(), since the last unpatch()
-_open_blocks: List[_Wish] = []
-# By layer: (module, name, TensorFlow's function, ours), as they were replaced.
-_bindings: Dict[str, List[Tuple[Any, str, Any, Any]]] = {"nn": [], "losses": []}
-
-
-def _implementation_in_force():
-    """What the innermost block that asks for one asks for, else patch(); None: nobody does."""
-    wishes = [_asked_for.implementation, *(block.implementation for block in _open_blocks)]
-    return next((wish for wish in reversed(wishes) if wish is not None), None)
+_open_blocks = STATE.blocks
 
 
 def _make_replacements(stock_functions, implementations):
@@ -60,7 +45,7 @@ def _make_replacements(stock_functions, implementations):
         function, op_type = implementations[name]
 
         def replacement(*args, function=function, **kwargs):
-            return function(*args, implementation=_implementation_in_force(), **kwargs)
+            return function(*args, implementation=state.implementation_in_force(), **kwargs)
 
         def uses_stock(op_type=op_type):
             # A program's own gradient for the fused op needs the fused op.
@@ -70,10 +55,9 @@ def _make_replacements(stock_functions, implementations):
     return replacements
 
 
-_REPLACEMENTS = {
-    "nn": _make_replacements(_tf.STOCK_FUNCTIONS, _IMPLEMENTATIONS),
-    "losses": _make_replacements(_tf.STOCK_LOSSES, _LOSSES),
-}
+if not state.wanted_layers():  # else a patch by an earlier import of this module is in force
+    STATE.replacements["nn"] += _make_replacements(_tf.STOCK_FUNCTIONS, _IMPLEMENTATIONS)
+    STATE.replacements["losses"] += _make_replacements(_tf.STOCK_LOSSES, _LOSSES)
 
 
 def patch(losses: bool = False, *, implementation: Optional[str] = None) -> None:
@@ -87,8 +71,10 @@ def patch(losses: bool = False, *, implementation: Optional[str] = None) -> None
 
     The patch builds other ops than TensorFlow's function. Op-level random seeds that TensorFlow
     derives from the number of ops in a graph, for random ops built after a loss without a seed of
-    their own, are then others than in the unpatched program. `tf1xent.override_gradients` adds no
-    ops.
+    their own, are then others than in the unpatched program. A program that goes by the types of
+    ops, such as one with an automatic differentiation of its own, finds others. A graph saved while
+    patched runs without tf1xent, and so do the gradients that it holds; for new gradients of its
+    losses a process has to ``import tf1xent``. `tf1xent.override_gradients` adds no ops.
 
     Args:
       losses: whether tf.losses.sparse_softmax_cross_entropy and tf.losses.softmax_cross_entropy
@@ -102,7 +88,10 @@ def patch(losses: bool = False, *, implementation: Optional[str] = None) -> None
 
     Raises:
       ValueError: another implementation.
-      tf1xent.errors.KernelsError: "kernel", and the kernels are not there. Nothing is patched then.
+      tf1xent.errors.KernelsError: "kernel", and the kernels are not there.
+      Whatever it raises, nothing is patched then. A module that refuses to be changed is left out,
+      and `status` names it. If somebody else has replaced the gradient of a fused op, ours takes
+      its place until `unpatch`, and a `tf1xent.errors.PatchConflictWarning` says so.
 
     Returns:
       None. A second call only takes in what has been imported since, and `losses` or the
@@ -122,12 +111,17 @@ def patch(losses: bool = False, *, implementation: Optional[str] = None) -> None
 
     Source: none.
     """
-    global _asked_for
     wish = _wish("patch", losses, implementation)
-    with _lock:
-        kept = _asked_for.implementation if implementation is None else implementation
-        _asked_for = _Wish(_asked_for.layers | wish.layers, kept)
-        _install()
+    with STATE.lock:
+        before = STATE.asked_for
+        kept = before.implementation if implementation is None else implementation
+        STATE.asked_for = Wish(before.layers | wish.layers, kept)
+        try:
+            _install("patch", stacklevel=3)
+        except BaseException:
+            STATE.asked_for = before
+            _remove_unwanted("patch", stacklevel=3)
+            raise
 
 
 def unpatch() -> None:
@@ -139,7 +133,8 @@ def unpatch() -> None:
     **Derivatives**: none are computed here.
 
     Raises:
-      Nothing. If somebody else replaced a binding in between, theirs stays and a
+      Nothing. If somebody else replaced a binding in between, theirs stays, and if a module
+      refuses to be changed back, ours stays there, as good as before; a
       `tf1xent.errors.PatchConflictWarning` says so.
 
     Returns:
@@ -156,10 +151,9 @@ def unpatch() -> None:
 
     Source: none.
     """
-    global _asked_for
-    with _lock:
-        _asked_for = _NOTHING
-        _remove_if_unwanted("unpatch", stacklevel=3)
+    with STATE.lock:
+        STATE.asked_for = NOTHING
+        _remove_unwanted("unpatch", stacklevel=3)
 
 
 @contextlib.contextmanager
@@ -190,16 +184,16 @@ def patched(losses: bool = False, *, implementation: Optional[str] = None) -> It
 
     Source: none.
     """
-    wish = _wish("patched", losses, implementation)
-    with _lock:
-        _open_blocks.append(wish)
-        _install()
+    block = _wish("patched", losses, implementation)
     try:
+        with STATE.lock:
+            _open_blocks.append(block)
+            _install("patched", stacklevel=4)
         yield
     finally:
-        with _lock:
-            _open_blocks.remove(wish)
-            _remove_if_unwanted("patched", stacklevel=4)
+        with STATE.lock:
+            state.end_block(block)
+            _remove_unwanted("patched", stacklevel=4)
 
 
 def is_patched(name: Optional[str] = None) -> bool:
@@ -225,13 +219,7 @@ def is_patched(name: Optional[str] = None) -> bool:
 
     Source: none.
     """
-    stock = None if name is None else get_original(name)
-    with _lock:
-        return any(
-            stock is None or original is stock
-            for bindings in _bindings.values()
-            for _, _, original, _ in bindings
-        )
+    return state.is_replaced(None if name is None else get_original(name))
 
 
 def get_original(name: str) -> Callable[..., Any]:
@@ -265,36 +253,37 @@ def get_original(name: str) -> Callable[..., Any]:
 
 def in_force():
     """What is replaced, as sorted (module name, name in it); and the implementation asked for."""
-    with _lock:
-        replaced = sorted(
-            (module.__name__, name) for layer in _bindings.values() for module, name, _, _ in layer
-        )
-        return replaced, _implementation_in_force()
+    with STATE.lock:
+        return state.replaced_names(), state.implementation_in_force()
 
 
 def _wish(function, losses, implementation):
     _implementation.check(function, implementation)
     if implementation == _implementation.KERNEL:
         kernels.library()
-    return _Wish({"nn", "losses"} if losses else {"nn"}, implementation)
+    return Wish({"nn", "losses"} if losses else {"nn"}, implementation)
 
 
-def _wanted():
-    return _asked_for.layers.union(*(block.layers for block in _open_blocks))
+def _install(function, stacklevel):
+    for layer in state.wanted_layers():
+        STATE.installed.add(layer)
+        replacements, bindings = STATE.replacements[layer], STATE.bindings[layer]
+        STATE.refusals[layer] = rebinding.rebind(replacements, bindings)
+    conflicts = _tf.hold_process_override("patch")[1]
+    gradients.warn_of_conflicts(function, conflicts, stacklevel + 1)
 
 
-def _install():
-    for layer in _wanted():
-        rebinding.rebind(_REPLACEMENTS[layer], _bindings[layer])
-    gradients.hold_process_override("patch")
-
-
-def _remove_if_unwanted(function, stacklevel):
-    wanted = _wanted()
+def _remove_unwanted(function, stacklevel):
     conflicts = []
-    for layer, bindings in _bindings.items():
-        if layer not in wanted and bindings:
-            conflicts += rebinding.remove(bindings, _REPLACEMENTS[layer])
-            if layer == "nn":
-                conflicts += gradients.release_process_override("patch")
+    for layer in STATE.installed - state.wanted_layers():
+        STATE.installed.remove(layer)
+        replaced, refusals = rebinding.remove(STATE.bindings[layer], STATE.replacements[layer])
+        STATE.refusals[layer] = refusals
+        conflicts += [_tf.replaced_in_between(name) for name in replaced]
+        conflicts += [
+            f"{name} refused to hold TensorFlow's function again ({reason}); ours was left"
+            for name, reason in refusals
+        ]
+        if layer == "nn":
+            conflicts += _tf.release_process_override("patch")
     gradients.warn_of_conflicts(function, conflicts, stacklevel + 1)

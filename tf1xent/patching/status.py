@@ -2,8 +2,8 @@
 
 from typing import Sequence, Tuple
 
-from tf1xent import _implementation, _probes, _tf, gradients
-from tf1xent.patching import replacing
+from tf1xent import _implementation, _probes, _tf
+from tf1xent.patching import replacing, state
 
 
 class Status:
@@ -13,8 +13,11 @@ class Status:
       tensorflow: version of the TensorFlow in the process.
       patched: whether the patch is in force.
       gradients_overridden: whether the process's gradient lookup is overridden.
-      implementation: what computes the patched functions, "graph", "kernel" or "auto".
+      implementation: what computes the patched functions, "graph", "kernel" or "auto"; or why a
+        call of them raises.
       bindings: list of (module name, name in it): where ours stands for TensorFlow's.
+      skipped: list of (name, reason): what refused to be replaced or to be put back, and gradients
+        of fused ops where somebody else's function stands for ours.
       stock: tuple of (question, answer): what TensorFlow's own functions answer, probed.
     """
 
@@ -26,6 +29,7 @@ class Status:
         implementation: str,
         bindings: Sequence[Tuple[str, str]],
         stock: Sequence[Tuple[str, str]],
+        skipped: Sequence[Tuple[str, str]] = (),
     ) -> None:
         self.tensorflow = tensorflow
         self.patched = patched
@@ -33,6 +37,7 @@ class Status:
         self.implementation = implementation
         self.bindings = bindings
         self.stock = stock
+        self.skipped = skipped
 
     def __str__(self) -> str:
         rows = [
@@ -43,6 +48,7 @@ class Status:
         ]
         rows += [("TensorFlow's own " + question, answer) for question, answer in self.stock]
         rows += [("replaced in " + module, name) for module, name in self.bindings]
+        rows += [("skipped " + name, reason) for name, reason in self.skipped]
         width = max(len(left) for left, _ in rows)
         return "\n".join(f"{left.ljust(width)}  {right}" for left, right in rows)
 
@@ -76,11 +82,22 @@ def status() -> Status:
     Source: none.
     """
     bindings, implementation = replacing.in_force()
+    overridden, foreign = _tf.process_override()
+    skipped = state.refusals()
+    skipped += [(f"the gradient of {op_type}", "somebody else's is there") for op_type in foreign]
     return Status(
         tensorflow=_tf.version(),
         patched=bool(bindings),
-        gradients_overridden=bool(gradients.process_override_holders()),
-        implementation=_implementation.chosen(implementation),
+        gradients_overridden=overridden and not foreign,
+        implementation=_chosen(implementation),
         bindings=bindings,
         stock=_probes.stock_deficiencies(),
+        skipped=skipped,
     )
+
+
+def _chosen(implementation):
+    try:
+        return _implementation.chosen(implementation)
+    except ValueError as error:  # what the environment says is none
+        return f"none: {error}"

@@ -1,0 +1,152 @@
+"""The values of `tf1xent._softmax` in a saved graph: what a graph built under `patch()` holds.
+
+Each is an IdentityN that names the value's gradient. It reads, and hands on, the value, what the
+value was computed from, and what its gradient wants to use again.
+"""
+
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+
+from tf1xent import _tf
+from tf1xent.graphs.kernel_ops import KERNEL_OPS
+from tf1xent.graphs.wiring import CONTROL, Wiring
+
+OP = "IdentityN"
+
+
+class Primitive(NamedTuple):
+    """What a value is, in a word or two, and the names of what it is computed from, in order."""
+
+    kind: str
+    inputs: Tuple[str, ...]
+
+
+SPARSE_LOSS, DENSE_LOSS = "Tf1xentSparseLoss", "Tf1xentDenseLoss"
+DENSE_LOSS_OF_LOGITS = "Tf1xentDenseLossOfLogits"
+SPARSE_GRADIENT, DENSE_GRADIENT = "Tf1xentSparseGradient", "Tf1xentDenseGradient"
+LABEL_GRADIENT, HESSIAN_PRODUCT = "Tf1xentLabelGradient", "Tf1xentHessianProduct"
+
+# By the name of the gradient: those that become stock ops with derivatives of their own.
+PRIMITIVES = {
+    SPARSE_LOSS: Primitive("sparse", ("logits", "labels")),
+    SPARSE_GRADIENT: Primitive("sparse gradient", ("logits", "labels", "scale")),
+    DENSE_LOSS: Primitive("dense", ("logits", "labels")),
+    DENSE_LOSS_OF_LOGITS: Primitive("dense", ("logits", "labels")),
+    DENSE_GRADIENT: Primitive("dense gradient", ("logits", "labels", "scale")),
+    LABEL_GRADIENT: Primitive("label gradient", ("logits", "labels", "scale")),
+    HESSIAN_PRODUCT: Primitive("product", ("logits", "vectors", "scale")),
+}
+# Of a loss: its gradients.
+LOSSES = {
+    SPARSE_LOSS: (SPARSE_GRADIENT,),
+    DENSE_LOSS: (DENSE_GRADIENT, LABEL_GRADIENT),
+    DENSE_LOSS_OF_LOGITS: (DENSE_GRADIENT,),
+}
+# The others are computed by stock ops whose own gradients are right, too.
+DIFFERENTIABLE = frozenset(
+    {
+        "Tf1xentLabelGap",
+        "Tf1xentLabelGapDirection",
+        "Tf1xentLogPartition",
+        "Tf1xentSoftmax",
+        "Tf1xentSoftmaxCentre",
+        "Tf1xentSoftmaxMean",
+        "Tf1xentSquaredSech",
+        "Tf1xentTanh",
+        "Tf1xentTiedToFunctionInputs",
+    }
+)
+
+# No derivative goes through these, and a constant has none.
+_NO_DERIVATIVE = frozenset("Const Shape ShapeN Size Rank".split())
+
+
+def is_primitive(node: Any) -> bool:
+    """Whether a NodeDef is a value of tf1xent's, of any kind."""
+    return node.op == OP and (_tf.gradient_attribute(node) or "").startswith("Tf1xent")
+
+
+def primitive_name(node: Any) -> Optional[str]:
+    """The key of a NodeDef in PRIMITIVES, or None."""
+    name = _tf.gradient_attribute(node) if node.op == OP else None
+    return name if name in PRIMITIVES else None
+
+
+def is_loss(node: Any) -> bool:
+    """Whether a NodeDef is the value of a loss."""
+    return primitive_name(node) in LOSSES
+
+
+def primitives(wiring: Wiring) -> Dict[int, str]:
+    """The keys in PRIMITIVES of the nodes that have one, by position."""
+    names = ((p, primitive_name(wiring.nodes[p])) for p in wiring.of_types((OP,)))
+    return {position: name for position, name in names if name is not None}
+
+
+def recorded_gradients(wiring: Wiring, position: int, found: Dict[int, str]) -> List[str]:
+    """The nodes that are gradients of a loss, one of `found`: `primitives` of the wiring."""
+    wanted, of = LOSSES[found[position]], _read(wiring, position)
+    return [
+        wiring.nodes[other].name
+        for other, name in found.items()
+        if name in wanted and _read(wiring, other) == of
+    ]
+
+
+def _read(wiring: Wiring, position: int) -> List[Tuple[int, int]]:
+    """Where the logits and labels of a loss or gradient come from."""
+    return list(wiring.inputs(position))[1:3]
+
+
+def checks_of_labels(wiring: Wiring) -> Set[int]:
+    """The fused ops that only check the labels and the shapes for an op or value of tf1xent's.
+
+    These get logits that are constant but for their shape, and are never differentiated.
+    """
+    fused = wiring.of_types((_tf.SPARSE_OP,))
+    if not fused or not (wiring.of_types(KERNEL_OPS) or any(_ours(wiring))):
+        return set()
+    sources = {
+        op
+        for position, op in enumerate(wiring.ops)
+        if op not in _NO_DERIVATIVE and all(i == CONTROL for _, i in wiring.inputs(position))
+    }
+    varies = wiring.depending_on(sources, ends=_NO_DERIVATIVE)
+    found = set()
+    for position in fused:
+        logits = next((s for s, i in wiring.inputs(position) if i != CONTROL), None)
+        if logits is not None and not varies[logits]:
+            found.add(position)
+    return found
+
+
+def _ours(wiring: Wiring) -> Iterator[bool]:
+    return (is_primitive(wiring.nodes[position]) for position in wiring.of_types((OP,)))
+
+
+def checks_waited_for(wiring: Wiring, found: Dict[int, str]) -> Dict[int, Set[int]]:
+    """By position of the labels that losses of `found` read: the checks that these only wait for.
+
+    The value of a loss is computed from its checks too, beside logits and labels, so that no
+    optimisation drops them.
+    """
+    waited: Dict[int, Set[int]] = {}
+    for position, name in found.items():
+        if name != SPARSE_LOSS:
+            continue
+        sources = [source for source, index in wiring.inputs(position) if index != CONTROL]
+        value, logits, labels = (sources + [position] * 3)[:3]
+        controls = {source for source, index in wiring.inputs(labels) if index == CONTROL}
+        if wiring.ops[labels] == "Identity" and controls:
+            checks = controls & _computed_from(wiring, value, {logits, labels})
+            waited.setdefault(labels, set()).update(checks)
+    return waited
+
+
+def _computed_from(wiring: Wiring, value: int, ends: Set[int]) -> Set[int]:
+    found, pending = set(ends), [value]
+    while pending:
+        position = pending.pop()
+        if position not in found:
+            found.add(position)
+            pending += [source for source, index in wiring.inputs(position) if index != CONTROL]
+    return found - ends
