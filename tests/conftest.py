@@ -5,6 +5,7 @@ Nothing here touches numerics, and nothing imports tf1xent or TensorFlow.
 
 import logging
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -62,3 +63,17 @@ def pytest_runtest_makereport(item, call):
 
 # Programs that tests run in processes of their own; collecting doctests would import them here.
 collect_ignore_glob = ["routes/*.py", "distributed_program.py", "tape_program.py"]
+
+
+@pytest.fixture
+def default_handlers():
+    """The handlers that a shell leaves to a command in the foreground, wherever the tests run."""
+    defaults = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in defaults.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -14,6 +14,7 @@ from tests.graph_files import FROZEN, SAVED_MODEL, contents, copied, rewrite
 from tf1xent import graphs
 from tf1xent.errors import CleanUpWarning
 
+pytestmark = pytest.mark.usefixtures("default_handlers")
 BOTH = pytest.mark.parametrize("source", [FROZEN, SAVED_MODEL], ids=["file", "folder"])
 
 
