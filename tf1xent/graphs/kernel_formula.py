@@ -19,6 +19,7 @@ from tf1xent.graphs.primitive_ops import PRIMITIVES
 from tf1xent.graphs.stock_formula import (
     IntegerLabels,
     Rows,
+    after,
     dense_loss,
     in_float32,
     nan_unless,
@@ -174,6 +175,8 @@ def stock_outputs(
     dtype = types[LOGITS_TYPE]
     a, logits = in_float32(nodes, dtype, tensors.pop("logits"), controls)
     for name, attribute in op.inputs:
+        if name in tensors:
+            tensors[name] = after(nodes, tensors[name], types[attribute], controls)
         if name in tensors and attribute == LOGITS_TYPE:
             tensors[name] = a.cast_if_other(tensors[name], dtype, a.dtype)
         elif attribute == LABELS_TYPE:
@@ -193,7 +196,10 @@ def stock_value(
 
     All that is added runs after `controls`.
     """
-    tensors = dict(zip(PRIMITIVES[name].inputs, inputs))
+    tensors = {
+        key: after(nodes, tensor, dtype, controls if key != "logits" else ())
+        for key, tensor, dtype in zip(PRIMITIVES[name].inputs, inputs, types)
+    }
     a, logits = in_float32(nodes, types[0], tensors.pop("logits"), controls)
     if types[1] != types[0]:  # integer labels
         tensors["labels"] = a.cast_if_other(tensors["labels"], types[1], _INT64)

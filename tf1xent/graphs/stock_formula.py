@@ -181,7 +181,7 @@ def in_float32(
 ) -> Tuple[Arithmetic, str]:
     """(arithmetic of the dtype to compute in, the logits in it): half and bfloat16 in float32.
 
-    All that is added from now on runs after `controls`.
+    All that is computed of these logits runs after `controls`.
     """
     if dtype in _NARROW:
         dtype, logits = _FLOAT32, nodes.cast([logits, *controls], dtype, _FLOAT32)
@@ -189,6 +189,13 @@ def in_float32(
         logits = nodes.add("Identity", [logits, *controls], T=DataType(dtype))
     nodes.anchor = logits
     return Arithmetic(nodes, dtype), logits
+
+
+def after(nodes: Nodes, tensor: str, dtype: int, controls: Sequence[str]) -> str:
+    """A tensor that is read only after `controls`, if there are any."""
+    if not controls:
+        return tensor
+    return nodes.add("Identity", [tensor, *controls], T=DataType(dtype))
 
 
 def loss_and_gradient(
@@ -204,6 +211,7 @@ def loss_and_gradient(
     All that is added runs after `controls`.
     """
     logits, labels = inputs
+    labels = after(nodes, labels, labels_dtype, controls)
     a, logits = in_float32(nodes, dtype, logits, controls)
     if op_type == _tf.SPARSE_OP:
         rows = Rows(a, logits)
