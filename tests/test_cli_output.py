@@ -106,8 +106,22 @@ def test_a_pipe_to_head():
 # Ctrl-C ------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def default_handlers():
+    """The handlers that a shell leaves to a command in the foreground, wherever the tests run."""
+    defaults = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in defaults.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_signal_is_a_line_and_an_exit_code(name, capfd, monkeypatch):
+def test_a_signal_is_a_line_and_an_exit_code(name, capfd, monkeypatch, default_handlers):
     number = getattr(signal, name)
     real = os.path.getsize
     monkeypatch.setattr(os.path, "getsize", lambda path: os.kill(os.getpid(), number) or real(path))
