@@ -34,7 +34,7 @@ def _flat_positions(matrix, classes):
 def take(matrix, classes):
     """The entries [i, classes[i]] of `matrix`, one per row: [batch_size]; classes are int32."""
     if is_narrow(matrix):
-        return tf.gather(tf.reshape(matrix, [-1]), _flat_positions(matrix, classes))
+        return _tf.take_by_position(tf.reshape(matrix, [-1]), _flat_positions(matrix, classes))
     return _tf.take_by_row(matrix, classes)
 
 

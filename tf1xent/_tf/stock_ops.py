@@ -9,7 +9,7 @@ from tensorflow.python.ops import (
 )
 
 from tf1xent._tf.modules import module_if_there
-from tf1xent._tf.vectorization import taken_by_row
+from tf1xent._tf.vectorization import taken_by_position, taken_by_row
 
 _config = module_if_there("framework.config")  # 1.13 has none
 
@@ -38,6 +38,12 @@ def take_by_row(matrix, columns):
     if _GATHERS_BY_BATCH:
         return taken_by_row(tf.gather(matrix, columns, axis=1, batch_dims=1))
     return tf.gather_nd(matrix, tf.stack([tf.range(tf.shape(matrix)[0]), columns], axis=1))
+
+
+def take_by_position(vector, positions):
+    """The entries of `vector` at `positions`, int32."""
+    taken = tf.gather(vector, positions)
+    return taken_by_position(taken) if _GATHERS_BY_BATCH else taken
 
 
 # 1.13's vectorizer takes unsorted segments only where every iteration has segments of its own.

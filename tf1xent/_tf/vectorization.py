@@ -151,23 +151,41 @@ def _convert_strided_update(pfor_input):
     return _pfor.wrap(updated, True)
 
 
-def _convert_take(pfor_input):
+# TF 2.4's own converter of a gather makes one of an axis that only the run tells, and refuses that
+# where the vectorizer runs twice, as in a map of Jacobians. pfor asks an operation for a converter
+# of its own before it looks at the registry; so only gathers made here are converted by these.
+
+
+def _convert_take_by_row(pfor_input):
     pfor_input.stack_inputs([0, 1])
-    matrix, columns, axis = (wrapped.t for wrapped in pfor_input.inputs)
-    sizes = tf.shape(columns)
-    inputs = [_merged(matrix, False), _merged(columns, False), axis]
+    matrices, columns, axis = (wrapped.t for wrapped in pfor_input.inputs)
+    inputs = [_merged(matrices, False), _merged(columns, False), axis]
     taken = taken_by_row(_same_op(pfor_input, inputs)[0])
-    return _pfor.wrap(_split(taken, sizes, False), True)
+    return _pfor.wrap(_split(taken, tf.shape(columns)[:2], False), True)
+
+
+def _convert_take_by_position(pfor_input):
+    vectors, stacked = pfor_input.input(0)[:2]
+    positions = pfor_input.input(1)[0]
+    if not stacked:
+        return _pfor.wrap(taken_by_position(tf.gather(vectors, positions)), True)
+    pfor_input.stack_inputs([1])
+    positions = pfor_input.stacked_input(1)
+    taken = tf.gather(vectors, positions, axis=1, batch_dims=1)
+    return _pfor.wrap(taken_by_row(taken), True)
 
 
 def taken_by_row(tensor):
-    """`tensor`, made by a gather of one entry from each row of a matrix.
-
-    Of these, TF 2.4's own converter loses the axis where the vectorizer runs twice, as in a map of
-    Jacobians. pfor asks an operation itself before it looks at its registry.
-    """
+    """`tensor`, made by a gather from each row of a matrix: axis 1, one batch dimension."""
     if not tf.executing_eagerly():
-        tensor.op.pfor_converter = _convert_take
+        tensor.op.pfor_converter = _convert_take_by_row
+    return tensor
+
+
+def taken_by_position(tensor):
+    """`tensor`, made by a gather of entries of a vector."""
+    if not tf.executing_eagerly():
+        tensor.op.pfor_converter = _convert_take_by_position
     return tensor
 
 
