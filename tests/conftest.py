@@ -1,6 +1,6 @@
 """Settings of the whole test session: no display, a quiet TensorFlow, untimed random cases.
 
-Nothing here touches numerics, and nothing imports tf1xent or TensorFlow.
+Nothing here touches numerics, and nothing imports tf1xent or TensorFlow before a test does.
 """
 
 import logging
@@ -77,3 +77,14 @@ def default_handlers():
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def library():
+    """The native kernels' library; skips where it is not built."""
+    from tf1xent import errors, kernels
+
+    try:
+        return kernels.library()
+    except errors.KernelsError as error:
+        pytest.skip(f"the kernels are not built here: {error}")

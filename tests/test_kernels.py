@@ -24,14 +24,6 @@ LABELS = np.array([2, 1], np.int64)
 
 
 @pytest.fixture
-def library():
-    try:
-        return kernels.library()
-    except KernelsError as error:
-        pytest.skip(f"the kernels are not built here: {error}")
-
-
-@pytest.fixture
 def no_library(monkeypatch, tmp_path):
     """As in a process that has loaded nothing, with an empty cache."""
     loader = kernels.loading.Loader(kernels.sources.source_folder)

@@ -11,8 +11,7 @@ import tensorflow
 import tensorflow.compat.v1 as tf
 
 import tf1xent
-from tf1xent import kernels, nn
-from tf1xent.errors import KernelsError
+from tf1xent import nn
 
 PREFIX = "Tf1xentKernel"
 SPARSE = nn.sparse_softmax_cross_entropy_with_logits
@@ -20,14 +19,6 @@ DENSE = nn.softmax_cross_entropy_with_logits_v2
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # The loss of two equal logits, for each label.
 LOG_2 = np.log(2.0)
-
-
-@pytest.fixture
-def library():
-    try:
-        return kernels.library()
-    except KernelsError as error:
-        pytest.skip(f"the kernels are not built here: {error}")
 
 
 # --- Functions ----------------------------------------------------------------------------------

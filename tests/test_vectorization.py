@@ -15,20 +15,11 @@ import tf1xent
 from tests import option_cases
 from tests.reference import Reference
 from tests.tolerances import assert_within_contract, gradient_scale
-from tf1xent import kernels, losses, nn
-from tf1xent.errors import KernelsError
+from tf1xent import losses, nn
 
 ITERATIONS, ROWS = 2, 2
 SPARSE = nn.sparse_softmax_cross_entropy_with_logits
 DENSE = nn.softmax_cross_entropy_with_logits_v2
-
-
-@pytest.fixture
-def library():
-    try:
-        return kernels.library()
-    except KernelsError as error:
-        pytest.skip(f"the kernels are not built here: {error}")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ What only the run can tell is left to small ops whose values the result depends 
 optimisation drops them.
 """
 
-from tf1xent import _matrix, _tf
+from tf1xent import _tf
 from tf1xent._tf import tf
 
 LOGITS_DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
@@ -114,8 +114,9 @@ def checked_labels(logits, labels):
     """`labels`, [batch_size], after the run's checks; and what the loss of an invalid one becomes.
 
     Nothing that reads these labels runs before the checks, so that theirs is the error raised, and
-    the loss depends on the second value, so that no optimisation drops them. With op determinism on
-    TensorFlow's function gathers instead of calling its fused op, and its errors are the gather's.
+    the loss depends on the second value, so that no optimisation drops them; None stands for NaN.
+    With op determinism on TensorFlow's function gathers instead of calling its fused op, and its
+    errors are the gather's.
     """
     if not _tf.op_determinism_enabled():
         labels = with_as_many_rows(logits, labels)
@@ -125,25 +126,15 @@ def checked_labels(logits, labels):
 def checked_label_values(logits, labels):
     """As `checked_labels`, for as many labels as there are rows of `logits`."""
     if _tf.op_determinism_enabled():
-        invalid_value = _gathered_value(logits, labels)
-    else:
-        invalid_value = _invalid_label_value(logits, labels)
+        return gathered_labels(labels, tf.gather(logits, labels, batch_dims=1)), None
+    invalid_value = _invalid_label_value(logits, labels)
     with tf.control_dependencies([invalid_value]):
         return tf.identity(labels), invalid_value
 
 
-def _gathered_value(logits, labels):
-    """The value that the loss of an invalid label takes with op determinism on: NaN, or the run's
-    error, which is that of a gather."""
-    gathered = tf.reduce_sum(tf.gather(logits, labels, batch_dims=1))
-    return gathered + _matrix.nan_unless(
-        tf.reduce_all(_matrix.names_a_class(logits, labels)), gathered
-    )
-
-
-def gathered_labels(logits, labels):
-    """`labels`, [batch_size], failing in the run, in a gather's words, unless they name classes."""
-    at_labels = tf.gather(logits, labels, batch_dims=1)
+def gathered_labels(labels, at_labels):
+    """`labels`, which depend on what was gathered at them: with op determinism on, the run's error
+    for an invalid label is that of a gather."""
     # Always 0, but no optimisation knows: one that did would drop the gather.
     never = tf.logical_and(tf.is_nan(at_labels), at_labels > 0)
     return labels + tf.cast(never, labels.dtype)

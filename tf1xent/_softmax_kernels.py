@@ -33,7 +33,7 @@ def sparse_loss(logits, labels, *, invalid_labels="raise", name=None):
     determinism on TensorFlow's function gathers instead of calling its op, and says so.
     """
     if invalid_labels == "raise" and _tf.op_determinism_enabled():
-        labels = _checks.gathered_labels(logits, labels)
+        labels = _checks.gathered_labels(labels, tf.gather(logits, labels, batch_dims=1))
     return kernels.library().tf1xent_kernel_sparse_loss(
         logits=logits,
         labels=labels,

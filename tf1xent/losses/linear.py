@@ -229,11 +229,7 @@ def _checked(classes, labels, policy):
     """Labels after the run's checks, and the loss that an invalid one gets."""
     if policy is None and _tf.op_determinism_enabled():
         # As `_checks.checked_label_values`, of one row for all labels.
-        gathered = tf.reduce_sum(tf.gather(classes[0], labels))
-        all_valid = tf.reduce_all(_matrix.names_a_class(classes, labels))
-        invalid_value = gathered + _matrix.nan_unless(all_valid, gathered)
-        with tf.control_dependencies([invalid_value]):
-            return tf.identity(labels), invalid_value
+        return _checks.gathered_labels(labels, tf.gather(classes[0], labels)), None
     return objective.checked(_FUNCTION, classes, labels, policy)
 
 
