@@ -69,9 +69,13 @@ def model_of(find, has_integers, **options):
 
 
 def kinds(model):
-    """What layers a model has: which classes, of which functions."""
+    """What layers a model has: which classes, of which functions.
+
+    Without the modules: TF 2.15's tf.nn function hands over to that of compat.v1, ours does not.
+    """
     return sorted(
-        (type(layer).__name__, str(layer.get_config().get("function"))) for layer in model.layers
+        (type(layer).__name__, str(layer.get_config().get("function")).split(".")[-1])
+        for layer in model.layers
     )
 
 
