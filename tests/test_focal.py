@@ -94,6 +94,7 @@ def test_derivatives_that_are_normal_numbers_where_their_factors_are_not():
                     np.testing.assert_allclose(got[n][0], wanted[n], rtol=1e-5, atol=1e-37)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_derivatives_in_gamma(dtype):
     with tf.Graph().as_default(), tf.Session(config=unoptimised()) as session:
@@ -276,6 +277,7 @@ def test_derivatives_of_losses_to_the_third_order(kind, dtype):
                 assert (errors <= allowed).all(), (gamma, row, order, got[order, i], true[order])
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("kind", ["sparse", "dense"])
 def test_a_confident_row_does_not_reach_others(kind):
     """Losses that underflow to 0 beside those of other rows, by a constant gamma."""
