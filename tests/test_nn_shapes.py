@@ -358,7 +358,12 @@ def test_rows_without_classes_are_empty_sums(name, static):
     empty = np.zeros((3, 0), np.float32)
     for module in (tf.nn, nn):
         graph = LossGraph(module, name, "float32", logits_shape=static)
-        assert graph.run((), empty, empty).tolist() == [0.0, 0.0, 0.0]
+        try:
+            losses = graph.run((), empty, empty)
+        except tf.errors.InvalidArgumentError as error:
+            assert module is tf.nn and "Reshape cannot infer" in str(error)  # TF 1.13's function
+            continue
+        assert losses.tolist() == [0.0, 0.0, 0.0]
         assert graph.run(("logits",), empty, empty).shape == (3, 0)
         if static != [3, 0]:
             with pytest.raises(tf.errors.InvalidArgumentError):
@@ -369,7 +374,8 @@ def test_rows_without_classes_are_empty_sums(name, static):
 def test_integer_labels_of_no_classes_are_refused(static):
     for module in (tf.nn, nn):
         graph = LossGraph(module, SPARSE, "float32", logits_shape=static)
-        with pytest.raises(tf.errors.InvalidArgumentError, match="at least one class"):
+        words = "at least one class" if module is nn else "at least one class|Reshape cannot infer"
+        with pytest.raises(tf.errors.InvalidArgumentError, match=words):
             graph.run((), np.zeros((3, 0)), np.zeros(3))
         with pytest.raises(tf.errors.InvalidArgumentError):
             graph.run((), np.zeros((0, 0)), np.zeros(0))
