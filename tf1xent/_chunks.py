@@ -48,12 +48,6 @@ def _put_at_label(matrix, inside, classes, new_values):
     return _matrix.put(matrix, classes, new_values, increments)
 
 
-def _smallest(like):
-    """The smallest number, of the shape and dtype of `like`: its exponential is 0. Not -inf, for
-    which NaN detectors would raise."""
-    return tf.zeros_like(like) + like.dtype.min
-
-
 def _others(logits, inside, classes):
     """(m, e without the label's, their sum) of each row: e = exp(x - m), m the largest logit."""
     largest = tf.reduce_max(logits, axis=1)
@@ -85,7 +79,7 @@ def _statistics(logits, inside, classes):
         log_sum = largest + tf.log(_tf.where(lone, tf.ones_like(others_sum), others_sum))
         values = [
             _at_label(logits, inside, classes),
-            _tf.where(lone, _smallest(log_sum), log_sum),
+            _tf.where(lone, _matrix.smallest(log_sum), log_sum),
         ]
         return values, (others, others_sum)
 
@@ -136,7 +130,7 @@ def _without_labels(logits, inside, classes):
 
 def _without_labels_and_lone(logits, inside, classes):
     """The logits with the smallest number at the labels; which rows have no other, [batch_size]."""
-    others = _put_at_label(logits, inside, classes, _smallest(logits[:, 0]))
+    others = _put_at_label(logits, inside, classes, _matrix.smallest(logits[:, 0]))
     return others, tf.reduce_max(others, axis=1) <= logits.dtype.min
 
 

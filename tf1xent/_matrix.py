@@ -132,3 +132,9 @@ def infinity_unless(condition, like):
 def is_left_out(logits):
     """Which logits are -inf: a class that takes no part."""
     return logits < logits.dtype.min
+
+
+def smallest(like):
+    """The smallest number, of the shape and dtype of `like`: its exponential is 0. Not -inf, for
+    which NaN detectors would raise."""
+    return tf.zeros_like(like) + like.dtype.min

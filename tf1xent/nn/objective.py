@@ -272,9 +272,7 @@ def _transformed(function, matrix, logits, counted, options):
     if temperature is not None:
         matrix = matrix / temperature
     if partition is not None:
-        # Its exponential is 0. Not -inf, for which NaN detectors would raise.
-        smallest = tf.zeros_like(matrix) + dtype.min
-        matrix = _tf.where(partition, matrix, smallest)
+        matrix = _tf.where(partition, matrix, _matrix.smallest(matrix))
     return matrix, partition
 
 
