@@ -1,1 +1,5 @@
-"""Tests of tf1xent; a package, so that its own modules are not mistaken for others."""
+"""Tests of tf1xent: a folder for each of its packages."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent

@@ -62,7 +62,7 @@ def pytest_runtest_makereport(item, call):
 
 
 # Programs that tests run in processes of their own; collecting doctests would import them here.
-collect_ignore_glob = ["routes/*.py", "distributed_program.py", "tape_program.py"]
+collect_ignore_glob = ["routes/*.py", "*/*_program.py"]
 
 
 @pytest.fixture

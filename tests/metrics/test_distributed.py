@@ -1,0 +1,33 @@
+"""Streaming metrics under tf.distribute: one value of the batches of all replicas."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+
+from tests import ROOT
+
+
+def test_replicas_add_up_as_those_of_tf_metrics():
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.metrics.distributed_program"],
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        cwd=str(ROOT),
+        capture_output=True,
+        timeout=600,
+    )
+    assert run.returncode == 0, run.stderr.decode("utf-8", "replace")[-4000:]
+    report = json.loads(run.stdout.decode("utf-8").splitlines()[-1])
+    found = report["metrics"]
+    assert len(found) == 2 * 7  # with and without weights: tf.metrics, and the six of the library
+    for name, case in found.items():
+        # One value for all replicas, after every step.
+        np.testing.assert_allclose(case["got"]["values"], case["wanted"], rtol=1e-6, err_msg=name)
+        metric, weighted = name.split()
+        collections = dict(found["stock " + weighted]["got"]["collections"])
+        if metric == "token_count":  # which has no second variable
+            collections.update(local_variables=1, metric_variables=1)
+        assert case["got"]["collections"] == collections, name
+    assert "streaming_accuracy: `strategy` must" in report["refusal"]

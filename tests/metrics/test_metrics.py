@@ -1,0 +1,522 @@
+"""The plain metrics, against NumPy, scikit-learn and closed forms."""
+
+import collections
+
+import numpy as np
+import pytest
+import sklearn.metrics
+import tensorflow.compat.v1 as tf
+from sklearn.calibration import calibration_curve
+from sklearn.datasets import load_digits
+
+from tests.oracle.metric_reference import all_metrics, probabilities
+from tf1xent import metrics
+
+K, NUM_BINS, IGNORED = 2, 7, -100
+NAMES = (
+    "accuracy",
+    "top_k_accuracy",
+    "negative_log_likelihood",
+    "perplexity",
+    "expected_calibration_error",
+    "token_count",
+)
+OWN_ARGUMENTS = {"top_k_accuracy": {"k": K}, "expected_calibration_error": {"num_bins": NUM_BINS}}
+
+# static: the logits' static shape with the class axis last, None where the rank is unknown;
+# weights: None, "scalar", or a shape that broadcasts to the examples'; mask likewise
+Case = collections.namedtuple("Case", "shape static axis dtype kind mask ignored weights")
+CASES = (
+    Case([7, 5], [7, 5], -1, "float32", "sparse", None, False, None),
+    Case([7, 5], [None, None], -1, "float64", "sparse", [7], True, [7]),
+    Case([7, 5], None, -1, "float32", "sparse", [7], True, [7]),
+    Case([7, 5], [None, 5], 0, "float32", "sparse", None, True, "scalar"),
+    Case([6], [6], 0, "float32", "sparse", None, False, None),
+    Case([2, 6, 4], [None, None, 4], -1, "float32", "sparse", [1, 6], True, [2, 1]),
+    Case([2, 6, 4], [2, None, None], 1, "half", "sparse", [2, 6], False, [2, 6]),
+    Case([2, 3, 2, 4], [2, 3, 2, 4], 1, "bfloat16", "sparse", [2, 1, 2], True, [1, 3, 1]),
+    Case([0, 5], [None, 5], -1, "float32", "sparse", [0], True, [0]),
+    Case([7, 5], [7, 5], -1, "float32", "soft", None, False, None),
+    Case([7, 5], None, -1, "float64", "soft", None, False, [7]),
+    Case([7, 5], [None, None], 0, "float32", "one_hot", None, False, [7]),
+    Case([2, 6, 4], [None, None, None], 1, "float32", "soft", [2, 6], False, [2, 6]),
+    Case([0, 5], [None, None], -1, "float32", "soft", None, False, None),
+)
+
+
+def call(metric, labels, logits, **options):
+    """The metric of that name, with its own argument."""
+    options = dict(OWN_ARGUMENTS.get(metric, {}), **options)
+    return getattr(metrics, metric)(labels, logits, **options)
+
+
+def run(build, feed=None):
+    """What ``build()`` returns, built and run in a graph of its own."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        return session.run(build(), feed)
+
+
+def values(labels, logits, **options):
+    """All metrics of constants, by name."""
+    return run(lambda: {name: call(name, labels, logits, **options) for name in NAMES})
+
+
+def made(case, seed=3):
+    """(logits, labels, mask, weights), classes last, logits as the case's dtype holds them."""
+    random = np.random.RandomState(seed)
+    logits = (2.0 * random.normal(size=case.shape)).astype(np.float32)
+    if case.dtype == "bfloat16":
+        logits = np.round(logits * 16.0) / 16.0  # that much it holds
+    logits = logits.astype({"half": np.float16, "bfloat16": np.float32}.get(case.dtype, case.dtype))
+    examples, num_classes = case.shape[:-1], case.shape[-1]
+    labels = random.randint(num_classes, size=examples)
+    if case.kind != "sparse":
+        missing = random.uniform(size=examples) < 0.3
+        if case.kind == "one_hot":
+            labels = np.eye(num_classes, dtype=np.int32)[labels]
+        else:
+            labels = random.dirichlet(np.ones(num_classes), size=examples).astype(np.float32)
+        labels[missing] = 0
+    elif case.ignored:
+        labels = np.where(random.uniform(size=examples) < 0.3, IGNORED, labels)
+    mask = None if case.mask is None else random.uniform(size=case.mask) < 0.6
+    weights = case.weights
+    if weights is not None:
+        weights = 2.5 if weights == "scalar" else random.randint(4, size=weights) / 2.0
+    return logits, labels, mask, weights
+
+
+def expected(case, logits, labels, mask, weights):
+    """The metrics by the reference."""
+    examples, num_classes = case.shape[:-1], case.shape[-1]
+    if mask is not None:
+        counted = np.broadcast_to(mask, examples)
+    else:
+        counted = np.ones(examples, bool) if case.kind == "sparse" else labels.any(axis=-1)
+    if case.ignored:
+        counted = counted & (labels != IGNORED)
+    rows = [num_classes] if case.kind != "sparse" else []
+    return all_metrics(
+        logits.astype(np.float64).reshape(-1, num_classes),
+        labels.reshape([-1] + rows),
+        counted.reshape(-1),
+        None if weights is None else np.broadcast_to(weights, examples).reshape(-1),
+        K,
+        NUM_BINS,
+    )
+
+
+@pytest.mark.lengthy
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+def test_values_of_every_shape_kind_and_option(case):
+    logits, labels, mask, weights = made(case)
+    want = expected(case, logits, labels, mask, weights)
+    order = list(range(len(case.shape)))
+    order.insert(case.axis % len(order), order.pop())  # the class axis where the case has it
+    static = None if case.static is None else [case.static[i] for i in order]
+    is_sparse = case.kind == "sparse"
+    with tf.Graph().as_default(), tf.Session() as session:
+        logits_fed = tf.placeholder(case.dtype, static)
+        labels_static = static
+        if is_sparse and static is not None:
+            labels_static = case.static[:-1]
+        labels_fed = tf.placeholder(labels.dtype, labels_static)
+        options = {"axis": case.axis, "weights": weights}
+        options["ignore_label"] = IGNORED if case.ignored else None
+        options["mask"] = mask
+        built = {name: call(name, labels_fed, logits_fed, **options) for name in NAMES}
+        assert all(tensor.shape.as_list() == [] for tensor in built.values())
+        got = session.run(
+            built,
+            {
+                logits_fed: logits.transpose(order).astype(logits_fed.dtype.as_numpy_dtype),
+                labels_fed: labels if is_sparse else labels.transpose(order),
+            },
+        )
+    precise = "float64" if case.dtype == "float64" else "float32"
+    count_dtype = np.int64 if weights is None else np.float64
+    assert got["token_count"].dtype == count_dtype and got["token_count"] == want["token_count"]
+    for name in NAMES[:-1]:
+        assert got[name].dtype == precise
+        tolerance = 1e-12 if precise == "float64" and is_sparse else 1e-5
+        np.testing.assert_allclose(got[name], want[name], rtol=tolerance, atol=1e-7, err_msg=name)
+
+
+def test_the_accuracy_with_missing_labels_is_that_of_its_definition():
+    random = np.random.RandomState(5)
+    y_true = np.eye(4)[random.randint(4, size=[6, 9])] * (random.uniform(size=[6, 9, 1]) < 0.7)
+    y_pred = random.normal(size=[6, 9, 4])
+
+    def by_hand():
+        truth, prediction = tf.constant(y_true), tf.constant(y_pred)
+        mask = 1 - tf.cast(tf.reduce_all(tf.equal(truth, 0), axis=-1), tf.float64)
+        equal = tf.equal(tf.argmax(truth, axis=-1), tf.argmax(prediction, axis=-1))
+        share = tf.reduce_sum(tf.cast(equal, tf.float64) * mask) / tf.reduce_sum(mask)
+        return share, metrics.accuracy(y_true, tf.constant(y_pred))
+
+    want, got = run(by_hand)
+    assert 0 < want < 1
+    np.testing.assert_allclose(got, want, rtol=1e-15)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Real images, classified by the distance from the mean image of each class: logits, labels."""
+    images, labels = load_digits(return_X_y=True)
+    train, test = slice(0, 900), slice(900, None)
+    means = np.stack([images[train][labels[train] == digit].mean(axis=0) for digit in range(10)])
+    distances = ((images[test, np.newaxis] - means) ** 2).sum(axis=-1)
+    return (-distances / 200.0).astype(np.float64), labels[test]
+
+
+def test_real_digits_against_scikit_learn(digits):
+    logits, labels = digits
+    weights = np.random.RandomState(1).gamma(2.0, size=len(labels))
+    for given in None, weights:
+        got = run(
+            lambda given=given: [
+                metrics.accuracy(labels, logits, weights=given),
+                metrics.top_k_accuracy(labels, logits, 3, weights=given),
+                metrics.negative_log_likelihood(labels, logits, weights=given),
+            ]
+        )
+        want = [
+            sklearn.metrics.accuracy_score(labels, logits.argmax(axis=1), sample_weight=given),
+            sklearn.metrics.top_k_accuracy_score(labels, logits, k=3, sample_weight=given),
+            sklearn.metrics.log_loss(labels, probabilities(logits), sample_weight=given),
+        ]
+        assert 0.5 < want[0] < want[1] < 1
+        np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("num_bins", [1, 15])
+def test_calibration_of_real_digits_against_scikit_learns_bins(digits, num_bins):
+    logits, labels = digits
+    p = probabilities(logits)
+    right = p.argmax(axis=1) == labels
+    confidence = p.max(axis=1)
+    fraction, mean = calibration_curve(right, confidence, n_bins=num_bins)
+    bins = np.clip(np.ceil(confidence * num_bins), 1, num_bins)
+    sizes = np.array([(bins == number).sum() for number in np.unique(bins)])
+    want = (sizes * np.abs(fraction - mean)).sum() / sizes.sum()
+    got = run(lambda: metrics.expected_calibration_error(labels, logits, num_bins=num_bins))
+    np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
+def test_upper_edges_belong_to_their_bin():
+    # Two classes; p = 1/2 is the upper edge of bin 1 of 2 and of bin 2 of 4, so that it does not
+    # meet the p = 0.7, where gaps of opposite sign would cancel.
+    logits = np.log([[0.5, 0.5], [0.7, 0.3]])
+    got = run(
+        lambda: [
+            metrics.expected_calibration_error([0, 1], logits, num_bins=bins) for bins in (4, 2, 1)
+        ]
+    )
+    apart, together = (0.5 + 0.7) / 2, (0.7 - 0.5) / 2
+    np.testing.assert_allclose(got, [apart, apart, together], rtol=1e-12)
+
+
+def test_confident_predictions_keep_their_digits():
+    logits = np.array([[50.0, 0.0], [80.0, 0.0]], np.float32)
+    got = values([0, 0], logits)
+    want = np.mean(np.exp([-50.0, -80.0]))
+    np.testing.assert_allclose(got["negative_log_likelihood"], want, rtol=1e-5)
+    np.testing.assert_allclose(got["expected_calibration_error"], want, rtol=1e-5)
+
+
+def test_what_is_masked_is_absent():
+    random = np.random.RandomState(2)
+    logits = random.normal(size=[8, 3]).astype(np.float32)
+    labels = random.randint(3, size=8)
+    weights = random.uniform(1, 2, size=8).astype(np.float32)
+    counted = np.arange(8) % 4 != 1
+    want = values(labels[counted], logits[counted], weights=weights[counted])
+    logits[~counted] = [[np.nan, np.inf, -np.inf], [np.inf, np.inf, 1.0]]
+    labels[~counted] = [10**6, -5]
+    weights[~counted] = [np.nan, np.inf]
+    assert values(labels, logits, weights=weights, mask=counted) == want
+    number_mask = np.where(counted, 0.5, 0.0)
+    assert values(labels, logits, weights=weights, mask=number_mask) == want
+    labels[~counted] = 255
+    assert values(labels, logits, weights=weights, ignore_label=255) == want
+
+    soft = np.eye(3, dtype=np.float32)[np.where(counted, labels, 0)]
+    want = values(soft[counted], logits[counted], weights=weights[counted])
+    soft[~counted] = np.nan
+    assert values(soft, logits, weights=weights, mask=counted) == want
+    soft[~counted] = 0.0
+    assert values(soft, logits, weights=weights) == want
+
+
+def test_weight_zero_adds_nothing():
+    logits = np.array([[1.0, 2.0], [0.0, 3.0], [0.0, -np.inf]], np.float32)
+    got = values([0, 1, 1], logits, weights=[1.0, 0.5, 0.0])
+    assert got == values([0, 1], logits[:2], weights=[1.0, 0.5])
+    assert np.isfinite(got["negative_log_likelihood"])
+
+
+def test_the_order_of_classes_and_a_shift_of_the_logits_change_nothing():
+    random = np.random.RandomState(9)
+    logits, labels = random.normal(size=[30, 6]), random.randint(6, size=30)
+    want = values(labels, logits)
+    order = random.permutation(6)
+    for changed in (
+        values(np.argsort(order)[labels], logits[:, order]),
+        values(labels, logits + 100.0 * random.normal(size=[30, 1])),
+    ):
+        for name in NAMES:
+            np.testing.assert_allclose(changed[name], want[name], rtol=1e-11, err_msg=name)
+
+
+NOTHING = {
+    "accuracy": 0.0,
+    "top_k_accuracy": 0.0,
+    "negative_log_likelihood": 0.0,
+    "perplexity": 1.0,
+    "expected_calibration_error": 0.0,
+    "token_count": 0,
+}
+
+
+@pytest.mark.parametrize(
+    "labels, options",
+    [
+        ([0, 1], {"mask": [False, False]}),
+        ([9, 9], {"ignore_label": 9}),
+        ([0, 1], {"weights": 0.0}),
+        ([0, 1], {"weights": [0.0, 0.0]}),
+        ([[0, 0, 0], [0, 0, 0]], {}),
+        ([[0.5, 0.5, 0], [0, 0, 1.0]], {"mask": [0, 0]}),
+    ],
+)
+def test_nothing_to_count(labels, options):
+    got = values(labels, np.ones([2, 3], np.float32), **options)
+    assert got == NOTHING
+
+
+def test_largest_logits_that_tie():
+    logits = [[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [2.0, 1.0, 1.0], [2.0, 1.0, 1.0]]
+    labels = [0, 1, 1, 2]
+    for k in (1, 2, 3, 50):
+        got, stock = run(
+            lambda k=k: (
+                metrics.top_k_accuracy(labels, logits, k),
+                tf.reduce_mean(tf.cast(tf.nn.in_top_k(logits, labels, k), tf.float32)),
+            )
+        )
+        assert got == stock == (0.5 if k == 1 else 1.0)
+    assert run(lambda: metrics.accuracy(labels, logits)) == 0.25  # the first of equals
+
+
+def test_rows_that_cannot_be_right():
+    # (logits, label, right at k = 2)
+    rows = [
+        ([np.nan, 1.0, 2.0], 2, False),
+        ([np.nan, 1.0, 2.0], 0, False),
+        ([0.0, 1.0, np.nan], 1, False),
+        ([np.inf, 1.0, 2.0], 0, False),
+        ([-np.inf, -np.inf, -np.inf], 0, False),
+        ([1.0, -np.inf, -np.inf], 1, False),
+        ([3.0, 2.0, 1.0], 3, False),
+        ([3.0, 2.0, 1.0], -1, False),
+        ([1.0, 2.0, -np.inf], 1, True),  # a class left out is an ordinary loser
+        ([1.0, 2.0, np.inf], 1, True),
+    ]
+    logits = np.array([row for row, _, _ in rows])
+    labels = np.array([label for _, label, _ in rows])
+    with tf.Graph().as_default(), tf.Session() as session:
+        weights = tf.placeholder(tf.float32, [len(rows)])  # of one row after the other
+        pair = (
+            metrics.top_k_accuracy(labels, logits, 2, weights=weights),
+            metrics.accuracy(labels, logits, weights=weights),
+        )
+        got = [session.run(pair, {weights: one}) for one in np.eye(len(rows))]
+    assert [bool(in_top) for in_top, _ in got] == [right for _, _, right in rows]
+    first = [False] * 8 + [True, False]
+    assert [bool(right) for _, right in got] == first
+
+
+def test_what_counts_and_is_nan_is_seen():
+    got = values([0, 0], np.array([[1.0, 0.0], [np.nan, 0.0]]))
+    for name in "negative_log_likelihood", "perplexity", "expected_calibration_error":
+        assert np.isnan(got[name])
+    assert got["accuracy"] == got["top_k_accuracy"] == 0.5
+
+
+def test_counts_beyond_float32():
+    labels, weights = [0, 0], np.array([2.0**24, 1.0], np.float32)
+    count = run(lambda: metrics.token_count(labels, [[1.0, 0.0]] * 2, weights=weights))
+    assert count == 2**24 + 1
+    # Rounded once, at the end: float32 sums would give 1 here.
+    share = run(
+        lambda: metrics.accuracy([0, 1], [[1.0, 0.0]] * 2, weights=np.array([2.0**24, 1.0]))
+    )
+    assert share == np.float32(2.0**24 / (2**24 + 1)) < 1
+
+
+def test_likelihood_and_perplexity_are_differentiable():
+    random = np.random.RandomState(8)
+    logits, labels = random.normal(size=[4, 3]), np.array([0, 2, -1, 1])
+    weights = np.array([1.0, 0.0, np.nan, 3.0])
+    share = np.where(labels >= 0, weights, 0) / 4.0
+    p = probabilities(logits)
+    one_hot = np.eye(3)[np.maximum(labels, 0)] * (labels >= 0)[:, np.newaxis]
+    losses = -(one_hot * np.log(p)).sum(axis=1)
+    nats = (share * losses).sum()
+    gradient = share[:, np.newaxis] * (p - one_hot)
+    hessian = np.zeros([4, 3, 4, 3])
+    for i in range(4):
+        hessian[i, :, i, :] = share[i] * (np.diag(p[i]) - np.outer(p[i], p[i]))
+    outer = gradient[:, :, np.newaxis, np.newaxis] * gradient
+
+    def build():
+        x, w = tf.constant(logits), tf.constant(weights)
+        tensors = []
+        for function in metrics.negative_log_likelihood, metrics.perplexity:
+            value = function(labels, x, weights=w, ignore_label=-1)
+            tensors.append([value, tf.gradients(value, [x, w]), tf.hessians(value, x)[0]])
+        return tensors
+
+    got = run(build)
+    in_weights = np.where(labels >= 0, losses - nats, 0.0) / 4.0
+    factors = [(nats, 1.0, hessian), (np.exp(nats), np.exp(nats), hessian + outer)]
+    for (value, (in_logits, got_weights), second), (want, factor, curve) in zip(got, factors):
+        np.testing.assert_allclose(value, want, rtol=1e-13)
+        np.testing.assert_allclose(in_logits, factor * gradient, rtol=1e-12, atol=1e-16)
+        np.testing.assert_allclose(second, factor * curve, rtol=1e-12, atol=1e-16)
+        np.testing.assert_allclose(got_weights, factor * in_weights, rtol=1e-12, atol=1e-16)
+
+
+def test_derivatives_where_nothing_counts():
+    def build():
+        x = tf.constant([[np.nan, 1.0], [np.inf, 2.0]])
+        tensors = []
+        for function in metrics.negative_log_likelihood, metrics.perplexity:
+            value = function([0, 1], x, mask=[False, False])
+            tensors += [tf.gradients(value, x)[0], tf.hessians(value, x)[0]]
+        return tensors
+
+    for derivative in run(build):
+        assert not derivative.any()
+
+
+def test_the_other_metrics_have_no_derivative_in_labels_and_logits_but_one_in_weights():
+    with tf.Graph().as_default(), tf.Session() as session:
+        logits = tf.constant([[1.0, 0.0], [3.0, 0.0], [2.0, 0.0]])
+        labels, weights = tf.one_hot([0, 1, 0], 2), tf.constant([1.0, 1.0, 2.0])
+        for name in "accuracy", "top_k_accuracy", "expected_calibration_error", "token_count":
+            value = call(name, labels, logits, weights=weights)
+            assert tf.gradients(value, [labels, logits]) == [None, None], name
+        share = metrics.accuracy(labels, logits, weights=weights)
+        got = session.run(tf.gradients(share, weights)[0])
+    np.testing.assert_allclose(got, [1 / 16, -3 / 16, 1 / 16], rtol=1e-6)
+
+
+MATRIX = np.zeros([2, 3], np.float32)
+
+# arguments, error, words of its message; of every metric, when the graph is built
+REFUSED = [
+    ({"labels": [0.0, 1.0]}, TypeError, "`labels` must be int32 or int64"),
+    ({"labels": np.array([0, 1], np.uint8)}, TypeError, "`labels` must be int32 or int64"),
+    ({"labels": ["a", "b"]}, TypeError, "`labels` must be class numbers"),
+    ({"labels": [0, 1, 2]}, ValueError, "`labels` must have the shape"),
+    ({"labels": 0}, ValueError, "`labels` must have the shape"),
+    ({"labels": [[1.0, 0.0]]}, ValueError, "`labels` must have the shape"),
+    ({"logits": np.zeros([2, 3], np.int32)}, TypeError, "`logits` must be half"),
+    ({"logits": 1.0}, ValueError, "`axis` must be"),
+    ({"axis": 2}, ValueError, "`axis` must be"),
+    ({"mask": [True, False, True]}, ValueError, "`mask` must have the shape"),
+    ({"mask": True}, ValueError, "`mask` must have the rank"),
+    ({"mask": [[True, False]]}, ValueError, "`mask` must have the shape"),
+    ({"mask": ["a", "b"]}, TypeError, "`mask` must be bool"),
+    ({"weights": [1.0, 2.0, 3.0]}, ValueError, "`weights` must have the shape"),
+    ({"weights": [[1.0], [2.0]]}, ValueError, "`weights` must have the shape"),
+    ({"ignore_label": 2**31}, ValueError, "`ignore_label` must fit"),
+    ({"ignore_label": 1.0}, TypeError, "`ignore_label` must be an integer"),
+    ({"labels": np.eye(3)[:2], "ignore_label": 0}, ValueError, "`ignore_label` must be None"),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bad_input_is_refused_when_the_graph_is_built(name):
+    with tf.Graph().as_default():
+        for arguments, error, words in REFUSED:
+            arguments = dict({"labels": np.array([0, 1], np.int32), "logits": MATRIX}, **arguments)
+            with pytest.raises(error, match=f"^{name}: {words}"):
+                call(name, **arguments)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.0, None, True, "2"])
+def test_bad_k_and_num_bins(value):
+    with tf.Graph().as_default():
+        with pytest.raises(ValueError, match="^top_k_accuracy: `k` must be a Python integer"):
+            metrics.top_k_accuracy([0, 1], MATRIX, value)
+        with pytest.raises(ValueError, match="^expected_calibration_error: `num_bins` must be"):
+            metrics.expected_calibration_error([0, 1], MATRIX, num_bins=value)
+
+
+def test_options_are_keyword_only():
+    with pytest.raises(TypeError):
+        metrics.accuracy([0, 1], MATRIX, [True, True])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bad_input_that_only_the_run_can_tell(name):
+    with tf.Graph().as_default(), tf.Session() as session:
+        logits = tf.placeholder(tf.float32, None)
+        labels = tf.placeholder(tf.int32, None)
+        soft = tf.placeholder(tf.float32, None)
+        mask = tf.placeholder(tf.bool, None)
+        weights = tf.placeholder(tf.float32, None)
+        sparse = call(name, labels, logits, mask=mask, weights=weights)
+        dense = call(name, soft, logits)
+        good = {logits: MATRIX, labels: [0, 1], mask: [True, True], weights: [1.0, 1.0]}
+        session.run(sparse, good)
+        session.run(dense, {logits: MATRIX, soft: MATRIX})
+        bad = [
+            {labels: [0, 1, 2]},
+            {labels: [[0, 1]]},
+            {labels: 0},
+            {labels: [2], logits: np.zeros([2, 2, 3])},
+            {mask: [True, False, True]},
+            {mask: [[True], [False]]},
+            {weights: [1.0, 1.0, 1.0]},
+            {weights: [[1.0], [1.0]]},
+        ]
+        for changes in bad:
+            with pytest.raises(tf.errors.InvalidArgumentError):
+                session.run(sparse, {**good, **changes})
+        for value in (MATRIX[:1], MATRIX[0], MATRIX[:, :2], MATRIX[np.newaxis]):
+            with pytest.raises(tf.errors.InvalidArgumentError):
+                session.run(dense, {logits: MATRIX, soft: value})
+
+
+def test_a_label_that_is_no_class_fails_the_likelihood_on_a_cpu():
+    for name in "negative_log_likelihood", "perplexity":
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            run(lambda name=name: call(name, [0, 3], MATRIX))
+
+
+def test_values_in_eager_execution():
+    logits = np.array([[2.0, 1.0, 0.0], [0.0, 0.0, 5.0], [1.0, 1.0, 1.5]], np.float32)
+    labels = np.array([0, 1, -1], np.int32)
+
+    def eagerly():
+        assert tf.executing_eagerly()
+        found = [call(name, labels, logits, ignore_label=-1) for name in NAMES]
+        return [tf.cast(value, tf.float64) for value in found]
+
+    # The body of a py_function runs eagerly, on every version and without a switch.
+    got = run(lambda: tf.py_function(eagerly, [], [tf.float64] * len(NAMES)))
+    want = values(labels, logits, ignore_label=-1)
+    assert got == [want[name] for name in NAMES]
+
+
+def test_names():
+    with tf.Graph().as_default() as graph:
+        for name in NAMES:
+            call(name, [0, 1], MATRIX)
+            call(name, [0, 1], MATRIX, name="mine_" + name)
+        scopes = {operation.name.split("/")[0] for operation in graph.get_operations()}
+    assert {name for name in scopes if "/" not in name} >= set(NAMES)
+    assert {"mine_" + name for name in NAMES} <= scopes

@@ -1,0 +1,1 @@
+"""What the library is checked against; nothing here imports it."""

@@ -1,0 +1,105 @@
+"""Derivatives outside of sessions: eager tapes, tf.function, XLA, forward mode."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests import ROOT
+from tests.oracle.reference import Reference
+from tests.seam import tape_program as program
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """What the program computed, by route: on TF 1.x eager execution is a process's own choice."""
+    path = str(tmp_path_factory.mktemp("tapes") / "result.npz")
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    command = [sys.executable, "-m", program.__name__, path]
+    run = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600
+    )
+    assert run.returncode == 0, run.stdout.decode("utf-8", "replace")[-4000:]
+    routes = {}
+    with np.load(path) as stored:
+        for key in stored.files:
+            routes.setdefault(key.rsplit("/", 1)[0], []).append(stored[key])
+    return routes
+
+
+def _unweighted_orders():
+    """Gradient, product and third derivative along the vector, row by row, of each kind of loss."""
+    reference = Reference(program.LOGITS)
+    vectors = [program.VECTOR]
+    return {
+        "sparse": [reference.sparse_gradient(program.LABELS)]
+        + [reference.derivative_product(vectors * n) for n in (1, 2)],
+        "dense": [reference.dense_gradient(program.DENSE_LABELS)]
+        + [reference.derivative_product(vectors * n, program.DENSE_LABELS) for n in (1, 2)],
+    }
+
+
+def _expected():
+    reference = Reference(program.LOGITS)
+    rows = program.WEIGHTS[:, np.newaxis]
+    orders = {
+        name: [rows * order.astype(np.float64) for order in found]
+        for name, found in _unweighted_orders().items()
+    }
+    mixed = rows * reference.mixed_product_transposed(program.VECTOR).astype(np.float64)
+    return orders, mixed, reference.sparse_loss(program.LABELS).astype(np.float64)
+
+
+def _check(got, want, route):
+    np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-13, err_msg=route)
+
+
+def test_every_route_agrees_with_the_oracle(results):
+    orders, mixed, losses = _expected()
+    for route, got in results.items():
+        kind = route.split()[0]
+        if route.endswith("rows picked"):
+            rows = program.PICKED[:, np.newaxis]
+            for order, want in enumerate(_unweighted_orders()[kind]):
+                _check(got[order], rows ** (order + 1) * want.astype(np.float64), route)
+        elif kind == "mixed":
+            _check(got[0], mixed, route)
+        elif route.endswith("vectorized_map"):
+            _check(got[0], np.stack([losses, losses]), route)
+        elif "forward over reverse" in route:
+            _check(got[0], orders[kind][1], route)
+        elif "forward over forward" in route:
+            _check(got[0], (orders[kind][0] * program.VECTOR).sum(), route)
+            _check(got[1], (orders[kind][1] * program.VECTOR).sum(), route)
+        elif route.endswith("batch_jacobian"):
+            product = np.einsum("bij,bj->bi", got[0], program.VECTOR)
+            _check(product, orders[kind][1], route)
+        elif kind != "XLA":
+            for order, want in enumerate(orders[kind]):
+                _check(got[order], want, route)
+
+
+def test_routes_that_this_tensorflow_must_have(results):
+    import tensorflow as tf
+
+    expected = {"sparse eager", "dense eager", "mixed eager"}
+    expected |= {"sparse eager, rows picked", "dense eager, rows picked"}
+    if hasattr(tf, "function"):
+        expected |= {"sparse tapes in a function", "dense function under tapes"}
+    if hasattr(tf, "autodiff"):
+        expected |= {"sparse tapes in XLA", "dense XLA under tapes", "sparse forward over forward"}
+    assert expected <= set(results)
+
+
+def test_an_invalid_label_is_a_nan_row_under_xla(results):
+    if "XLA invalid labels" not in results:
+        pytest.skip("this TensorFlow has no tf.autodiff, and its tf.function no XLA to rely on")
+    loss, gradient = results["XLA invalid labels"]
+    labels = program.BAD_LABELS
+    valid = (labels >= 0) & (labels < program.LOGITS.shape[1])
+    assert np.array_equal(np.isnan(loss), ~valid)
+    assert np.array_equal(np.isnan(gradient), np.repeat(~valid[:, np.newaxis], 5, axis=1))
+    reference = Reference(program.LOGITS[valid])
+    _check(loss[valid], reference.sparse_loss(labels[valid]).astype(np.float64), "valid rows")

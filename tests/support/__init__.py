@@ -1,0 +1,1 @@
+"""Cases, tolerances and fixtures that several tests share."""
