@@ -18,7 +18,8 @@ import warnings
 import weakref
 from typing import Any, Optional, Set
 
-from tf1xent import _softmax, _tf
+from tf1xent import _tf
+from tf1xent._math import softmax
 from tf1xent._tf import tf
 from tf1xent.errors import MissingDerivativeError, PatchConflictWarning
 
@@ -107,8 +108,8 @@ def _in_float32(function):
     return apply
 
 
-hessian_product = _in_float32(_softmax.hessian_product)
-centre = _in_float32(_softmax.centre)
+hessian_product = _in_float32(softmax.hessian_product)
+centre = _in_float32(softmax.centre)
 
 
 def _guard_gradient(op, cotangent):
@@ -180,7 +181,7 @@ def override_gradients(graph: Optional[Any] = None) -> None:
     [[ 0.25 -0.25]
      [-0.25  0.25]]
 
-    Source: the formulas are derived in `tf1xent._softmax`.
+    Source: the formulas are derived in `tf1xent._math.softmax`.
     """
     with _lock:
         if graph is None:

@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 
 from tests.support.option_cases import FUNCTIONS, unoptimised
 from tests.support.tolerances import smallest_normal, unit_roundoff
-from tf1xent._focal import focal
+from tf1xent._math.focal import focal
 
 DTYPES = ("float32", "float64")
 # All of them, and those of the graphs that are built for a constant gamma.

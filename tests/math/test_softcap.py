@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from tf1xent._softcap import softcap
+from tf1xent._math.softcap import capped
 
 BOUND = 8.0
 LOGITS = np.array([-200.0, -90.0, -20.0, -1.0, -1e-3, 0.0, 1e-3, 1.0, 20.0, 90.0, 200.0])
@@ -22,7 +22,7 @@ def derivatives(logit, order):
 def test_derivatives_to_third_order(dtype, tolerance):
     with tf.Graph().as_default(), tf.Session() as session:
         logits = tf.constant(LOGITS, dtype)
-        values = [softcap(logits, tf.constant(BOUND, dtype))]
+        values = [capped(logits, tf.constant(BOUND, dtype))]
         for _ in range(3):
             values.append(tf.gradients(values[-1], logits)[0])
         found = np.array(session.run(values))

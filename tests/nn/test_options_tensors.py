@@ -23,7 +23,8 @@ from tests.support.option_cases import (
     WEIGHTS,
     placeholder,
 )
-from tf1xent import _options, losses
+from tf1xent import losses
+from tf1xent._loss import resolve
 
 NEUTRAL = {"label_smoothing": 0.0, "z_loss": 0.0, "temperature": 1.0, "focal_gamma": 0.0}
 # Values that change nothing, and others; all are exact in float32.
@@ -219,27 +220,27 @@ def test_numbers_that_the_computing_dtype_does_not_have(kind, name, value, round
 def test_numbers_that_the_computing_dtype_rounds_to_neutral_ones():
     with tf.Graph().as_default():
         for name, value in NEUTRAL.items():
-            assert _options.number("f", name, value + 1e-46, tf.float32) is None
-            assert _options.number("f", name, np.array(value), tf.float32) is None
-            assert _options.number("f", name, tf.constant(value), tf.float32) is not None
+            assert resolve.number("f", name, value + 1e-46, tf.float32) is None
+            assert resolve.number("f", name, np.array(value), tf.float32) is None
+            assert resolve.number("f", name, tf.constant(value), tf.float32) is not None
 
 
 def test_what_is_no_number():
     with tf.Graph().as_default():
-        for name in _options._REQUIREMENTS:
+        for name in resolve._REQUIREMENTS:
             for value in ("2", b"2", object(), {}, 1j, tf.constant("2"), tf.constant(True)):
                 with pytest.raises(TypeError, match=f"^f: `{name}` must be a number"):
-                    _options.number("f", name, value, tf.float32)
+                    resolve.number("f", name, value, tf.float32)
             for value in ([0.5], (0.5,), np.array([0.5]), tf.constant([0.5])):
                 with pytest.raises(ValueError, match=f"^f: `{name}` must be a number"):
-                    _options.number("f", name, value, tf.float32)
+                    resolve.number("f", name, value, tf.float32)
 
 
 def test_tensors_of_unknown_rank():
     with tf.Graph().as_default(), tf.Session() as session:
-        for name in _options._REQUIREMENTS:
+        for name in resolve._REQUIREMENTS:
             fed = tf.placeholder(tf.float32)
-            number = _options.number("f", name, fed, tf.float32)
+            number = resolve.number("f", name, fed, tf.float32)
             assert number.shape.as_list() == []
             assert session.run(number, {fed: 0.5}) == 0.5
             with pytest.raises(tf.errors.InvalidArgumentError, match=name):
@@ -249,9 +250,9 @@ def test_tensors_of_unknown_rank():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_no_op_of_a_check_makes_a_number_that_is_not_finite(dtype):
     with tf.Graph().as_default(), tf.Session() as session:
-        fed = {name: tf.placeholder(dtype, []) for name in _options._REQUIREMENTS}
+        fed = {name: tf.placeholder(dtype, []) for name in resolve._REQUIREMENTS}
         found = [
-            _options.number("f", name, given, tf.as_dtype(dtype)) for name, given in fed.items()
+            resolve.number("f", name, given, tf.as_dtype(dtype)) for name, given in fed.items()
         ]
         # tf.add_check_numerics_ops takes no graph with the branches that 1.x has in assertions.
         operations = tf.get_default_graph().get_operations()

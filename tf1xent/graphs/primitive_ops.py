@@ -1,4 +1,4 @@
-"""The values of `tf1xent._softmax` in a saved graph: what a graph built under `patch()` holds.
+"""The values of `tf1xent._math.softmax` in a saved graph: what a graph built under `patch()` holds.
 
 Each is an IdentityN that names the value's gradient. It reads, and hands on, the value, what the
 value was computed from, and what its gradient wants to use again.

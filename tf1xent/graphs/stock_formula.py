@@ -15,7 +15,7 @@ with k = argmax x, m = x_k taken as a constant and c = x_k - m, which is 0 but h
     p_j - q_j     = -w / (1 + w)  if q_j = 1,  else  f e_j / (1 + w)
     output 1      = (p_j - q_j) + (q_j - l_j)
 
-Values are those of `tf1xent._softmax`. Where c is 0 it only says along which path automatic
+Values are those of `tf1xent._math.softmax`. Where c is 0 it only says along which path automatic
 differentiation goes: through the pivot where that is the likely class, whose 1 - p_k would cancel,
 and past it where it is not, whose 1 - sum of the others would. So no derivative of first order, and
 no entry of a Hessian, subtracts nearly equal numbers. Output 1 is TensorFlow's own gradient, p - l.

@@ -3,9 +3,9 @@
 from typing import Any, Optional
 
 from tf1xent import _tf
+from tf1xent._loss import objective
 from tf1xent._tf import tf
 from tf1xent.losses.reduction import Reduction, reduced
-from tf1xent.nn import objective
 
 __all__ = ["softmax_cross_entropy", "sparse_softmax_cross_entropy"]
 
@@ -88,7 +88,7 @@ def sparse_softmax_cross_entropy(
     ...     print("{:.5f}".format(session.run(loss)))
     1.06326
 
-    Source: the formula and the options are written down in `tf1xent.nn.objective`.
+    Source: the formula and the options are written down in `tf1xent._loss.objective`.
     """
     return sparse_implementation(
         labels,
@@ -191,7 +191,7 @@ def softmax_cross_entropy(
     ...     print("{:.5f}".format(session.run(loss)))
     1.75126
 
-    Source: the formula and the options are written down in `tf1xent.nn.objective`.
+    Source: the formula and the options are written down in `tf1xent._loss.objective`.
     """
     return dense_implementation(
         onehot_labels,

@@ -2,10 +2,13 @@
 
 from typing import Any, Optional
 
-from tf1xent import _checks, _chunks, _matrix, _options, _softmax, _tf
+from tf1xent import _tf
+from tf1xent._loss import batch, checks, objective, resolve
+from tf1xent._math import chunked_linear, softmax
+from tf1xent._math.labels import gathered_labels, with_as_many_rows
+from tf1xent._math.matrix import names_a_class
 from tf1xent._tf import tf
 from tf1xent.losses.reduction import Reduction, reduced
-from tf1xent.nn import objective, rows
 
 __all__ = ["linear_softmax_cross_entropy"]
 
@@ -91,8 +94,8 @@ def linear_softmax_cross_entropy(
     ...     print("{:.5f}".format(session.run(loss)), session.run(hessian).shape)
     6.97669 (2, 4, 2, 4)
 
-    Source: the formula and the options are written down in `tf1xent.nn.objective`, how the chunks
-      are put together in `tf1xent._chunks`.
+    Source: the formula and the options are written down in `tf1xent._loss.objective`, how the
+      chunks are put together in `tf1xent._math.chunked_linear`.
     """
     Reduction.validate(reduction)
     if not isinstance(chunk_size, int) or chunk_size < 1:
@@ -123,8 +126,8 @@ def linear_softmax_cross_entropy(
 def _converted(labels, inputs, weights, biases, transposed):
     """Labels, and inputs, weights and biases, as tensors of the right dtypes and static shapes."""
     labels, inputs = tf.convert_to_tensor(labels), tf.convert_to_tensor(inputs)
-    _checks.check_logits_dtype(_FUNCTION, labels, inputs, "inputs")
-    if labels.dtype.base_dtype not in _checks.LABEL_DTYPES:
+    checks.check_logits_dtype(_FUNCTION, labels, inputs, "inputs")
+    if labels.dtype.base_dtype not in checks.LABEL_DTYPES:
         raise TypeError(
             f"{_FUNCTION}: `labels` must be int32 or int64, got {labels.dtype.name}. Cast them: "
             "tf.cast(labels, tf.int64)."
@@ -176,7 +179,7 @@ def _row_of_classes(weights, transposed, dtype):
     """Zeros, [1, num_classes]: for what asks a matrix of logits how many classes it has."""
     axis = 0 if transposed else 1
     row = tf.zeros(tf.stack([1, tf.shape(weights)[axis]]), dtype)
-    return rows.with_static_shape(row, [1, weights.shape.as_list()[axis]])
+    return batch.with_static_shape(row, [1, weights.shape.as_list()[axis]])
 
 
 # --- The loss -----------------------------------------------------------------------------------
@@ -184,11 +187,11 @@ def _row_of_classes(weights, transposed, dtype):
 
 def _per_example(labels, operands, chunk_size, transposed, options):
     """The `objective.PerExample` of the labels."""
-    _options.check_invalid_labels(_FUNCTION, options.invalid_labels)
+    resolve.check_invalid_labels(_FUNCTION, options.invalid_labels)
     inputs, weights, biases = (operands.get(name) for name in ("inputs", "weights", "biases"))
     shape, run_shape = labels.shape.merge_with(inputs.shape[:-1]), tf.shape(labels)
-    matrix, vector = rows.sparse_rows(rows.as_precise(inputs), labels)
-    vector = _checks.with_as_many_rows(matrix, vector)
+    matrix, vector = batch.sparse_rows(batch.as_precise(inputs), labels)
+    vector = with_as_many_rows(matrix, vector)
     classes = _row_of_classes(weights, transposed, matrix.dtype)
     counted = objective.counted_labels(_FUNCTION, vector, classes, options, shape, run_shape)
     if counted is not None:
@@ -197,23 +200,23 @@ def _per_example(labels, operands, chunk_size, transposed, options):
     vector, invalid_value = _checked(classes, vector, options.invalid_labels)
     row_weights = objective.row_weights(_FUNCTION, options, matrix, counted, shape, run_shape)
 
-    at_label, others = _chunks.statistics(
+    at_label, others = chunked_linear.statistics(
         vector, matrix, weights, biases, chunk_size=chunk_size, transpose_weights=transposed
     )
     logits = tf.concat([at_label[:, tf.newaxis], others], axis=1)  # the label, and the chunks
-    valid = _matrix.names_a_class(classes, vector)
+    valid = names_a_class(classes, vector)
     first = tf.zeros_like(vector)
-    losses = _softmax.sparse_loss(
+    losses = softmax.sparse_loss(
         logits, _tf.where(valid, first, first - 1), invalid_value=invalid_value, name=_FUNCTION
     )
     of_labels, class_weights = None, None
     if options.class_weights is not None:
-        class_weights = _options.class_weight_vector(
+        class_weights = resolve.class_weight_vector(
             _FUNCTION, options.class_weights, matrix.dtype, classes
         )
         of_labels = objective.weights_of_labels(class_weights, valid, vector)
         losses = losses * of_labels
-    smoothing = _options.number(_FUNCTION, "label_smoothing", options.label_smoothing, matrix.dtype)
+    smoothing = resolve.number(_FUNCTION, "label_smoothing", options.label_smoothing, matrix.dtype)
     if smoothing is not None:
         if class_weights is None:
             class_weights = tf.ones_like(classes)[0]
@@ -228,8 +231,8 @@ def _per_example(labels, operands, chunk_size, transposed, options):
 def _checked(classes, labels, policy):
     """Labels after the run's checks, and the loss that an invalid one gets."""
     if policy is None and _tf.op_determinism_enabled():
-        # As `_checks.checked_label_values`, of one row for all labels.
-        return _checks.gathered_labels(labels, tf.gather(classes[0], labels)), None
+        # As `labels.checked_label_values`, of one row for all labels.
+        return gathered_labels(labels, tf.gather(classes[0], labels)), None
     return objective.checked(_FUNCTION, classes, labels, policy)
 
 
@@ -241,4 +244,4 @@ def _class_terms(inputs, weights, biases, transposed, class_weights, logits):
     if biases is not None:
         biases = tf.cast(biases, inputs.dtype)
         total = total + tf.reduce_sum(_tf.multiply_no_nan(biases, class_weights))
-    return tf.reduce_sum(class_weights) * _softmax.log_partition(logits) - total
+    return tf.reduce_sum(class_weights) * softmax.log_partition(logits) - total

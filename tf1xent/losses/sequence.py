@@ -3,9 +3,9 @@
 from typing import Any, Callable, Optional
 
 from tf1xent import _tf
+from tf1xent._loss import objective
 from tf1xent._tf import tf
 from tf1xent.losses.reduction import count_nonzero, row_weights
-from tf1xent.nn import objective
 
 __all__ = ["sequence_loss"]
 

@@ -2,9 +2,9 @@
 
 import collections
 
-from tf1xent import _checks, _options, _tf
+from tf1xent import _tf
+from tf1xent._loss import batch, checks, objective, resolve
 from tf1xent._tf import tf
-from tf1xent.nn import objective, rows
 
 # logits: [batch_size, num_classes], float32 or float64
 # labels: [batch_size] of integers, or [batch_size, num_classes] of the logits' dtype if is_dense
@@ -20,20 +20,20 @@ def as_examples(function, labels, logits, mask, ignore_label, weights, axis):
     """Checks the arguments of a metric; its rows, their labels and their weights."""
     logits = tf.convert_to_tensor(logits, name="logits")
     labels = tf.convert_to_tensor(labels, name="labels")
-    _checks.check_logits_dtype(function, labels, logits)
-    rows_shape = _checks.shape_without_axis(function, logits, axis)
+    checks.check_logits_dtype(function, labels, logits)
+    rows_shape = checks.shape_without_axis(function, logits, axis)
     is_dense = _are_dense(function, labels, logits)
     if is_dense:
-        _options.refuse_for_soft_labels(function, ignore_label, None)
+        resolve.refuse_for_soft_labels(function, ignore_label, None)
     _check_static_shape(function, labels, logits.shape if is_dense else rows_shape)
 
-    precise = rows.axis_last(rows.as_precise(logits), axis)
+    precise = batch.axis_last(batch.as_precise(logits), axis)
     if is_dense:
-        labels = rows.axis_last(tf.cast(labels, precise.dtype), axis)
+        labels = batch.axis_last(tf.cast(labels, precise.dtype), axis)
     shape = tf.shape(precise)[:-1]
     labels = _with_shape(labels, tf.shape(precise) if is_dense else shape, precise.shape)
-    matrix = rows.as_matrix(precise)
-    labels = rows.as_matrix(labels) if is_dense else tf.reshape(labels, [-1])
+    matrix = batch.as_matrix(precise)
+    labels = batch.as_matrix(labels) if is_dense else tf.reshape(labels, [-1])
 
     options = objective.Options(mask=mask, ignore_label=ignore_label, skip_missing=True)
     if is_dense:
@@ -44,7 +44,7 @@ def as_examples(function, labels, logits, mask, ignore_label, weights, axis):
     with tf.control_dependencies([labels]):
         row_weights = tf.ones(tf.shape(matrix)[:1], tf.float64)
     if weights is not None:
-        given = _options.weight_rows(function, weights, tf.float64, rows_shape, shape)
+        given = resolve.weight_rows(function, weights, tf.float64, rows_shape, shape)
         row_weights = row_weights if given is None else given * row_weights
     if counted is not None:
         # Selected, not multiplied by 0: a weight that does not count may be NaN.
@@ -63,7 +63,7 @@ def _are_dense(function, labels, logits):
     ranks = labels.shape.ndims, logits.shape.ndims
     if None not in ranks and ranks[0] == ranks[1]:
         return True
-    if dtype in _checks.LABEL_DTYPES:
+    if dtype in checks.LABEL_DTYPES:
         return False
     if None not in ranks or not dtype.is_floating:
         raise TypeError(

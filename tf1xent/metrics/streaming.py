@@ -193,7 +193,7 @@ def streaming_negative_log_likelihood(
     ...     print("{:.4f}".format(session.run(value)))
     0.7732
 
-    Source: the protocol of `tf.metrics.mean`; the formula is derived in `tf1xent._softmax`.
+    Source: the protocol of `tf.metrics.mean`; the formula is derived in `tf1xent._math.softmax`.
     """
     return running.stream(
         sums.NEGATIVE_LOG_LIKELIHOOD,

@@ -216,7 +216,7 @@ def negative_log_likelihood(
     ...     print(["{:.6g}".format(value) for value in session.run([nats, confident])])
     ['0.346574', '1.92875e-22']
 
-    Source: the formula and its accuracy are derived in `tf1xent._softmax`.
+    Source: the formula and its accuracy are derived in `tf1xent._math.softmax`.
     """
     return _value(
         sums.NEGATIVE_LOG_LIKELIHOOD,

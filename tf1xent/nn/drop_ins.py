@@ -3,14 +3,17 @@
 They take the arguments that TensorFlow's functions of the same name take in ``tf.compat.v1.nn`` on
 the TensorFlow at hand, return tensors of the same shape, dtype and name, and refuse what those
 refuse. The values, and the derivatives of every order, are those of the closed forms in
-`tf1xent._softmax`.
+`tf1xent._math.softmax`.
 """
 
 from typing import Any, Optional
 
-from tf1xent import _checks, _implementation, _softmax, _softmax_kernels, _tf
+from tf1xent import _tf
+from tf1xent._loss import batch, checks
+from tf1xent._loss.implementation import uses_kernels
+from tf1xent._math import softmax, softmax_kernels
+from tf1xent._math.labels import checked_labels
 from tf1xent._tf import tf
-from tf1xent.nn import rows
 
 __all__ = [
     "softmax_cross_entropy_with_logits",
@@ -76,7 +79,7 @@ def sparse_softmax_cross_entropy_with_logits(
     >>> print("{:.6e} {:.6e}".format(value[0], second[0, 0, 0, 0]))
     3.857500e-22 3.857500e-22
 
-    Source: the formula and its accuracy are derived in `tf1xent._softmax`.
+    Source: the formula and its accuracy are derived in `tf1xent._math.softmax`.
     """
     return sparse_implementation(labels, logits, name, implementation=implementation)
 
@@ -127,7 +130,7 @@ def softmax_cross_entropy_with_logits(
     ...     print(session.run(loss).round(6))
     [0.693147]
 
-    Source: the formula and its accuracy are derived in `tf1xent._softmax`.
+    Source: the formula and its accuracy are derived in `tf1xent._math.softmax`.
     """
     return dense_stopped_implementation(
         labels, logits, dim, name, axis, implementation=implementation
@@ -189,7 +192,7 @@ def softmax_cross_entropy_with_logits_v2(
     ...     print(session.run(mixed))
     [[-0.5  0.5]]
 
-    Source: the formula and its accuracy are derived in `tf1xent._softmax`.
+    Source: the formula and its accuracy are derived in `tf1xent._math.softmax`.
     """
     return dense_implementation(labels, logits, axis, name, dim, implementation=implementation)
 
@@ -197,11 +200,11 @@ def softmax_cross_entropy_with_logits_v2(
 @_tf.taken_whole("sparse_softmax_cross_entropy_with_logits_v2")
 def sparse_implementation(labels, logits, name=None, *, implementation=None):
     """What `sparse_softmax_cross_entropy_with_logits` computes, under any signature."""
-    kernels = _implementation.uses_kernels(_SPARSE, implementation)
+    kernels = uses_kernels(_SPARSE, implementation)
     with tf.name_scope(name, _tf.SPARSE_OP, [labels, logits]):
         labels = _tf.convert_to_tensor(labels)
         logits = _tf.convert_to_tensor(logits)
-        shape = _checks.check_sparse(_SPARSE, labels, logits)
+        shape = checks.check_sparse(_SPARSE, labels, logits)
         op_name = name or _tf.SPARSE_OP
         is_matrix = logits.shape.ndims == 2
         # The result bears the name of the op that TensorFlow's function ends with: its fused op, a
@@ -209,23 +212,23 @@ def sparse_implementation(labels, logits, name=None, *, implementation=None):
         result_name = op_name if is_matrix else "Reshape_2"
         if logits.dtype == tf.float16:
             result_name = "Cast_1"
-        cast_takes_name = rows.is_half(logits) and result_name == op_name
+        cast_takes_name = batch.is_half(logits) and result_name == op_name
         loss_name = "rows_loss" if cast_takes_name else op_name
         with tf.name_scope("rows"):
-            matrix = logits if kernels else rows.as_precise(logits)
-            matrix, vector = rows.sparse_rows(matrix, labels)
+            matrix = logits if kernels else batch.as_precise(logits)
+            matrix, vector = batch.sparse_rows(matrix, labels)
             if not kernels:
-                vector, invalid_value = _checks.checked_labels(matrix, vector)
+                vector, invalid_value = checked_labels(matrix, vector)
         if kernels:  # which check the labels themselves
-            loss = _softmax_kernels.sparse_loss(matrix, vector, name=loss_name)
+            loss = softmax_kernels.sparse_loss(matrix, vector, name=loss_name)
         else:
-            loss = _softmax.sparse_loss(matrix, vector, invalid_value=invalid_value, name=loss_name)
+            loss = softmax.sparse_loss(matrix, vector, invalid_value=invalid_value, name=loss_name)
         if not is_matrix:
-            shape_name = None if rows.is_half(logits) else result_name
+            shape_name = None if batch.is_half(logits) else result_name
             loss = tf.reshape(loss, tf.shape(labels), name=shape_name)
-        if rows.is_half(logits):
+        if batch.is_half(logits):
             loss = tf.cast(loss, logits.dtype, name=result_name)
-        return _tf.tied_to_function_inputs(rows.with_static_shape(loss, shape))
+        return _tf.tied_to_function_inputs(batch.with_static_shape(loss, shape))
 
 
 def dense_stopped_implementation(
@@ -255,28 +258,28 @@ def dense_implementation(
 
     Of `fixed_labels` nobody asks a derivative.
     """
-    kernels = _implementation.uses_kernels(_DENSE, implementation)
+    kernels = uses_kernels(_DENSE, implementation)
     axis = _tf.lookup_deprecated_axis(axis, dim)
     axis = -1 if axis is None else axis
     with tf.name_scope(name, "softmax_cross_entropy_with_logits", [logits, labels]) as scope:
         logits = _tf.convert_to_tensor(logits, name="logits")
         labels = _tf.convert_to_tensor(labels, name="labels")
-        _checks.check_logits_dtype(_DENSE, labels, logits)
-        _checks.check_class_axis(_DENSE, labels, logits, axis, soft_labels=True)
-        shape = _checks.shape_without_axis(_DENSE, logits, axis)
+        checks.check_logits_dtype(_DENSE, labels, logits)
+        checks.check_class_axis(_DENSE, labels, logits, axis, soft_labels=True)
+        shape = checks.shape_without_axis(_DENSE, logits, axis)
         given = labels, logits, axis
-        precise = logits if kernels else rows.as_precise(logits)
+        precise = logits if kernels else batch.as_precise(logits)
         labels = tf.cast(labels, precise.dtype)
         with tf.name_scope("rows"):
-            precise, labels = rows.axis_last(precise, axis), rows.axis_last(labels, axis)
-            matrix, labels = rows.as_matrix(precise), rows.as_matrix(labels)
-            matrix, labels = rows.broadcast(_DENSE, matrix, labels, given)
-            matrix, labels = (rows.with_a_class(m, refuses_nothing=True) for m in (matrix, labels))
+            precise, labels = batch.axis_last(precise, axis), batch.axis_last(labels, axis)
+            matrix, labels = batch.as_matrix(precise), batch.as_matrix(labels)
+            matrix, labels = batch.broadcast(_DENSE, matrix, labels, given)
+            matrix, labels = (batch.with_a_class(m, refuses_nothing=True) for m in (matrix, labels))
         # In TensorFlow's function the fused op bears the name of the scope itself.
-        graph_loss = _softmax.dense_loss_of_logits if fixed_labels else _softmax.dense_loss
-        dense_loss = _softmax_kernels.dense_loss if kernels else graph_loss
+        graph_loss = softmax.dense_loss_of_logits if fixed_labels else softmax.dense_loss
+        dense_loss = softmax_kernels.dense_loss if kernels else graph_loss
         loss = dense_loss(matrix, labels, name=scope)
         loss = tf.reshape(loss, tf.shape(precise)[:-1], name="Reshape_2")
-        if rows.is_half(logits):
+        if batch.is_half(logits):
             loss = tf.cast(loss, logits.dtype, name="Cast_2")
-        return _tf.tied_to_function_inputs(rows.with_static_shape(loss, shape))
+        return _tf.tied_to_function_inputs(batch.with_static_shape(loss, shape))

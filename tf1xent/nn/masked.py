@@ -3,7 +3,7 @@
 from typing import Any, Optional
 
 from tf1xent import _tf
-from tf1xent.nn import objective
+from tf1xent._loss import objective
 
 __all__ = [
     "masked_softmax_cross_entropy_with_logits",
@@ -100,7 +100,7 @@ def masked_sparse_softmax_cross_entropy_with_logits(
 
     Source: smoothing, Szegedy et al. 2016 (arXiv 1512.00567); focal factor, Lin et al. 2017
       (arXiv 1708.02002); z_loss and softcap as in PaLM (arXiv 2204.02311) and Gemma 2
-      (arXiv 2408.00118). How they combine is written down in `tf1xent.nn.objective`.
+      (arXiv 2408.00118). How they combine is written down in `tf1xent._loss.objective`.
     """
     options = objective.Options(
         mask=mask,

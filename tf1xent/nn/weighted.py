@@ -3,7 +3,7 @@
 from typing import Any, Optional
 
 from tf1xent import _tf
-from tf1xent.nn import objective
+from tf1xent._loss import objective
 
 __all__ = [
     "weighted_softmax_cross_entropy_with_logits",

@@ -11,7 +11,8 @@ import contextlib
 import functools
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
-from tf1xent import _implementation, _tf, gradients, kernels
+from tf1xent import _tf, gradients, kernels
+from tf1xent._loss.implementation import KERNEL, check_implementation
 from tf1xent.losses import cross_entropy
 from tf1xent.nn import drop_ins
 from tf1xent.patching import rebinding, state
@@ -258,8 +259,8 @@ def in_force():
 
 
 def _wish(function, losses, implementation):
-    _implementation.check(function, implementation)
-    if implementation == _implementation.KERNEL:
+    check_implementation(function, implementation)
+    if implementation == KERNEL:
         kernels.library()
     return Wish({"nn", "losses"} if losses else {"nn"}, implementation)
 

@@ -2,7 +2,8 @@
 
 from typing import Sequence, Tuple
 
-from tf1xent import _implementation, _probes, _tf
+from tf1xent import _probes, _tf
+from tf1xent._loss.implementation import chosen_implementation
 from tf1xent.patching import replacing, state
 
 
@@ -98,6 +99,6 @@ def status() -> Status:
 
 def _chosen(implementation):
     try:
-        return _implementation.chosen(implementation)
+        return chosen_implementation(implementation)
     except ValueError as error:  # what the environment says is none
         return f"none: {error}"

@@ -1,6 +1,7 @@
 """Tensors of any rank as matrices, one example a row: what all functions of `tf1xent.nn` share."""
 
-from tf1xent import _checks, _tf
+from tf1xent import _tf
+from tf1xent._loss import checks
 from tf1xent._tf import tf
 
 
@@ -48,7 +49,7 @@ def broadcast(function, logits, labels, given):
     """Both as matrices of one shape; `given` are the tensors that an error names, and the axis."""
     if logits.shape.is_fully_defined() and logits.shape.as_list() == labels.shape.as_list():
         return logits, labels
-    static = _checks.broadcast_static_shape(function, labels, logits, given)
+    static = checks.broadcast_static_shape(function, labels, logits, given)
     shape = tf.broadcast_dynamic_shape(tf.shape(logits), tf.shape(labels))
     logits, labels = _tf.broadcast_to(logits, shape), _tf.broadcast_to(labels, shape)
     logits.set_shape(static)

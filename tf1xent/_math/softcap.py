@@ -31,6 +31,6 @@ def _squared_sech(values):
     return 4 * decay / tf.square(1 + decay), ()
 
 
-def softcap(logits, bound):
+def capped(logits, bound):
     """`bound` tanh(`logits` / `bound`), of the shape of `logits`."""
     return bound * _tanh(logits / bound)

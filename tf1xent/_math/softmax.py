@@ -26,7 +26,7 @@ A class with a logit of -inf has e_j = 0 and drops out of every sum.
 """
 
 from tf1xent import _tf
-from tf1xent._matrix import (
+from tf1xent._math.matrix import (
     is_left_out,
     is_narrow,
     label_classes,

@@ -1,15 +1,17 @@
-"""The losses of `tf1xent._softmax` as native ops: the same values, derivatives and errors.
+"""The losses of `tf1xent._math.softmax` as native ops: the same values, derivatives and errors.
 
 Loss, gradient and Hessian-vector product are ops of the library that `tf1xent.kernels` builds and
 loads; each one's gradient, registered here under the op's own type, is made of the others. From the
 third order on derivatives are those of the graph version. The ops take half and bfloat16 as they
 are, and compute in float32; what is by row (losses, scales, statistics) is then float32.
 
-The formulas are in `tf1xent._softmax`; the ops and their arguments in ops/tensorflow_ops.cc.
+The formulas are in `tf1xent._math.softmax`; the ops and their arguments in ops/tensorflow_ops.cc.
 """
 
-from tf1xent import _checks, _softmax, _tf, kernels
-from tf1xent._matrix import label_classes, row_sum, scale_rows, take, where_valid
+from tf1xent import _tf, kernels
+from tf1xent._math import softmax
+from tf1xent._math.labels import checked_label_values, gathered_labels
+from tf1xent._math.matrix import label_classes, row_sum, scale_rows, take, where_valid
 from tf1xent._tf import tf
 
 
@@ -33,7 +35,7 @@ def sparse_loss(logits, labels, *, invalid_labels="raise", name=None):
     determinism on TensorFlow's function gathers instead of calling its op, and says so.
     """
     if invalid_labels == "raise" and _tf.op_determinism_enabled():
-        labels = _checks.gathered_labels(labels, tf.gather(logits, labels, batch_dims=1))
+        labels = gathered_labels(labels, tf.gather(logits, labels, batch_dims=1))
     return kernels.library().tf1xent_kernel_sparse_loss(
         logits=logits,
         labels=labels,
@@ -75,7 +77,7 @@ def _checked_labels(op):
     logits, labels = op.inputs[:2]
     if _policy(op) == "nan":
         return labels
-    return _checks.checked_label_values(_precise(logits)[0], labels)[0]
+    return checked_label_values(_precise(logits)[0], labels)[0]
 
 
 def _sparse_gradient_gradient(op, cotangent):
@@ -83,7 +85,7 @@ def _sparse_gradient_gradient(op, cotangent):
     logits, vectors = _precise(op.inputs[0], cotangent)
     valid, classes = label_classes(logits, _checked_labels(op))
     relative = vectors - take(vectors, classes)[:, tf.newaxis]
-    in_scale = where_valid(valid, _softmax.mean(logits, relative))
+    in_scale = where_valid(valid, softmax.mean(logits, relative))
     return [_sparse_hessian_product(op, cotangent), None, in_scale, None]
 
 
@@ -93,7 +95,7 @@ def _sparse_hessian_product_gradient(op, cotangent):
     logits, vectors, cotangent = _precise(op.inputs[0], op.inputs[2], cotangent)
     valid, _ = label_classes(logits, _checked_labels(op))
     scale = where_valid(valid, op.inputs[3])
-    in_logits, in_vectors, in_scale = _softmax.hessian_product_gradient(
+    in_logits, in_vectors, in_scale = softmax.hessian_product_gradient(
         cotangent, (logits, vectors, scale)
     )
     in_scale = where_valid(valid, in_scale)
@@ -129,7 +131,7 @@ def _dense_gradient_gradient(op, cotangent):
         logits=op.inputs[0], labels=op.inputs[1], vectors=cotangent, scale=op.inputs[2]
     )
     logits, labels, vectors = _precise(*op.inputs[:2], cotangent)
-    in_labels, in_scale = _softmax.dense_gradient_in_labels_and_scale(
+    in_labels, in_scale = softmax.dense_gradient_in_labels_and_scale(
         vectors, (logits, labels, op.inputs[2])
     )
     return [in_logits, tf.cast(in_labels, cotangent.dtype), in_scale, None]
@@ -138,7 +140,7 @@ def _dense_gradient_gradient(op, cotangent):
 def _label_gradient_gradient(op, cotangent):
     cotangent = _tf.with_static_shape(cotangent, op.outputs[0].shape)
     logits, labels, vectors = _precise(*op.inputs[:2], cotangent)
-    in_logits, _, in_scale = _softmax.label_gradient_gradient(
+    in_logits, _, in_scale = softmax.label_gradient_gradient(
         vectors, (logits, labels, op.inputs[2])
     )
     return [tf.cast(in_logits, cotangent.dtype), None, in_scale, None]
@@ -149,7 +151,7 @@ def _dense_hessian_product_gradient(op, cotangent):
     dtype = cotangent.dtype
     logits, labels, vectors, cotangent = _precise(*op.inputs[:3], cotangent)
     scale, label_sum = op.inputs[3], row_sum(labels)
-    in_logits, in_vectors, in_scale = _softmax.hessian_product_gradient(
+    in_logits, in_vectors, in_scale = softmax.hessian_product_gradient(
         cotangent, (logits, vectors, scale * label_sum)
     )
     in_labels = scale_rows(in_scale * scale, tf.ones_like(labels))

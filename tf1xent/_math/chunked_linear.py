@@ -22,7 +22,17 @@ import functools
 import itertools
 from typing import Any, Dict
 
-from tf1xent import _matrix, _softmax, _tf
+from tf1xent import _tf
+from tf1xent._math import softmax
+from tf1xent._math.matrix import (
+    is_left_out,
+    label_classes,
+    put,
+    row_sum,
+    scale_rows,
+    smallest,
+    take,
+)
 from tf1xent._tf import tf
 
 _MAPS: Dict[str, Any] = {}  # what `_registered` made, by name
@@ -36,27 +46,27 @@ _MAPS: Dict[str, Any] = {}  # what `_registered` made, by name
 
 def _at_label(matrix, inside, classes):
     """The entries of `matrix` at the labels, 0 for labels of other chunks: [batch_size]."""
-    values = _matrix.take(matrix, classes)
+    values = take(matrix, classes)
     return _tf.where(inside, values, tf.zeros_like(values))
 
 
 def _put_at_label(matrix, inside, classes, new_values):
     """`matrix` with new values at the labels that lie in the chunk."""
-    values = _matrix.take(matrix, classes)
+    values = take(matrix, classes)
     increments = _tf.where(inside, new_values - values, tf.zeros_like(values))
     new_values = _tf.where(inside, new_values, values)
-    return _matrix.put(matrix, classes, new_values, increments)
+    return put(matrix, classes, new_values, increments)
 
 
 def _others(logits, inside, classes):
     """(m, e without the label's, their sum) of each row: e = exp(x - m), m the largest logit."""
     largest = tf.reduce_max(logits, axis=1)
-    none_left = _matrix.is_left_out(largest)
+    none_left = is_left_out(largest)
     largest = _tf.where(none_left, tf.zeros_like(largest), largest)
     exponentials = tf.exp(logits - largest[:, tf.newaxis])
     zeros = tf.zeros_like(largest)
     exponentials = _put_at_label(exponentials, inside, classes, zeros)
-    return largest, exponentials, _matrix.row_sum(exponentials)
+    return largest, exponentials, row_sum(exponentials)
 
 
 def _statistics_pull_back(values, cotangents, inputs, residuals):
@@ -79,7 +89,7 @@ def _statistics(logits, inside, classes):
         log_sum = largest + tf.log(_tf.where(lone, tf.ones_like(others_sum), others_sum))
         values = [
             _at_label(logits, inside, classes),
-            _tf.where(lone, _matrix.smallest(log_sum), log_sum),
+            _tf.where(lone, smallest(log_sum), log_sum),
         ]
         return values, (others, others_sum)
 
@@ -91,10 +101,10 @@ def _chunk_gradient_gradient(cotangent, inputs, _):
     logits, inside, classes, _, partitions = inputs
     others = _without_labels(logits, inside, classes)
     lone = _without_labels_and_lone(logits, inside, classes)[1]
-    mean = _softmax.mean(others, cotangent)
+    mean = softmax.mean(others, cotangent)
     zeros = tf.zeros_like(partitions)
     return [
-        _softmax.hessian_product(others, cotangent, _tf.where(lone, zeros, partitions)),
+        softmax.hessian_product(others, cotangent, _tf.where(lone, zeros, partitions)),
         None,
         None,
         _at_label(cotangent, inside, classes),
@@ -112,7 +122,7 @@ def _chunk_gradient(logits, inside, classes, at_labels, partitions, *, rows=None
     lone = tf.equal(others_sum, 0)
     divisor = _tf.where(lone, tf.ones_like(others_sum), others_sum)
     scale = _tf.where(lone, tf.zeros_like(partitions), partitions / divisor)
-    gradient = _matrix.scale_rows(scale, others)
+    gradient = scale_rows(scale, others)
     return _put_at_label(gradient, inside, classes, at_labels), ()
 
 
@@ -130,7 +140,7 @@ def _without_labels(logits, inside, classes):
 
 def _without_labels_and_lone(logits, inside, classes):
     """The logits with the smallest number at the labels; which rows have no other, [batch_size]."""
-    others = _put_at_label(logits, inside, classes, _matrix.smallest(logits[:, 0]))
+    others = _put_at_label(logits, inside, classes, smallest(logits[:, 0]))
     return others, tf.reduce_max(others, axis=1) <= logits.dtype.min
 
 
@@ -157,7 +167,7 @@ def _statistics_map(transposed, biased):
         logits = tf.matmul(features, tf.cast(weights, features.dtype), transpose_b=transposed)
         if biased:
             logits = tf.nn.bias_add(logits, tf.cast(inputs[2], features.dtype))
-        inside, classes = _matrix.label_classes(logits, labels)
+        inside, classes = label_classes(logits, labels)
         at_label, partition = _statistics(logits, inside, classes)
         return [at_label, partition[:, tf.newaxis]]
 

@@ -10,7 +10,7 @@ GRAPH, KERNEL, AUTO = IMPLEMENTATIONS
 ENVIRONMENT_VARIABLE = "TF1XENT_IMPLEMENTATION"
 
 
-def check(function, implementation):
+def check_implementation(function, implementation):
     """Raises ValueError unless `implementation` is one, or None."""
     if implementation is not None and implementation not in IMPLEMENTATIONS:
         raise ValueError(
@@ -26,8 +26,8 @@ def uses_kernels(function, implementation):
     "graph". On devices that have no kernels (a GPU, or what XLA compiles) both mean "graph". So
     does "auto" inside a function, which may be called in what XLA compiles later.
     """
-    check(function, implementation)
-    asked_for = chosen(implementation)
+    check_implementation(function, implementation)
+    asked_for = chosen_implementation(implementation)
     if asked_for == GRAPH or (asked_for == AUTO and _tf.in_function()):
         return False
     if asked_for == KERNEL:
@@ -35,7 +35,7 @@ def uses_kernels(function, implementation):
     return _tf.runs_on_cpu() and kernels.available()
 
 
-def chosen(implementation):
+def chosen_implementation(implementation):
     """`implementation`, or where that is None what the process's environment says."""
     if implementation is not None:
         return implementation

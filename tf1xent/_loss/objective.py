@@ -20,19 +20,15 @@ afterwards, so that not even a NaN of it reaches a value or a derivative.
 
 from typing import Any, NamedTuple
 
-from tf1xent import (
-    _checks,
-    _focal,
-    _implementation,
-    _matrix,
-    _options,
-    _softcap,
-    _softmax,
-    _softmax_kernels,
-    _tf,
-)
+from tf1xent import _tf
+from tf1xent._loss import batch, checks, resolve
+from tf1xent._loss.implementation import uses_kernels
+from tf1xent._math import softmax, softmax_kernels
+from tf1xent._math.focal import focal
+from tf1xent._math.labels import assert_labels_valid, checked_label_values, with_as_many_rows
+from tf1xent._math.matrix import infinity_unless, label_classes, names_a_class, smallest, take
+from tf1xent._math.softcap import capped
 from tf1xent._tf import tf
-from tf1xent.nn import rows
 
 
 class Options(NamedTuple):
@@ -88,17 +84,17 @@ class PerExample(NamedTuple):
 
 def sparse(function, labels, logits, options, name=None):
     """The `PerExample` of integer labels."""
-    _options.check_invalid_labels(function, options.invalid_labels)
-    kernels = _implementation.uses_kernels(function, options.implementation)
+    resolve.check_invalid_labels(function, options.invalid_labels)
+    kernels = uses_kernels(function, options.implementation)
     with tf.name_scope(name, function, [labels, logits]):
         labels, logits = _tf.convert_to_tensor(labels), _tf.convert_to_tensor(logits)
-        _checks.check_logits_dtype(function, labels, logits)
-        _checks.check_class_axis(function, labels, logits, options.axis, soft_labels=False)
-        _checks.shape_without_axis(function, logits, options.axis)
-        precise = rows.axis_last(rows.as_precise(logits), options.axis)
-        shape = _checks.check_sparse(function, labels, precise, options.axis)
-        matrix, vector = rows.sparse_rows(precise, labels)
-        vector = _checks.with_as_many_rows(matrix, vector)
+        checks.check_logits_dtype(function, labels, logits)
+        checks.check_class_axis(function, labels, logits, options.axis, soft_labels=False)
+        checks.shape_without_axis(function, logits, options.axis)
+        precise = batch.axis_last(batch.as_precise(logits), options.axis)
+        shape = checks.check_sparse(function, labels, precise, options.axis)
+        matrix, vector = batch.sparse_rows(precise, labels)
+        vector = with_as_many_rows(matrix, vector)
         counted = counted_labels(function, vector, matrix, options, shape, tf.shape(labels))
         if counted is not None:
             vector = _tf.where(counted, vector, tf.zeros_like(vector))
@@ -110,16 +106,16 @@ def sparse(function, labels, logits, options, name=None):
         op_name = name or function
         if kernels:
             invalid = "raise" if policy is None else "nan"
-            label_losses = _softmax_kernels.sparse_loss(
+            label_losses = softmax_kernels.sparse_loss(
                 matrix, vector, invalid_labels=invalid, name=op_name
             )
         else:
-            label_losses = _softmax.sparse_loss(
+            label_losses = softmax.sparse_loss(
                 matrix, vector, invalid_value=invalid_value, name=op_name
             )
         if partition is not None:
-            takes_part = _matrix.take(partition, _matrix.label_classes(matrix, vector)[1])
-            label_losses = label_losses + _matrix.infinity_unless(takes_part, label_losses)
+            takes_part = take(partition, label_classes(matrix, vector)[1])
+            label_losses = label_losses + infinity_unless(takes_part, label_losses)
         losses, class_weights = _sparse_terms(
             function, label_losses, matrix, vector, partition, options, kernels
         )
@@ -130,18 +126,18 @@ def sparse(function, labels, logits, options, name=None):
 
 def dense(function, labels, logits, options, name=None):
     """The `PerExample` of soft labels."""
-    _options.refuse_for_soft_labels(function, options.ignore_label, options.invalid_labels)
-    kernels = _implementation.uses_kernels(function, options.implementation)
+    resolve.refuse_for_soft_labels(function, options.ignore_label, options.invalid_labels)
+    kernels = uses_kernels(function, options.implementation)
     with tf.name_scope(name, function, [labels, logits]):
         logits = _tf.convert_to_tensor(logits)
-        _checks.check_logits_dtype(function, logits, logits)
-        _checks.shape_without_axis(function, logits, options.axis)
-        precise = rows.axis_last(rows.as_precise(logits), options.axis)
+        checks.check_logits_dtype(function, logits, logits)
+        checks.shape_without_axis(function, logits, options.axis)
+        precise = batch.axis_last(batch.as_precise(logits), options.axis)
         matrix, labels, counted, shape = _dense_rows(function, labels, logits, precise, options)
         run_shape = tf.shape(precise)[:-1]
         weights = row_weights(function, options, matrix, counted, shape, run_shape)
         matrix, partition = _transformed(function, matrix, logits, counted, options)
-        gamma = _options.number(function, "focal_gamma", options.focal_gamma, matrix.dtype)
+        gamma = resolve.number(function, "focal_gamma", options.focal_gamma, matrix.dtype)
         labels, class_weights = _smoothed(function, labels, matrix, partition, options)
         if partition is None:
             losses = _dense_terms(matrix, labels, gamma, kernels)
@@ -156,19 +152,19 @@ def from_probabilities(function, labels, probabilities, options, epsilon, name=N
     """The `PerExample` of soft labels against probabilities, clipped to [epsilon, 1]."""
     with tf.name_scope(name, function, [labels, probabilities]):
         given = _tf.convert_to_tensor(probabilities)
-        _checks.check_logits_dtype(function, given, given, "probabilities")
-        _checks.shape_without_axis(function, given, options.axis)
-        precise = rows.axis_last(rows.as_precise(given), options.axis)
+        checks.check_logits_dtype(function, given, given, "probabilities")
+        checks.shape_without_axis(function, given, options.axis)
+        precise = batch.axis_last(batch.as_precise(given), options.axis)
         matrix, labels, counted, shape = _dense_rows(function, labels, given, precise, options)
         run_shape = tf.shape(precise)[:-1]
         weights = row_weights(function, options, matrix, counted, shape, run_shape)
         if counted is not None:
             matrix = _tf.select_rows(counted, matrix, tf.ones_like(matrix))
-        least = _options.number(function, "epsilon", epsilon, matrix.dtype)
+        least = resolve.number(function, "epsilon", epsilon, matrix.dtype)
         surprise = _clipped_surprise(matrix, least)
-        gamma = _options.number(function, "focal_gamma", options.focal_gamma, matrix.dtype)
+        gamma = resolve.number(function, "focal_gamma", options.focal_gamma, matrix.dtype)
         labels, class_weights = _smoothed(function, labels, matrix, None, options)
-        losses = tf.reduce_sum(labels * _focal.focal(surprise, gamma), axis=1)
+        losses = tf.reduce_sum(labels * focal(surprise, gamma), axis=1)
         losses = whole_loss(function, losses, matrix, weights, counted, options)
         parts = losses, weights, counted, class_weights
         return per_example(parts, run_shape, shape, given.dtype)
@@ -190,20 +186,20 @@ def counted_labels(function, labels, logits, options, shape, run_shape):
     """Which rows of integer labels count, [batch_size]; None: all."""
     conditions = []
     if options.mask is not None:
-        conditions.append(_options.mask_rows(function, options.mask, shape, run_shape))
+        conditions.append(resolve.mask_rows(function, options.mask, shape, run_shape))
     if options.ignore_label is not None:
-        _options.check_ignore_label(function, options.ignore_label, labels.dtype)
+        resolve.check_ignore_label(function, options.ignore_label, labels.dtype)
         ignored = tf.constant(options.ignore_label, labels.dtype)
         conditions.append(tf.not_equal(labels, ignored))
     if options.invalid_labels == "ignore":
-        conditions.append(_matrix.names_a_class(logits, labels))
+        conditions.append(names_a_class(logits, labels))
     return _all_of(conditions)
 
 
 def counted_distributions(function, labels, options, shape, run_shape):
     """Which rows of soft labels, [batch_size, num_classes], count: [batch_size]; None: all."""
     if options.mask is not None:
-        return _options.mask_rows(function, options.mask, shape, run_shape)
+        return resolve.mask_rows(function, options.mask, shape, run_shape)
     return tf.reduce_any(tf.not_equal(labels, 0), axis=1) if options.skip_missing else None
 
 
@@ -217,10 +213,10 @@ def _all_of(conditions):
 def checked(function, logits, labels, policy):
     """Integer labels after the run's checks, and the value of an invalid one's loss; None: NaN."""
     if policy is None:
-        return _checks.checked_label_values(logits, labels)
+        return checked_label_values(logits, labels)
     if policy == "raise":
-        labels = _checks.assert_labels_valid(
-            function, labels, _matrix.names_a_class(logits, labels), tf.shape(logits)[1]
+        labels = assert_labels_valid(
+            function, labels, names_a_class(logits, labels), tf.shape(logits)[1]
         )
     return labels, None
 
@@ -228,12 +224,12 @@ def checked(function, logits, labels, policy):
 def _dense_rows(function, labels, logits, precise, options):
     """Logits and soft labels as matrices, which rows count, and the losses' static shape."""
     labels = _tf.convert_to_tensor(labels, name="labels", preferred_dtype=precise.dtype)
-    _checks.check_class_axis(function, labels, logits, options.axis, soft_labels=True)
-    shape = _checks.shape_without_axis(function, logits, options.axis)
+    checks.check_class_axis(function, labels, logits, options.axis, soft_labels=True)
+    shape = checks.shape_without_axis(function, logits, options.axis)
     given = labels, logits, options.axis
-    labels = rows.as_matrix(rows.axis_last(tf.cast(labels, precise.dtype), options.axis))
-    matrix, labels = rows.broadcast(function, rows.as_matrix(precise), labels, given)
-    matrix, labels = rows.with_a_class(matrix), rows.with_a_class(labels)
+    labels = batch.as_matrix(batch.axis_last(tf.cast(labels, precise.dtype), options.axis))
+    matrix, labels = batch.broadcast(function, batch.as_matrix(precise), labels, given)
+    matrix, labels = batch.with_a_class(matrix), batch.with_a_class(labels)
     counted = counted_distributions(function, labels, options, shape, tf.shape(precise)[:-1])
     if counted is not None:
         labels = _tf.select_rows(counted, labels, tf.zeros_like(labels))
@@ -244,7 +240,7 @@ def row_weights(function, options, matrix, counted, shape, run_shape):
     """The rows' weights, 0 where a row does not count: [batch_size]; None: 1; or a scalar."""
     if options.weights is None:
         return None
-    weights = _options.weight_rows(function, options.weights, matrix.dtype, shape, run_shape)
+    weights = resolve.weight_rows(function, options.weights, matrix.dtype, shape, run_shape)
     if counted is None or weights is None or weights.shape.ndims == 0:
         return weights
     return _tf.where(counted, weights, tf.zeros_like(weights))
@@ -259,8 +255,8 @@ def _transformed(function, matrix, logits, counted, options):
     Rows that do not count are zeros, with every class in.
     """
     dtype = matrix.dtype
-    softcap = _options.number(function, "softcap", options.softcap, dtype)
-    temperature = _options.number(function, "temperature", options.temperature, dtype)
+    softcap = resolve.number(function, "softcap", options.softcap, dtype)
+    temperature = resolve.number(function, "temperature", options.temperature, dtype)
     if counted is not None:
         matrix = _tf.select_rows(counted, matrix, tf.zeros_like(matrix))
     partition = None
@@ -268,26 +264,26 @@ def _transformed(function, matrix, logits, counted, options):
         partition = _partition(function, matrix, logits, counted, options)
         matrix = _tf.where(partition, matrix, tf.zeros_like(matrix))
     if softcap is not None:
-        matrix = _softcap.softcap(matrix, softcap)
+        matrix = capped(matrix, softcap)
     if temperature is not None:
         matrix = matrix / temperature
     if partition is not None:
-        matrix = _tf.where(partition, matrix, _matrix.smallest(matrix))
+        matrix = _tf.where(partition, matrix, smallest(matrix))
     return matrix, partition
 
 
 def _partition(function, matrix, logits, counted, options):
-    mask = _options.class_mask_rows(
+    mask = resolve.class_mask_rows(
         function,
         options.class_mask,
         logits,
         options.axis,
-        lambda tensor: rows.as_matrix(rows.axis_last(tensor, options.axis)),
+        lambda tensor: batch.as_matrix(batch.axis_last(tensor, options.axis)),
     )
     partition = tf.logical_or(mask, tf.zeros_like(matrix, tf.bool))
     if counted is not None:
         partition = tf.logical_or(partition, tf.logical_not(counted)[:, tf.newaxis])
-    return rows.with_static_shape(partition, matrix.shape)
+    return batch.with_static_shape(partition, matrix.shape)
 
 
 # --- The loss -----------------------------------------------------------------------------------
@@ -295,17 +291,17 @@ def _partition(function, matrix, logits, counted, options):
 
 def _sparse_terms(function, label_losses, logits, labels, partition, options, kernels):
     """The sum over the classes, and the weights of the labels' own classes, by row."""
-    gamma = _options.number(function, "focal_gamma", options.focal_gamma, logits.dtype)
-    smoothing = _options.number(function, "label_smoothing", options.label_smoothing, logits.dtype)
+    gamma = resolve.number(function, "focal_gamma", options.focal_gamma, logits.dtype)
+    smoothing = resolve.number(function, "label_smoothing", options.label_smoothing, logits.dtype)
     weights = _class_weights(function, logits, options)
-    losses = _focal.focal(label_losses, gamma)
+    losses = focal(label_losses, gamma)
     of_labels = None
     if weights is not None:
-        of_labels = weights_of_labels(weights, _matrix.names_a_class(logits, labels), labels)
+        of_labels = weights_of_labels(weights, names_a_class(logits, labels), labels)
         losses = losses * of_labels
     is_plain = gamma is None and weights is None and partition is None
     if smoothing is not None and is_plain:
-        losses = losses + smoothing * _softmax.label_gap(logits, labels)
+        losses = losses + smoothing * softmax.label_gap(logits, labels)
     elif smoothing is not None:
         uniform = _uniform(logits, partition)
         if weights is not None:
@@ -317,7 +313,7 @@ def _sparse_terms(function, label_losses, logits, labels, partition, options, ke
 
 def _smoothed(function, labels, logits, partition, options):
     """Soft labels c_j q_j, and sum_j c_j l_j by row."""
-    smoothing = _options.number(function, "label_smoothing", options.label_smoothing, logits.dtype)
+    smoothing = resolve.number(function, "label_smoothing", options.label_smoothing, logits.dtype)
     weights = _class_weights(function, logits, options)
     of_labels = tf.reduce_sum(labels if weights is None else labels * weights, axis=1)
     if smoothing is not None:
@@ -330,7 +326,7 @@ def _smoothed(function, labels, logits, partition, options):
 def _class_weights(function, logits, options):
     if options.class_weights is None:
         return None
-    return _options.class_weight_vector(function, options.class_weights, logits.dtype, logits)
+    return resolve.class_weight_vector(function, options.class_weights, logits.dtype, logits)
 
 
 def weights_of_labels(class_weights, valid, labels):
@@ -342,7 +338,7 @@ def _uniform(logits, partition):
     """The uniform distribution over the classes that are in: [batch_size, num_classes]."""
     if partition is None:
         share = 1 / tf.cast(tf.shape(logits)[1], logits.dtype)
-        return rows.with_static_shape(tf.fill(tf.shape(logits), share), logits.shape)
+        return batch.with_static_shape(tf.fill(tf.shape(logits), share), logits.shape)
     inside = tf.cast(partition, logits.dtype)
     return inside / tf.reduce_sum(inside, axis=1)[:, tf.newaxis]
 
@@ -354,25 +350,25 @@ def _dense_terms_of_classes_in(logits, labels, partition, gamma, kernels):
     labels = _tf.where(counts, labels, tf.zeros_like(labels))
     losses = _dense_terms(logits, labels, gamma, kernels)
     takes_part = tf.reduce_all(tf.logical_or(partition, tf.logical_not(counts)), axis=1)
-    return losses + _matrix.infinity_unless(takes_part, losses)
+    return losses + infinity_unless(takes_part, losses)
 
 
 def _dense_terms(logits, labels, gamma, kernels, fixed_labels=False):
     """sum_j l_j (1 - p_j)^gamma (z - x_j): [batch_size]."""
     if gamma is None and kernels:
-        return _softmax_kernels.dense_loss(logits, labels)
+        return softmax_kernels.dense_loss(logits, labels)
     if gamma is None:
-        dense_loss = _softmax.dense_loss_of_logits if fixed_labels else _softmax.dense_loss
+        dense_loss = softmax.dense_loss_of_logits if fixed_labels else softmax.dense_loss
         return dense_loss(logits, labels)
-    surprise = _softmax.label_gradient(logits, labels, tf.ones_like(logits[:, 0]))
-    return tf.reduce_sum(labels * _focal.focal(surprise, gamma), axis=1)
+    surprise = softmax.label_gradient(logits, labels, tf.ones_like(logits[:, 0]))
+    return tf.reduce_sum(labels * focal(surprise, gamma), axis=1)
 
 
 def whole_loss(function, losses, logits, weights, counted, options):
     """The sum over the classes, with what is added and multiplied by row."""
-    z_loss = _options.number(function, "z_loss", options.z_loss, logits.dtype)
+    z_loss = resolve.number(function, "z_loss", options.z_loss, logits.dtype)
     if z_loss is not None:
-        losses = losses + z_loss * tf.square(_softmax.log_partition(logits))
+        losses = losses + z_loss * tf.square(softmax.log_partition(logits))
     if weights is not None:
         losses = losses * weights
     if counted is not None:
@@ -388,7 +384,7 @@ def per_example(parts, run_shape, shape, dtype):
             return vector
         if shape.ndims != 1:
             vector = tf.reshape(vector, run_shape)
-        return rows.with_static_shape(vector, shape)
+        return batch.with_static_shape(vector, shape)
 
     losses, weights, counted, class_weights = [shaped(part) for part in parts]
     return PerExample(_tf.tied_to_function_inputs(losses), weights, counted, class_weights, dtype)
