@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Run the demo or the tests on a machine that has nothing but Python 3.9 to 3.13.
+"""Run the demo or the tests, or build the documentation; needs nothing but Python 3.9 to 3.13.
 
     python3 tools/run.py demo [arguments of the demo]
     python3 tools/run.py test [-- arguments of pytest]
     python3 tools/run.py test --matrix [--require-all] [-- arguments of pytest]
     python3 tools/run.py test -e ENVIRONMENT ... [-- arguments of pytest]
+    python3 tools/run.py docs
 
 Each makes the private environments that it needs inside the checkout (.venvs and .tox, both
 ignored by git), and uses them again while they are up to date. `test` runs on this Python and the
@@ -80,20 +81,36 @@ def read_configuration():
     return config, dict(re.findall(r"(tf\d+): tensorflow\S*?==(\S+)", config["testenv"]["deps"]))
 
 
-def run_demo(arguments):
-    """Run `python -m tf1xent demo` with the newest TensorFlow of this Python."""
+def run_with_extra(extra, arguments):
+    """Run Python with the package, one of its extras and the newest TensorFlow; return the code."""
     version = read_configuration()[1][newest_environment().split("-")[1]]
     # The build without GPU support is a third of the size, but not made for every platform.
     small = sys.platform == "linux" and platform.machine() == "x86_64"
     tensorflow = "{}=={}".format("tensorflow-cpu" if small else "tensorflow", version)
     python = private_environment(
-        "demo",
-        ("--editable", ".[demo]", tensorflow),
+        extra,
+        ("--editable", f".[{extra}]", tensorflow),
         depends_on=(ROOT / "setup.cfg", ROOT / "setup.py"),
     )
     # The environment stays private if nothing leads Python to packages outside of it.
     variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONPATH")}
-    return subprocess.call([python, "-m", "tf1xent", "demo"] + arguments, env=variables)
+    return subprocess.call([python, *arguments], env=variables)
+
+
+def run_demo(arguments):
+    """Run `python -m tf1xent demo`."""
+    return run_with_extra("demo", ["-m", "tf1xent", "demo", *arguments])
+
+
+def build_docs():
+    """Build the guides and the reference as static pages; a warning is an error."""
+    pages = ROOT / "build" / "docs"
+    shutil.rmtree(str(pages), ignore_errors=True)
+    options = ["--fail-on-warning", "--keep-going", "--quiet", "-c", str(ROOT / "tools/docs")]
+    code = run_with_extra("docs", ["-m", "sphinx", *options, str(ROOT), str(pages)])
+    if code == 0:
+        print(f"The pages start at {(pages / 'tools' / 'docs' / 'index.html').relative_to(ROOT)}")
+    return code
 
 
 @functools.lru_cache(maxsize=None)
@@ -270,7 +287,10 @@ def main(arguments):
     test.add_argument(
         "-e", dest="chosen", action="extend", nargs="+", default=[], metavar="ENVIRONMENT"
     )
+    commands.add_parser("docs", help="guides and reference as static pages, in build/docs")
     options = parser.parse_args(arguments[:end])
+    if options.command == "docs":
+        return build_docs()
     for_pytest = arguments[end + 1 :]
     if not options.matrix and not options.chosen:
         options.chosen = [newest_environment()]
