@@ -90,10 +90,10 @@ def _build_kernels(options: argparse.Namespace) -> int:
 
 def _inspect(options: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from tf1xent.graphs import inspection
+    from tf1xent.graphs import inspecting
 
     try:
-        report = inspection.inspected(options.path, "tf1xent inspect")
+        report = inspecting.inspected(options.path, "tf1xent inspect")
     except (OSError, ValueError) as error:
         return _refused("inspect", error)
     if options.json:

@@ -15,9 +15,9 @@ from tests.support import cases, tolerances
 from tests.support.tolerances import assert_within_contract
 from tf1xent import cli, graphs, kernels, nn
 from tf1xent.errors import GraphFileError, KernelsError, RewriteError
-from tf1xent.graphs.report import Verdict
+from tf1xent.graphs.inspecting.report import Verdict
+from tf1xent.graphs.inspecting.verdicts import Site, verdict
 from tf1xent.graphs.shapes import Broadcast
-from tf1xent.graphs.verdicts import Site, verdict
 
 pytestmark = pytest.mark.lengthy
 

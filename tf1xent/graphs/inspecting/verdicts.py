@@ -5,9 +5,9 @@ from typing import Any, Optional, Tuple
 
 from tf1xent import _probes, _tf
 from tf1xent.gradients import GRADIENT_NAMES
-from tf1xent.graphs.kernel_ops import KERNEL_OPS
-from tf1xent.graphs.primitive_ops import is_loss
-from tf1xent.graphs.report import Verdict
+from tf1xent.graphs.formula.kernel_ops import KERNEL_OPS
+from tf1xent.graphs.formula.primitive_ops import is_loss
+from tf1xent.graphs.inspecting.report import Verdict
 from tf1xent.graphs.shapes import Broadcast
 from tf1xent.graphs.wiring import Wiring
 

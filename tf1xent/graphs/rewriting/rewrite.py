@@ -6,11 +6,12 @@ from typing import Any, Tuple
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent.errors import GraphFileError
-from tf1xent.graphs import files, writing
+from tf1xent.graphs import files
 from tf1xent.graphs.collections import Contexts
-from tf1xent.graphs.kernel_ops import KERNEL_OPS
+from tf1xent.graphs.formula.kernel_ops import KERNEL_OPS
 from tf1xent.graphs.raw import MetaGraph, RawSavedModel, parsed, serialized
-from tf1xent.graphs.replacement import MODES, rewritten
+from tf1xent.graphs.rewriting import writing
+from tf1xent.graphs.rewriting.replacement import MODES, rewritten
 
 __all__ = ["rewrite_graph_def", "rewrite_meta_graph", "rewrite_saved_model"]
 
@@ -79,7 +80,7 @@ def rewrite_graph_def(graph_def: Any, mode: str = "logsumexp") -> Any:
     [[ 0.25 -0.25]
      [-0.25  0.25]]
 
-    Source: the formulas are derived in `tf1xent.graphs.stock_formula`.
+    Source: the formulas are derived in `tf1xent.graphs.formula.stock_formula`.
     """
     caller = "rewrite_graph_def"
     _check_mode(caller, mode)
@@ -120,7 +121,7 @@ def rewrite_meta_graph(meta_graph: Any, mode: str = "logsumexp") -> Any:
     >>> len(tf1xent.graphs.inspect_graph(stock).ops)
     0
 
-    Source: the formulas are derived in `tf1xent.graphs.stock_formula`.
+    Source: the formulas are derived in `tf1xent.graphs.formula.stock_formula`.
     """
     caller = "rewrite_meta_graph"
     _check_mode(caller, mode)
@@ -178,7 +179,7 @@ def rewrite_saved_model(
     >>> len(tf1xent.graphs.inspect_graph(new).ops)
     0
 
-    Source: the formulas are derived in `tf1xent.graphs.stock_formula`.
+    Source: the formulas are derived in `tf1xent.graphs.formula.stock_formula`.
     """
     caller = "rewrite_saved_model"
     _check_mode(caller, mode)

@@ -10,12 +10,10 @@ from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent.errors import GraphFileError, RewriteError
 from tf1xent.gradients import GRADIENT_NAMES
-from tf1xent.graphs.building import Arithmetic, DataType, Nodes
 from tf1xent.graphs.control_flow import contexts
-from tf1xent.graphs.functions import Body, Library
-from tf1xent.graphs.inlining import Inliner, become_identity
-from tf1xent.graphs.kernel_formula import stock_outputs, stock_value
-from tf1xent.graphs.kernel_ops import (
+from tf1xent.graphs.formula.building import Arithmetic, DataType, Nodes
+from tf1xent.graphs.formula.kernel_formula import stock_outputs, stock_value
+from tf1xent.graphs.formula.kernel_ops import (
     CROSS_ENTROPY_OPS,
     INVALID_LABELS,
     KERNEL_OPS,
@@ -25,7 +23,7 @@ from tf1xent.graphs.kernel_ops import (
     PRECISE_TYPE,
     RAISE,
 )
-from tf1xent.graphs.primitive_ops import (
+from tf1xent.graphs.formula.primitive_ops import (
     DIFFERENTIABLE,
     PRIMITIVES,
     checks_of_labels,
@@ -33,9 +31,11 @@ from tf1xent.graphs.primitive_ops import (
     primitive_name,
     primitives,
 )
-from tf1xent.graphs.raw import Graph, NodeList
+from tf1xent.graphs.formula.stock_formula import broadcast_to_each_other, loss_and_gradient
+from tf1xent.graphs.functions import Body, Library
+from tf1xent.graphs.raw import Graph, NodeList, check_is_readable
+from tf1xent.graphs.rewriting.inlining import Inliner, become_identity
 from tf1xent.graphs.shapes import forget_shapes, missed_broadcasts
-from tf1xent.graphs.stock_formula import broadcast_to_each_other, loss_and_gradient
 from tf1xent.graphs.wiring import Names, Wiring, join_reference, split_inputs, split_reference
 
 MODES = ("logsumexp", "tag", "fused")
@@ -105,16 +105,6 @@ def _forget_wrong_shapes(wiring: Wiring, library: Library, misled: Set[str]) -> 
         positions += [p for p, names in library.callers(wiring) if misled.intersection(names)]
     forget_shapes(wiring, positions)
     return bool(positions)
-
-
-def check_is_readable(graph_def: Any, where: str) -> None:
-    """Raises GraphFileError for a graph that only a newer TensorFlow can read."""
-    least = graph_def.versions.min_consumer
-    if least > _tf.NEWEST_GRAPH:
-        raise GraphFileError(
-            f"{where}: the graph is of a newer TensorFlow: it needs one that reads GraphDef "
-            f"version {least}, and this one, {_tf.version()}, reads up to {_tf.NEWEST_GRAPH}."
-        )
 
 
 def _untag(nodes: NodeList) -> None:

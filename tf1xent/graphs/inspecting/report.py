@@ -7,8 +7,8 @@ import textwrap
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from tf1xent import _tf
-from tf1xent.graphs.kernel_ops import KERNEL_OPS
-from tf1xent.graphs.primitive_ops import LOSSES, PRIMITIVES
+from tf1xent.graphs.formula.kernel_ops import KERNEL_OPS
+from tf1xent.graphs.formula.primitive_ops import LOSSES, PRIMITIVES
 
 
 class Verdict(str, enum.Enum):
