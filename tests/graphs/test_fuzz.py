@@ -29,7 +29,7 @@ def examples(number):
     )
 
 
-MODES = ("logsumexp", "tag", "fused")
+MODES = ("logsumexp", "tag", "untag")
 FILE_SEEDS = ["frozen/frozen.pb", "frozen/frozen.pbtxt", "defun/model.meta", "cond/model.meta"]
 GRAPH_SEEDS = {"frozen", "defun", "defun_with_gradient", "tf_function", "cond_v2", "cond"}
 INTERESTING = ("CrossEntropy", "PreventGradient", "Enter", "Switch", "Merge", "Exit", "Call", "If")

@@ -382,7 +382,7 @@ def test_nodes_keep_name_place_device_and_controls():
 
 def test_other_modes_leave_them():
     graph_def = with_function()
-    assert graphs.rewrite_graph_def(graph_def, "fused") == graph_def
+    assert graphs.rewrite_graph_def(graph_def, "untag") == graph_def
     # The call is no call any more: TensorFlow has no gradient of it.
     tagged = graphs.rewrite_graph_def(graph_def, "tag")
     (body,) = graph_def.library.function

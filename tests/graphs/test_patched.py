@@ -113,7 +113,7 @@ def test_the_name_is_the_one_that_the_program_gave():
     assert listed == [("one/one", "Tf1xentSparseLoss"), ("two", "Tf1xentDenseLoss")]
 
 
-@pytest.mark.parametrize("mode", ["tag", "fused"])
+@pytest.mark.parametrize("mode", ["tag", "untag"])
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
 def test_other_modes_leave_it(loss, mode):
     before = saved(loss)

@@ -42,7 +42,7 @@ def inspect_graph(graph: Any) -> GraphReport:
     * "as it is": second derivatives exist and are right,
     * "override_gradients": after `tf1xent.override_gradients()`,
     * "rewrite": after `rewrite_graph_def` or its like,
-    * "not": not by these means; the reason says why, and what helps.
+    * "unsupported": not by these means; the reason says why, and what helps.
 
     The ops of tf1xent's native library, of graphs built with ``implementation="kernel"``, are "as
     it is" where that library is built; elsewhere their graph cannot even be imported.
@@ -230,7 +230,7 @@ def _unreadable(function: Any, tags: Optional[str], error: RewriteError) -> List
             gradients=(),
             guards=(),
             context=None,
-            verdict=Verdict.NOT,
+            verdict=Verdict.UNSUPPORTED,
             reason=str(error),
         )
         for node in function.node_def
