@@ -1,4 +1,4 @@
-"""Ops of the native library against the stock ops that replace them; skipped without the library."""
+"""Ops of the native library against the stock ops that replace them; needs the library."""
 
 import numpy as np
 import pytest
