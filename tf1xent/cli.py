@@ -14,6 +14,8 @@ import threading
 import warnings
 from typing import Any, Iterator, List, Optional
 
+from tf1xent import _modes
+
 # Module names of the extra `demo`, by the names that pip knows.
 DEMO_REQUIREMENTS = {"matplotlib": "matplotlib", "scikit-learn": "sklearn", "tqdm": "tqdm"}
 USAGE_ERROR = 2
@@ -90,10 +92,10 @@ def _build_kernels(options: argparse.Namespace) -> int:
 
 def _inspect(options: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from tf1xent.graphs import inspection
+    from tf1xent.graphs import inspecting
 
     try:
-        report = inspection.inspected(options.path, "tf1xent inspect")
+        report = inspecting.inspected(options.path, "tf1xent inspect")
     except (OSError, ValueError) as error:
         return _refused("inspect", error)
     if options.json:
@@ -201,9 +203,10 @@ def _add_graph_commands(commands: Any) -> None:
     rewrite.add_argument(
         "--mode",
         required=True,
-        choices=("logsumexp", "tag", "fused"),
+        choices=(*_modes.REWRITE_MODES, *_modes.OLDER_NAMES),
         help="logsumexp: stock ops instead of the fused ones, for any runtime; tag: name the "
-        "gradients that `import tf1xent` registers; fused: take those names away again",
+        "gradients that `import tf1xent` registers; untag: take those names away again "
+        "(older name: fused)",
     )
     rewrite.add_argument("--force", action="store_true", help="overwrite OUT if it is there")
     rewrite.set_defaults(run=_rewrite)

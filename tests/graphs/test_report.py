@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import tensorflow.compat.v1 as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -56,6 +57,19 @@ def test_a_report_as_it_is_printed():
         "[1, 3] override_gradients: this TensorFlow refuses its second derivative.",
         "[2] as it is: this TensorFlow refuses its second derivative.",
     ]
+
+
+def test_the_older_name_of_unsupported_is_accepted():
+    assert Verdict.NOT is Verdict("not") is Verdict.UNSUPPORTED
+    assert Verdict.UNSUPPORTED.value == "unsupported"
+    assert [verdict.name for verdict in Verdict] == [
+        "AS_IT_IS",
+        "OVERRIDE",
+        "REWRITE",
+        "UNSUPPORTED",
+    ]
+    with pytest.raises(ValueError):
+        Verdict("nothing")
 
 
 def test_long_names_are_shortened_in_the_middle():

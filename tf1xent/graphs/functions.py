@@ -10,8 +10,8 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent.errors import GraphFileError, RewriteError
-from tf1xent.graphs.kernel_ops import is_cross_entropy, kernel_op_definition
-from tf1xent.graphs.primitive_ops import is_primitive
+from tf1xent.graphs.formula.kernel_ops import is_cross_entropy, kernel_op_definition
+from tf1xent.graphs.formula.primitive_ops import is_primitive
 from tf1xent.graphs.raw import NodeList, serialized
 from tf1xent.graphs.wiring import CONTROL, Wiring, join_reference, split_reference
 

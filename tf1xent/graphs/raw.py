@@ -11,6 +11,7 @@ from typing import Any, Iterable, Iterator, List
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
+from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent.errors import GraphFileError
 
@@ -126,6 +127,16 @@ class Graph:
             contents[some] = [b""] * len(contents[some])
         contents.clear()
         return bytes(content)
+
+
+def check_is_readable(graph_def: Any, where: str) -> None:
+    """Raises GraphFileError for a graph that only a newer TensorFlow can read."""
+    least = graph_def.versions.min_consumer
+    if least > _tf.NEWEST_GRAPH:
+        raise GraphFileError(
+            f"{where}: the graph is of a newer TensorFlow: it needs one that reads GraphDef "
+            f"version {least}, and this one, {_tf.version()}, reads up to {_tf.NEWEST_GRAPH}."
+        )
 
 
 class MetaGraph:

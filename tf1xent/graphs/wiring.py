@@ -168,6 +168,10 @@ class Wiring:
                 found[position] |= any(found[s] for s, index in sources if index != CONTROL)
         return found
 
+    def guards(self) -> List[int]:
+        """Positions of the PreventGradient nodes that guard the gradient of a cross-entropy op."""
+        return [p for p in self.of_types((_tf.GUARD_OP,)) if self.guarded(p) is not None]
+
     def guarded(self, position: int) -> Optional[int]:
         """Whose second output a PreventGradient node guards: a fused cross-entropy op's position.
 

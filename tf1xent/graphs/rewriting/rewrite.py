@@ -1,67 +1,75 @@
-"""Graph files in, new graph files out."""
+"""Rewrites graphs in memory and graph files."""
 
 import os
-from typing import Any, Tuple
+from typing import Tuple, Union
 
 from tf1xent import _tf
 from tf1xent._tf import tf
+from tf1xent._typing import GraphDef, MetaGraphDef, Path, Proto, ProtoClass
 from tf1xent.errors import GraphFileError
-from tf1xent.graphs import files, writing
+from tf1xent.graphs import files
 from tf1xent.graphs.collections import Contexts
-from tf1xent.graphs.kernel_ops import KERNEL_OPS
+from tf1xent.graphs.formula.kernel_ops import KERNEL_OPS
 from tf1xent.graphs.raw import MetaGraph, RawSavedModel, parsed, serialized
-from tf1xent.graphs.replacement import MODES, rewritten
+from tf1xent.graphs.rewriting import writing
+from tf1xent.graphs.rewriting.modes import MODES, checked_mode, rewritten
 
 __all__ = ["rewrite_graph_def", "rewrite_meta_graph", "rewrite_saved_model"]
 
 
-def rewrite_graph_def(graph_def: Any, mode: str = "logsumexp") -> Any:
+def rewrite_graph_def(graph_def: GraphDef, mode: str = "logsumexp") -> GraphDef:
     """Returns a copy of a GraphDef whose cross-entropy ops can be differentiated to any order.
 
-    Every name stays what it was: whatever read ``xent:0``, the loss, or ``xent:1``, its gradient
-    ``p - l``, reads the same tensor from now on, and so do feeds, fetches and control inputs.
+    Use it for a graph in memory; `rewrite_meta_graph` reads ``.meta`` files, `rewrite_saved_model`
+    copies a SavedModel. `inspect_graph` says whether a graph needs a rewrite.
 
-    * "logsumexp" puts stock ops of TensorFlow, 1.13 and later, in the place of each fused op::
+    All names stay. Feeds, fetches, control inputs and nodes that read ``xent:0``, the loss, or
+    ``xent:1``, its gradient ``p - l``, work as before.
+
+    * "logsumexp" replaces each fused op by stock ops of TensorFlow 1.13 and later::
 
           loss = x_k - x_y + log1p(sum_{j != k} exp(x_j - x_k)),   k = argmax x
 
-      whose values meet the accuracy of `tf1xent.nn`. The result needs neither tf1xent nor a fused
-      op. The PreventGradient nodes that TF 1.x put behind ``xent:1`` become Identity. What
-      tf1xent built itself, under `tf1xent.patch` or with its native library
-      (``implementation="kernel"``), becomes stock ops likewise, and tf1xent need not be there; the
-      other modes leave it.
-    * "tag" leaves the ops and their values, bit by bit, and names tf1xent's gradients in them and
-      in those PreventGradient nodes: `import tf1xent` before the graph is differentiated.
-    * "fused" takes the tags away again.
+      The values are as accurate as those of `tf1xent.nn`. The result needs neither tf1xent nor a
+      fused op. The PreventGradient nodes that TF 1.x put behind ``xent:1`` become Identity. Losses
+      that tf1xent built, under `tf1xent.patch` or with its native library
+      (``implementation="kernel"``), become stock ops too; the other modes keep them.
+    * "tag" keeps the ops and their values, bit by bit. It writes the names of tf1xent's gradients
+      into them and into those PreventGradient nodes. Run `import tf1xent` before you differentiate
+      the graph.
+    * "untag" removes these names again. "fused" is an older name of this mode.
 
-    "logsumexp" and "tag" also put the bodies of functions that hold cross-entropy ops, or branches
-    and loops with such, in the place of their calls, as nodes ``call/...``, because TensorFlow
-    gives the calls in an imported graph no gradient. The functions stay in the library, rewritten.
-    Where TensorFlow would take labels ``[1, num_classes]`` for a batch of one, both modes broadcast
-    them first, and drop the shapes that the file records behind them; gradients that the graph
-    holds already stay what they are.
+    "logsumexp" and "tag" also inline every function that holds a cross-entropy op, or a branch or
+    loop with one: the call is replaced by the function's nodes, named ``call/...``. The reason is
+    that TensorFlow has no gradient for calls in an imported graph. The functions stay in the
+    library, rewritten.
+
+    Both modes broadcast labels of shape ``[1, num_classes]`` explicitly where TensorFlow would take
+    the batch size to be 1, and remove the static shapes recorded behind them. Gradients that the
+    graph holds already do not change.
 
     Args:
       graph_def: a GraphDef; it is not changed.
-      mode: "logsumexp", "tag" or "fused".
+      mode: "logsumexp", "tag" or "untag".
 
     Returns:
-      A GraphDef. Rewritten a second time it stays as it is.
+      A GraphDef. A second rewrite changes nothing.
 
-    **Derivatives**: of every order, in logits and in dense labels; with "logsumexp" by TensorFlow's
-      own gradients of the stock ops. No entry of a gradient or of a Hessian is a difference of
-      nearly equal numbers; Hessian-vector products with other vectors can be. The derivative of
-      the second output is that of its value ``p - l``, and with "tag" that of ``S p - l``; these
-      are the same for labels whose sum S is 1. v1 while loops stay differentiable only once.
+    **Derivatives**: every order, with respect to logits and dense labels. With "logsumexp" they are
+      TensorFlow's own gradients of the stock ops. Gradients and single entries of the Hessian are
+      accurate: no two nearly equal numbers are subtracted. A Hessian-vector product with a general
+      vector adds terms of both signs and can lose digits where they cancel. The derivative of the
+      second output is that of its value ``p - l``; with "tag" it is that of ``S p - l``. The two
+      agree for labels whose sum S is 1. v1 while loops can still be differentiated only once.
 
     Raises:
       TypeError: `graph_def` is not a GraphDef.
-      ValueError: `mode` is none of the three.
-      tf1xent.errors.GraphFileError: nodes of one name, a missing input, a cycle, a graph that needs
-        a newer TensorFlow.
+      ValueError: `mode` is not one of the three.
+      tf1xent.errors.GraphFileError: two nodes have the same name, an input is missing, the graph
+        has a cycle, or it needs a newer TensorFlow.
       tf1xent.errors.RewriteError: a fused op has a gradient attribute that is not tf1xent's; nodes
-        are of a loss by chunks of classes; a function that leads to a cross-entropy op calls itself
-        or cannot be put in the place of its call.
+        belong to a loss computed by chunks of classes; a function that leads to a cross-entropy op
+        calls itself or cannot be inlined.
 
     Example:
 
@@ -79,23 +87,25 @@ def rewrite_graph_def(graph_def: Any, mode: str = "logsumexp") -> Any:
     [[ 0.25 -0.25]
      [-0.25  0.25]]
 
-    Source: the formulas are derived in `tf1xent.graphs.stock_formula`.
+    Source: `tf1xent.graphs.formula.stock_formula` derives the formulas.
     """
     caller = "rewrite_graph_def"
-    _check_mode(caller, mode)
+    mode = checked_mode(mode, caller)
     return _rewritten_proto(graph_def, tf.GraphDef, "graph_def", mode, caller)
 
 
-def rewrite_meta_graph(meta_graph: Any, mode: str = "logsumexp") -> Any:
+def rewrite_meta_graph(
+    meta_graph: Union[MetaGraphDef, Path], mode: str = "logsumexp"
+) -> MetaGraphDef:
     """Returns the MetaGraphDef of a proto or of a ``.meta`` file, rewritten.
 
-    The graph is rewritten as `rewrite_graph_def` says. Signatures, collections, the saver and the
-    names of variables stay, so that the checkpoint beside the file fits.
+    The graph is rewritten as by `rewrite_graph_def`. Signatures, collections, the saver and the
+    names of variables stay, so the checkpoint beside the file still fits.
 
     Args:
       meta_graph: a MetaGraphDef, which is not changed; or the path of a ``.meta`` file, of a
         checkpoint that has one, or of a folder with such checkpoints.
-      mode: "logsumexp", "tag" or "fused".
+      mode: "logsumexp", "tag" or "untag".
 
     Returns:
       A MetaGraphDef, for `tf.train.import_meta_graph`.
@@ -105,7 +115,7 @@ def rewrite_meta_graph(meta_graph: Any, mode: str = "logsumexp") -> Any:
     Raises:
       TypeError: `meta_graph` is neither a MetaGraphDef nor a path.
       ValueError, tf1xent.errors.GraphFileError, tf1xent.errors.RewriteError: as of
-        `rewrite_graph_def`; GraphFileError too for a file that holds no MetaGraphDef.
+        `rewrite_graph_def`; GraphFileError too if the file holds no MetaGraphDef.
       OSError: the file cannot be read.
 
     Example:
@@ -119,11 +129,9 @@ def rewrite_meta_graph(meta_graph: Any, mode: str = "logsumexp") -> Any:
     >>> stock = tf1xent.graphs.rewrite_meta_graph(meta_graph)
     >>> len(tf1xent.graphs.inspect_graph(stock).ops)
     0
-
-    Source: the formulas are derived in `tf1xent.graphs.stock_formula`.
     """
     caller = "rewrite_meta_graph"
-    _check_mode(caller, mode)
+    mode = checked_mode(mode, caller)
     if not isinstance(meta_graph, (str, os.PathLike)):
         return _rewritten_proto(meta_graph, tf.MetaGraphDef, "meta_graph", mode, caller)
     path, file = _read(meta_graph, tf.MetaGraphDef, caller)
@@ -133,33 +141,30 @@ def rewrite_meta_graph(meta_graph: Any, mode: str = "logsumexp") -> Any:
 
 
 def rewrite_saved_model(
-    input_dir: Any, output_dir: Any, mode: str = "logsumexp", *, overwrite: bool = False
+    input_dir: Path, output_dir: Path, mode: str = "logsumexp", *, overwrite: bool = False
 ) -> None:
-    """Writes a SavedModel whose graphs are those of another one, rewritten.
+    """Writes a copy of a SavedModel with rewritten graphs.
 
-    Each of its graphs is rewritten as `rewrite_graph_def` says; signatures, variables, assets and
-    all else are copied. Only ``fingerprint.pb`` is left out, which would name the old graphs.
+    Each graph is rewritten as by `rewrite_graph_def`. Signatures, variables, assets and all other
+    files are copied, except ``fingerprint.pb``, which identifies the old graphs.
 
     Args:
       input_dir: the folder of a SavedModel.
-      output_dir: the folder to write; it appears when it is complete, or not at all.
-      mode: "logsumexp", "tag" or "fused".
-      overwrite: whether `output_dir` may exist already; it may then be `input_dir` itself, in
-        which only the file of the graphs changes.
-
-    Returns:
-      None.
+      output_dir: the folder to write. It appears only when it is complete.
+      mode: "logsumexp", "tag" or "untag".
+      overwrite: whether `output_dir` may exist. It may then be `input_dir` itself, where only the
+        file of the graphs changes.
 
     **Derivatives**: as of `rewrite_graph_def`.
 
     Raises:
       ValueError, tf1xent.errors.GraphFileError, tf1xent.errors.RewriteError: as of
-        `rewrite_graph_def`; GraphFileError too where `input_dir` holds no SavedModel, ValueError
-        where `output_dir` is inside of it.
-      FileExistsError: `output_dir` is there, and `overwrite` is False.
-      OSError: something cannot be read or written.
-      tf1xent.errors.CleanUpWarning, as a warning: `output_dir` is complete, or as it was, but what
-        was put aside for that cannot be removed.
+        `rewrite_graph_def`; GraphFileError too if `input_dir` holds no SavedModel, ValueError if
+        `output_dir` is inside it.
+      FileExistsError: `output_dir` exists and `overwrite` is False.
+      OSError: a file cannot be read or written.
+      tf1xent.errors.CleanUpWarning, as a warning: `output_dir` is complete, or as it was before,
+        but temporary files beside it cannot be removed.
 
     Example:
 
@@ -177,11 +182,9 @@ def rewrite_saved_model(
     >>> tf1xent.graphs.rewrite_saved_model(old, new)
     >>> len(tf1xent.graphs.inspect_graph(new).ops)
     0
-
-    Source: the formulas are derived in `tf1xent.graphs.stock_formula`.
     """
     caller = "rewrite_saved_model"
-    _check_mode(caller, mode)
+    mode = checked_mode(mode, caller)
     path, file = _read(input_dir, _tf.SavedModel, caller)
     if os.path.basename(path) not in files.SAVED_MODEL_NAMES:
         raise GraphFileError(
@@ -190,9 +193,9 @@ def rewrite_saved_model(
     _write_folder(path, file, output_dir, mode, overwrite, caller)
 
 
-def rewrite_path(source: Any, target: Any, mode: str, *, overwrite: bool, caller: str) -> None:
-    """Rewrites whatever graph file or SavedModel `source` is to `target`, of the same kind."""
-    _check_mode(caller, mode)
+def rewrite_path(source: Path, target: Path, mode: str, *, overwrite: bool, caller: str) -> None:
+    """Rewrites the graph file or SavedModel `source` to `target`, of the same kind."""
+    mode = checked_mode(mode, caller)
     target = files.checked_path(target, caller)
     path = files.find(source, caller)
     file = files.read(path, caller)
@@ -206,7 +209,9 @@ def rewrite_path(source: Any, target: Any, mode: str, *, overwrite: bool, caller
     writing.write_file(content, real_target, path)
 
 
-def _write_folder(path, file, target, mode, overwrite, caller):
+def _write_folder(
+    path: str, file: files.GraphFile, target: Path, mode: str, overwrite: bool, caller: str
+) -> None:
     target = files.checked_folder(target, path, overwrite, caller)
     content = _rewritten(file.proto_class, file.content, mode, f"{caller}: {path}")
     if file.is_text:
@@ -215,8 +220,8 @@ def _write_folder(path, file, target, mode, overwrite, caller):
     writing.write_saved_model(source, target, os.path.basename(path), content)
 
 
-def _rewritten(proto_class: Any, content: bytes, mode: str, where: str) -> bytes:
-    """The bytes of a GraphDef, MetaGraphDef or SavedModel, rewritten."""
+def _rewritten(proto_class: ProtoClass, content: bytes, mode: str, where: str) -> bytes:
+    """Rewrites the bytes of a GraphDef, MetaGraphDef or SavedModel."""
     if proto_class is tf.GraphDef:
         return rewritten(content, mode, where)[0]
     if proto_class is tf.MetaGraphDef:
@@ -226,7 +231,7 @@ def _rewritten(proto_class: Any, content: bytes, mode: str, where: str) -> bytes
         contexts = Contexts(meta_graph.rest, where)
         names = contexts.names()
         meta_graph.graph_def, added = rewritten(meta_graph.graph_def, mode, where, names)
-        if mode == "logsumexp":
+        if MODES[mode].removes_kernel_ops:
             _forget_kernel_ops(meta_graph.rest.meta_info_def.stripped_op_list)
         contexts.add(added)
         return meta_graph.content()
@@ -236,15 +241,17 @@ def _rewritten(proto_class: Any, content: bytes, mode: str, where: str) -> bytes
     return serialized(saved_model)
 
 
-def _forget_kernel_ops(op_list: Any) -> None:
-    """Takes the native library's ops out of the list of the ops that a file was written with."""
+def _forget_kernel_ops(op_list: Proto) -> None:
+    """Removes the native library's ops from the file's list of the ops that it uses."""
     kept = [definition for definition in op_list.op if definition.name not in KERNEL_OPS]
     if len(kept) < len(op_list.op):
         del op_list.op[:]
         op_list.op.extend(kept)
 
 
-def _rewritten_proto(proto: Any, proto_class: Any, name: str, mode: str, caller: str) -> Any:
+def _rewritten_proto(
+    proto: Proto, proto_class: ProtoClass, name: str, mode: str, caller: str
+) -> Proto:
     if not isinstance(proto, proto_class):
         raise TypeError(
             f"{caller}: `{name}` must be a {proto_class.__name__}, got a {type(proto).__name__}. "
@@ -254,8 +261,8 @@ def _rewritten_proto(proto: Any, proto_class: Any, name: str, mode: str, caller:
     return proto_class.FromString(_rewritten(proto_class, proto.SerializeToString(), mode, where))
 
 
-def _read(path: Any, proto_class: Any, caller: str) -> Tuple[str, files.GraphFile]:
-    """The path and content of a file that holds a proto of one class."""
+def _read(path: Path, proto_class: ProtoClass, caller: str) -> Tuple[str, files.GraphFile]:
+    """Returns the path and the content of a file that holds a proto of one class."""
     path = files.find(path, caller)
     file = files.read(path, caller)
     if file.proto_class is not proto_class:
@@ -264,8 +271,3 @@ def _read(path: Any, proto_class: Any, caller: str) -> Tuple[str, files.GraphFil
             f"got a {file.proto_class.__name__}."
         )
     return path, file
-
-
-def _check_mode(caller: str, mode: Any) -> None:
-    if mode not in MODES:
-        raise ValueError(f"{caller}: `mode` must be one of {', '.join(MODES)}, got {mode!r}.")

@@ -5,9 +5,9 @@ from typing import Any, Optional, Tuple
 
 from tf1xent import _probes, _tf
 from tf1xent.gradients import GRADIENT_NAMES
-from tf1xent.graphs.kernel_ops import KERNEL_OPS
-from tf1xent.graphs.primitive_ops import is_loss
-from tf1xent.graphs.report import Verdict
+from tf1xent.graphs.formula.kernel_ops import KERNEL_OPS
+from tf1xent.graphs.formula.primitive_ops import is_loss
+from tf1xent.graphs.inspecting.report import Verdict
 from tf1xent.graphs.shapes import Broadcast
 from tf1xent.graphs.wiring import Wiring
 
@@ -75,7 +75,7 @@ def _foreign_gradient(site: Site) -> Optional[Tuple[Verdict, str]]:
     if _tf.has_gradient(name):
         return Verdict.AS_IT_IS, f"its derivatives are those of its own gradient, `{name}`."
     return (
-        Verdict.NOT,
+        Verdict.UNSUPPORTED,
         f"it carries the gradient `{name}`, which nothing has registered: "
         "import the program that does, and inspect again.",
     )
@@ -83,10 +83,10 @@ def _foreign_gradient(site: Site) -> Optional[Tuple[Verdict, str]]:
 
 def _surroundings(site: Site) -> Optional[Tuple[Verdict, str]]:
     if site.obstacle is not None:
-        return Verdict.NOT, site.obstacle
+        return Verdict.UNSUPPORTED, site.obstacle
     if site.in_loop:
         return (
-            Verdict.NOT,
+            Verdict.UNSUPPORTED,
             "it runs in a v1 while loop, of which TensorFlow has no second derivatives: build the "
             "graph anew after tf.enable_control_flow_v2(), or with TF 2.x.",
         )

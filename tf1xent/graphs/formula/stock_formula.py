@@ -25,7 +25,7 @@ from typing import Sequence, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
-from tf1xent.graphs.building import Arithmetic, DataType, Nodes
+from tf1xent.graphs.formula.building import Arithmetic, DataType, Nodes
 
 _NARROW = (tf.half.as_datatype_enum, tf.bfloat16.as_datatype_enum)
 _FLOAT32 = tf.float32.as_datatype_enum

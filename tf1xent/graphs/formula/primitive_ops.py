@@ -7,7 +7,7 @@ value was computed from, and what its gradient wants to use again.
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from tf1xent import _tf
-from tf1xent.graphs.kernel_ops import KERNEL_OPS
+from tf1xent.graphs.formula.kernel_ops import KERNEL_OPS
 from tf1xent.graphs.wiring import CONTROL, Wiring
 
 OP = "IdentityN"

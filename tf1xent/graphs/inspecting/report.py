@@ -7,8 +7,8 @@ import textwrap
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from tf1xent import _tf
-from tf1xent.graphs.kernel_ops import KERNEL_OPS
-from tf1xent.graphs.primitive_ops import LOSSES, PRIMITIVES
+from tf1xent.graphs.formula.kernel_ops import KERNEL_OPS
+from tf1xent.graphs.formula.primitive_ops import LOSSES, PRIMITIVES
 
 
 class Verdict(str, enum.Enum):
@@ -21,7 +21,13 @@ class Verdict(str, enum.Enum):
     AS_IT_IS = "as it is"
     OVERRIDE = "override_gradients"
     REWRITE = "rewrite"
-    NOT = "not"
+    UNSUPPORTED = "unsupported"
+    # The older name of the member; `Verdict("not")`, the older value, is accepted too.
+    NOT = "unsupported"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Optional["Verdict"]:
+        return cls.UNSUPPORTED if value == "not" else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +103,7 @@ class GraphReport:
     @property
     def needs_rewrite(self) -> bool:
         """Whether `override_gradients` alone leaves an op without a second derivative."""
-        return any(op.verdict in (Verdict.REWRITE, Verdict.NOT) for op in self.ops)
+        return any(op.verdict in (Verdict.REWRITE, Verdict.UNSUPPORTED) for op in self.ops)
 
     def to_json(self) -> str:
         """The report as a JSON object with the names of the attributes."""

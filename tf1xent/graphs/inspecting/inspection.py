@@ -8,22 +8,27 @@ from tf1xent import _tf, kernels
 from tf1xent._tf import tf
 from tf1xent.errors import RewriteError
 from tf1xent.graphs import files
-from tf1xent.graphs.callers import Ways
 from tf1xent.graphs.control_flow import COND, WHILE, contexts, kinds
-from tf1xent.graphs.functions import Body, Library
-from tf1xent.graphs.kernel_ops import CROSS_ENTROPY_OPS, KERNEL_OPS, is_cross_entropy
-from tf1xent.graphs.primitive_ops import (
+from tf1xent.graphs.formula.kernel_ops import CROSS_ENTROPY_OPS, KERNEL_OPS, is_cross_entropy
+from tf1xent.graphs.formula.primitive_ops import (
     LOSSES,
     checks_of_labels,
     is_loss,
     primitives,
     recorded_gradients,
 )
-from tf1xent.graphs.raw import Graph, MetaGraph, RawSavedModel, parsed
-from tf1xent.graphs.replacement import check_is_readable
-from tf1xent.graphs.report import CrossEntropyOp, GradientAttribute, GraphReport, Verdict, report_of
+from tf1xent.graphs.functions import Body, Library
+from tf1xent.graphs.inspecting.callers import Ways
+from tf1xent.graphs.inspecting.report import (
+    CrossEntropyOp,
+    GradientAttribute,
+    GraphReport,
+    Verdict,
+    report_of,
+)
+from tf1xent.graphs.inspecting.verdicts import Site, behind_loop, labels_vary, verdict
+from tf1xent.graphs.raw import Graph, MetaGraph, RawSavedModel, check_is_readable, parsed
 from tf1xent.graphs.shapes import broadcast, matrix_shape
-from tf1xent.graphs.verdicts import Site, behind_loop, labels_vary, verdict
 from tf1xent.graphs.wiring import CONTROL, Wiring
 
 __all__ = ["inspect_graph"]
@@ -37,7 +42,7 @@ def inspect_graph(graph: Any) -> GraphReport:
     * "as it is": second derivatives exist and are right,
     * "override_gradients": after `tf1xent.override_gradients()`,
     * "rewrite": after `rewrite_graph_def` or its like,
-    * "not": not by these means; the reason says why, and what helps.
+    * "unsupported": not by these means; the reason says why, and what helps.
 
     The ops of tf1xent's native library, of graphs built with ``implementation="kernel"``, are "as
     it is" where that library is built; elsewhere their graph cannot even be imported.
@@ -225,7 +230,7 @@ def _unreadable(function: Any, tags: Optional[str], error: RewriteError) -> List
             gradients=(),
             guards=(),
             context=None,
-            verdict=Verdict.NOT,
+            verdict=Verdict.UNSUPPORTED,
             reason=str(error),
         )
         for node in function.node_def

@@ -12,11 +12,11 @@ loss left behind: so TensorFlow can differentiate them.
 from typing import Any, Dict, List, Sequence
 
 from tf1xent._tf import tf
-from tf1xent.graphs import kernel_ops, primitive_ops
-from tf1xent.graphs.building import Arithmetic, Nodes
-from tf1xent.graphs.kernel_ops import KERNEL_OPS, LABELS_TYPE, LOGITS_TYPE
-from tf1xent.graphs.primitive_ops import PRIMITIVES
-from tf1xent.graphs.stock_formula import (
+from tf1xent.graphs.formula import kernel_ops, primitive_ops
+from tf1xent.graphs.formula.building import Arithmetic, Nodes
+from tf1xent.graphs.formula.kernel_ops import KERNEL_OPS, LABELS_TYPE, LOGITS_TYPE
+from tf1xent.graphs.formula.primitive_ops import PRIMITIVES
+from tf1xent.graphs.formula.stock_formula import (
     IntegerLabels,
     Rows,
     after,
