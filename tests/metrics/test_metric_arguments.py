@@ -98,8 +98,8 @@ def test_bad_input_that_only_the_run_can_tell(name):
                 session.run(dense, {logits: MATRIX, soft: value})
 
 
-def test_a_label_that_is_no_class_fails_the_likelihood_on_a_cpu():
-    for name in "negative_log_likelihood", "perplexity":
+def test_a_label_that_is_no_class_fails_on_a_cpu():
+    for name in "negative_log_likelihood", "perplexity", "brier_score":
         with pytest.raises(tf.errors.InvalidArgumentError):
             run(lambda name=name: call(name, [0, 3], MATRIX))
 

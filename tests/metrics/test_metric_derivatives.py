@@ -1,6 +1,7 @@
 """Derivatives of the plain metrics: exact where there are any, None where a metric jumps."""
 
 import numpy as np
+import pytest
 import tensorflow.compat.v1 as tf
 
 from tests.metrics.calls import call, run
@@ -41,12 +42,65 @@ def test_likelihood_and_perplexity_are_differentiable():
         np.testing.assert_allclose(got_weights, factor * in_weights, rtol=1e-12, atol=1e-16)
 
 
+@pytest.mark.parametrize("kind", ["sparse", "soft"])
+def test_the_brier_score_is_differentiable(kind):
+    random = np.random.RandomState(12)
+    logits = random.normal(size=[4, 3])
+    mask, weights = np.array([True, True, False, True]), np.array([1.0, 0.5, np.nan, 3.0])
+    labels = np.array([0, 2, 1, 1])
+    rows = np.eye(3)[labels]
+    if kind == "soft":
+        labels = rows = random.uniform(size=[4, 3])  # need not add up to 1
+    share = np.where(mask, weights, 0.0) / 4.5
+
+    def by_hand(logits):
+        p = probabilities(logits)
+        gap = p - rows
+        return 2 * share[:, np.newaxis] * p * (gap - (p * gap).sum(axis=1, keepdims=True))
+
+    step = 1e-6
+    curvature = np.zeros([4, 3, 4, 3])
+    for i, j in np.ndindex(4, 3):
+        change = np.zeros([4, 3])
+        change[i, j] = step
+        curvature[..., i, j] = (by_hand(logits + change) - by_hand(logits - change)) / (2 * step)
+
+    def build():
+        x, y, w = tf.constant(logits), tf.constant(labels), tf.constant(weights)
+        value = metrics.brier_score(y, x, weights=w, mask=mask)
+        in_labels = tf.gradients(value, y)[0]
+        in_labels = tf.zeros_like(x) if in_labels is None else in_labels
+        return [value, tf.gradients(value, [x, w]), tf.hessians(value, x)[0], in_labels]
+
+    value, (in_logits, in_weights), second, in_labels = run(build)
+    scores = ((probabilities(logits) - rows) ** 2).sum(axis=1)
+    score = (share * np.where(mask, scores, 0.0)).sum()
+    np.testing.assert_allclose(value, score, rtol=1e-13)
+    np.testing.assert_allclose(in_logits, by_hand(logits), rtol=1e-12, atol=1e-16)
+    np.testing.assert_allclose(second, curvature, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(
+        in_weights, np.where(mask, scores - score, 0.0) / 4.5, rtol=1e-12, atol=1e-16
+    )
+    want = 2 * share[:, np.newaxis] * (rows - probabilities(logits)) if kind == "soft" else 0.0
+    np.testing.assert_allclose(in_labels, np.broadcast_to(want, [4, 3]), rtol=1e-12, atol=1e-16)
+
+
+def test_the_gradient_of_a_confident_brier_score_keeps_its_digits():
+    def build():
+        x = tf.constant([[30.0, 0.0]])
+        return tf.gradients(metrics.brier_score([0], x), x)[0]
+
+    q = np.exp(-30.0) / (1 + np.exp(-30.0))
+    want = 4 * q**2 * (1 - q)  # of 2 q^2
+    np.testing.assert_allclose(run(build), [[-want, want]], rtol=1e-5)
+
+
 def test_derivatives_where_nothing_counts():
     def build():
         x = tf.constant([[np.nan, 1.0], [np.inf, 2.0]])
         tensors = []
-        for function in metrics.negative_log_likelihood, metrics.perplexity:
-            value = function([0, 1], x, mask=[False, False])
+        for name in "negative_log_likelihood", "perplexity", "brier_score":
+            value = call(name, [0, 1], x, mask=[False, False])
             tensors += [tf.gradients(value, x)[0], tf.hessians(value, x)[0]]
         return tensors
 

@@ -2,6 +2,7 @@
 
 import collections
 
+import mpmath
 import numpy as np
 import pytest
 import sklearn.metrics
@@ -199,6 +200,24 @@ def test_confident_predictions_keep_their_digits():
     np.testing.assert_allclose(got["expected_calibration_error"], want, rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-6), ("float64", 1e-14)])
+def test_confident_predictions_keep_the_digits_of_their_brier_score(dtype, tolerance):
+    logits = np.array([[20.0, 0.0, -1.0, -np.inf], [0.5, -3.0, 40.0, -2.0]], dtype)
+    labels = [0, 2]
+    with mpmath.workdps(60):
+        want = []
+        for row, label in zip(logits.astype(float), labels):
+            terms = [mpmath.exp(x) for x in row]
+            p = [term / sum(terms) for term in terms]
+            want.append(sum((p[j] - (j == label)) ** 2 for j in range(4)))
+        want = [float(score) for score in want]
+    assert want[0] < 1e-16 and want[1] < 1e-33  # 1 - p in float32, or in float64, has no digits
+    for given in labels, np.eye(4, dtype=dtype)[labels]:
+        for weights, score in zip(np.eye(2), want):
+            got = run(lambda g=given, w=weights: metrics.brier_score(g, logits, weights=w))
+            np.testing.assert_allclose(got, score, rtol=tolerance)
+
+
 def test_what_is_masked_is_absent():
     random = np.random.RandomState(2)
     logits = random.normal(size=[8, 3]).astype(np.float32)
@@ -303,7 +322,8 @@ def test_rows_that_cannot_be_right():
 
 def test_what_counts_and_is_nan_is_seen():
     got = values([0, 0], np.array([[1.0, 0.0], [np.nan, 0.0]]))
-    for name in "negative_log_likelihood", "perplexity", "expected_calibration_error":
+    losses = "negative_log_likelihood", "perplexity", "brier_score"
+    for name in losses + ("expected_calibration_error",):
         assert np.isnan(got[name])
     assert got["accuracy"] == got["top_k_accuracy"] == 0.5
 

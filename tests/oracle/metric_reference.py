@@ -34,6 +34,7 @@ def all_metrics(logits, labels, valid_rows, weights, k, num_bins):
         "negative_log_likelihood": nats,
         "perplexity": np.exp(nats),
         "expected_calibration_error": calibration_error(right, p, kept, num_bins),
+        "brier_score": mean(((p - one_hot) ** 2).sum(axis=1)),
         "token_count": total,
     }
 

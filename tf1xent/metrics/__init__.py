@@ -8,6 +8,7 @@ the same as in `tf1xent.nn`.
 """
 
 from tf1xent.metrics.accuracy import accuracy, streaming_accuracy
+from tf1xent.metrics.brier_score import brier_score, streaming_brier_score
 from tf1xent.metrics.expected_calibration_error import (
     expected_calibration_error,
     streaming_expected_calibration_error,
@@ -21,6 +22,7 @@ from tf1xent.metrics.token_count import streaming_token_count, token_count
 from tf1xent.metrics.top_k_accuracy import streaming_top_k_accuracy, top_k_accuracy
 
 __all__ = ["accuracy", "streaming_accuracy"]
+__all__ += ["brier_score", "streaming_brier_score"]
 __all__ += ["expected_calibration_error", "streaming_expected_calibration_error"]
 __all__ += ["negative_log_likelihood", "streaming_negative_log_likelihood"]
 __all__ += ["perplexity", "streaming_perplexity"]
