@@ -1,23 +1,44 @@
-"""Labels and logits of any rank as rows, and which of them count: what all metrics share."""
+"""A metric's arguments as rows: labels and logits of any rank, valid rows, weights."""
 
-import collections
+from typing import NamedTuple, Optional
 
 from tf1xent import _tf
 from tf1xent._loss import batch, checks, objective, resolve
 from tf1xent._tf import tf
-
-# logits: [batch_size, num_classes], float32 or float64
-# labels: [batch_size] of integers, or [batch_size, num_classes] of the logits' dtype if is_dense
-# counted: [batch_size] of bool, or None where every row counts
-# weights: [batch_size] of float64, 0 for a row that does not count, whatever its weight was
-# has_weights: whether the caller gave any
-Examples = collections.namedtuple(
-    "Examples", ["logits", "labels", "is_dense", "counted", "weights", "has_weights"]
-)
+from tf1xent._typing import Labels, Logits, Tensor, TensorLike, TensorShape
 
 
-def as_examples(function, labels, logits, mask, ignore_label, weights, axis):
-    """Checks the arguments of a metric; its rows, their labels and their weights."""
+class Rows(NamedTuple):
+    """One example a row.
+
+    Attributes:
+      logits: [batch_size, num_classes], float32 or float64.
+      labels: integers, [batch_size]; or, if `is_dense`, soft labels of the shape and dtype of
+        `logits`.
+      is_dense: whether the labels are soft.
+      valid_rows: [batch_size] of bool; None: every row is valid.
+      weights: [batch_size] of float64; 0 for a row that is not valid, whatever its weight was.
+      has_weights: whether the caller gave weights.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    is_dense: bool
+    valid_rows: Optional[Tensor]
+    weights: Tensor
+    has_weights: bool
+
+
+def as_rows(
+    function: str,
+    labels: Labels,
+    logits: Logits,
+    mask: Optional[TensorLike],
+    ignore_label: Optional[TensorLike],
+    weights: Optional[TensorLike],
+    axis: int,
+) -> Rows:
+    """Checks the arguments of `function`, a metric, and returns its rows."""
     logits = tf.convert_to_tensor(logits, name="logits")
     labels = tf.convert_to_tensor(labels, name="labels")
     checks.check_logits_dtype(function, labels, logits)
@@ -37,23 +58,23 @@ def as_examples(function, labels, logits, mask, ignore_label, weights, axis):
 
     options = objective.Options(mask=mask, ignore_label=ignore_label, skip_missing=True)
     if is_dense:
-        counted = objective.counted_distributions(function, labels, options, rows_shape, shape)
+        valid_rows = objective.counted_distributions(function, labels, options, rows_shape, shape)
     else:
-        counted = objective.counted_labels(function, labels, matrix, options, rows_shape, shape)
-    # Every metric needs the weights, and so fails where the labels do not fit.
+        valid_rows = objective.counted_labels(function, labels, matrix, options, rows_shape, shape)
+    # Every metric needs the weights, and so fails at run time where the labels do not fit.
     with tf.control_dependencies([labels]):
         row_weights = tf.ones(tf.shape(matrix)[:1], tf.float64)
     if weights is not None:
         given = resolve.weight_rows(function, weights, tf.float64, rows_shape, shape)
         row_weights = row_weights if given is None else given * row_weights
-    if counted is not None:
-        # Selected, not multiplied by 0: a weight that does not count may be NaN.
-        row_weights = _tf.where(counted, row_weights, tf.zeros_like(row_weights))
-    return Examples(matrix, labels, is_dense, counted, row_weights, weights is not None)
+    if valid_rows is not None:
+        # Selected, not multiplied by 0: the weight of an invalid row may be NaN.
+        row_weights = _tf.where(valid_rows, row_weights, tf.zeros_like(row_weights))
+    return Rows(matrix, labels, is_dense, valid_rows, row_weights, weights is not None)
 
 
-def _are_dense(function, labels, logits):
-    """Whether labels are numbers by class; integers of an unknown rank are taken as classes."""
+def _are_dense(function: str, labels: Tensor, logits: Tensor) -> bool:
+    """Whether labels are soft; integers of unknown rank are integer labels."""
     dtype = labels.dtype.base_dtype
     if not (dtype.is_floating or dtype.is_integer or dtype == tf.bool):
         raise TypeError(
@@ -74,19 +95,19 @@ def _are_dense(function, labels, logits):
     return True
 
 
-def _check_static_shape(function, labels, wanted):
-    if not labels.shape.is_compatible_with(wanted):
+def _check_static_shape(function: str, labels: Tensor, expected: TensorShape) -> None:
+    if not labels.shape.is_compatible_with(expected):
         raise ValueError(
-            f"{function}: `labels` must have the shape {wanted}, got {labels.shape}. Give one "
+            f"{function}: `labels` must have the shape {expected}, got {labels.shape}. Give one "
             "class number per example, or one number per class in the shape of `logits`."
         )
 
 
-def _with_shape(labels, shape, logits_shape):
-    """`labels`, failing in the run unless they have that shape; static shapes are checked."""
+def _with_shape(labels: Tensor, shape: Tensor, logits_shape: TensorShape) -> Tensor:
+    """`labels`, which fail at run time unless they have that shape; static shapes are checked."""
     if labels.shape.is_fully_defined() and logits_shape.is_fully_defined():
         return labels
-    # The ranks first: shapes of unlike ranks would broadcast in the comparison.
+    # The ranks first: shapes of different ranks would broadcast in the comparison.
     same_rank = tf.assert_equal(tf.size(tf.shape(labels)), tf.size(shape))
     with tf.control_dependencies([same_rank]):
         same_shape = tf.assert_equal(tf.shape(labels), shape)
