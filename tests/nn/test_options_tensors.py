@@ -24,7 +24,8 @@ from tests.support.option_cases import (
     placeholder,
 )
 from tf1xent import losses
-from tf1xent._loss import resolve
+from tf1xent._loss import option_checks
+from tf1xent._loss.options import TABLE
 
 NEUTRAL = {"label_smoothing": 0.0, "z_loss": 0.0, "temperature": 1.0, "focal_gamma": 0.0}
 # Values that change nothing, and others; all are exact in float32.
@@ -34,6 +35,7 @@ VALUES += [("focal_gamma", 1.0), ("focal_gamma", 2.5), ("softcap", 6.0)]
 OF_PROBABILITIES = ("label_smoothing", "focal_gamma", "epsilon")
 OF_LINEAR = ("label_smoothing", "z_loss")
 KINDS = ("sparse", "soft", "probabilities", "linear")
+NUMBERS = [option.name for option in TABLE if option.requirement is not None]
 
 
 def cases(kind):
@@ -220,27 +222,27 @@ def test_numbers_that_the_computing_dtype_does_not_have(kind, name, value, round
 def test_numbers_that_the_computing_dtype_rounds_to_neutral_ones():
     with tf.Graph().as_default():
         for name, value in NEUTRAL.items():
-            assert resolve.number("f", name, value + 1e-46, tf.float32) is None
-            assert resolve.number("f", name, np.array(value), tf.float32) is None
-            assert resolve.number("f", name, tf.constant(value), tf.float32) is not None
+            assert option_checks.number("f", name, value + 1e-46, tf.float32) is None
+            assert option_checks.number("f", name, np.array(value), tf.float32) is None
+            assert option_checks.number("f", name, tf.constant(value), tf.float32) is not None
 
 
 def test_what_is_no_number():
     with tf.Graph().as_default():
-        for name in resolve._REQUIREMENTS:
+        for name in NUMBERS:
             for value in ("2", b"2", object(), {}, 1j, tf.constant("2"), tf.constant(True)):
                 with pytest.raises(TypeError, match=f"^f: `{name}` must be a number"):
-                    resolve.number("f", name, value, tf.float32)
+                    option_checks.number("f", name, value, tf.float32)
             for value in ([0.5], (0.5,), np.array([0.5]), tf.constant([0.5])):
                 with pytest.raises(ValueError, match=f"^f: `{name}` must be a number"):
-                    resolve.number("f", name, value, tf.float32)
+                    option_checks.number("f", name, value, tf.float32)
 
 
 def test_tensors_of_unknown_rank():
     with tf.Graph().as_default(), tf.Session() as session:
-        for name in resolve._REQUIREMENTS:
+        for name in NUMBERS:
             fed = tf.placeholder(tf.float32)
-            number = resolve.number("f", name, fed, tf.float32)
+            number = option_checks.number("f", name, fed, tf.float32)
             assert number.shape.as_list() == []
             assert session.run(number, {fed: 0.5}) == 0.5
             with pytest.raises(tf.errors.InvalidArgumentError, match=name):
@@ -250,9 +252,10 @@ def test_tensors_of_unknown_rank():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_no_op_of_a_check_makes_a_number_that_is_not_finite(dtype):
     with tf.Graph().as_default(), tf.Session() as session:
-        fed = {name: tf.placeholder(dtype, []) for name in resolve._REQUIREMENTS}
+        fed = {name: tf.placeholder(dtype, []) for name in NUMBERS}
         found = [
-            resolve.number("f", name, given, tf.as_dtype(dtype)) for name, given in fed.items()
+            option_checks.number("f", name, given, tf.as_dtype(dtype))
+            for name, given in fed.items()
         ]
         # tf.add_check_numerics_ops takes no graph with the branches that 1.x has in assertions.
         operations = tf.get_default_graph().get_operations()
