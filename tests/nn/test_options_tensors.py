@@ -184,6 +184,36 @@ def test_weights_and_masks_as_variables(holder):
             np.testing.assert_allclose(in_class_weights, want["class_weights"], rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_several_labels_to_ignore(dtype):
+    """Given as a list, an array and a tensor, also one that only the run knows, of any shape."""
+    labels = np.array([2, -1, 255, 1, 2**31 - 1, 0]).astype(dtype)
+    several = [(), [-1], [255, -1, 2**31 - 1], [0, 1, 2, -1, 255, 2**31 - 1]]
+    options = {"invalid_labels": "ignore", "label_smoothing": 0.125, "z_loss": 0.25}
+    with tf.Graph().as_default(), tf.Session() as session:
+        fed, logits = tf.placeholder(dtype, [None]), tf.constant(LOGITS)
+        by_run = [tf.placeholder("int64", shape) for shape in (None, [None])] + [
+            tf.placeholder("int32", shape) for shape in (None, [None])
+        ]
+        function = FUNCTIONS["sparse"][0]
+        for ignored in several:
+            known = [ignored, tuple(ignored), np.array(ignored, dtype)]
+            losses_of_all = [
+                function(fed, logits, ignore_label=given, **options) for given in known + by_run
+            ]
+            feed = dict([(fed, labels)] + [(tensor, ignored) for tensor in by_run])
+            got = session.run(losses_of_all, feed)
+            want = OptionReference(labels, LOGITS, ignore_label=ignored, **options).loss()
+            for values in got:
+                np.testing.assert_allclose(values, want, rtol=1e-12)
+        scalar = tf.placeholder("int64")
+        loss_of_all = function(fed, logits, ignore_label=scalar, **options)
+        # Equal to a label only modulo 2^32.
+        got = session.run([loss_of_all], {fed: labels, scalar: 2**32 + 2})[0]
+        want = OptionReference(labels, LOGITS, **options).loss()
+        np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
 # --- Numbers in the computing dtype -------------------------------------------------------------
 
 # In range, but not once they are float32: too small (TensorFlow computes with less than the

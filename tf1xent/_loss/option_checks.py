@@ -89,20 +89,56 @@ def _checked_scalar(message: str, name: str, value: Any, dtype: DType) -> Tensor
 # --- Rows ---------------------------------------------------------------------------------------
 
 
-def check_ignore_label(function: str, ignore_label: Any, labels_dtype: DType) -> None:
-    """`ignore_label` is an integer that the labels can hold."""
-    information = np.iinfo(labels_dtype.as_numpy_dtype)
-    is_integer = isinstance(ignore_label, (int, np.integer)) and not isinstance(ignore_label, bool)
-    if not is_integer:
+def ignored_labels(function: str, ignore_label: Any, labels_dtype: DType) -> Tensor:
+    """`ignore_label` as a scalar or vector: constants of the labels' dtype, a tensor as int64."""
+    if isinstance(ignore_label, (numbers.Number, np.generic, np.ndarray, Sequence)):
+        return _constant_labels(function, ignore_label, labels_dtype)
+    message = f"{function}: `ignore_label` must be an integer, or a vector of them, got "
+    try:
+        given = tf.convert_to_tensor(ignore_label, name="ignore_label")
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{message}{ignore_label!r}. Give numbers or a tensor.") from error
+    if not given.dtype.is_integer or given.dtype.base_dtype == tf.uint64:
         raise TypeError(
-            f"{function}: `ignore_label` must be an integer, got {ignore_label!r}. For more than "
-            "one label, or one known only in the run, give a mask: mask=tf.not_equal(labels, ...)."
+            f"{message}a tensor of {given.dtype.name}. Cast it: tf.cast(ignore_label, tf.int64)."
         )
-    if not information.min <= ignore_label <= information.max:
+    if given.shape.ndims not in (None, 0, 1):
+        raise ValueError(f"{message}the shape {given.shape}. Flatten it: tf.reshape(..., [-1]).")
+    if given.shape.ndims is None:
+        holds = tf.rank(given) <= 1
+        given = tf.reshape(_asserted(given, holds, message + "the shape", [tf.shape(given)]), [-1])
+    # Not the labels' dtype, which may be smaller: a label would equal one modulo 2^32.
+    return tf.cast(given, tf.int64)
+
+
+def _constant_labels(function: str, ignore_label: Any, labels_dtype: DType) -> Tensor:
+    """Known integers that the labels can hold."""
+    information = np.iinfo(labels_dtype.as_numpy_dtype)
+    try:
+        is_text = isinstance(ignore_label, (str, bytes))
+        known = np.asarray(None if is_text else ignore_label, object)
+    except (TypeError, ValueError, NotImplementedError):  # of tensors, or of unequal lengths
+        known = np.asarray(None)
+    if any(
+        isinstance(label, bool) or not isinstance(label, (int, np.integer))
+        for label in known.ravel()
+    ):
+        raise TypeError(
+            f"{function}: `ignore_label` must be an integer, or a vector of them, got "
+            f"{ignore_label!r}. Give whole numbers, or one tensor."
+        )
+    if known.ndim > 1:
         raise ValueError(
-            f"{function}: `ignore_label` must fit the labels' dtype, {labels_dtype.name}, got "
-            f"{ignore_label}. Cast the labels: tf.cast(labels, tf.int64)."
+            f"{function}: `ignore_label` must be an integer, or a vector of them, got the shape "
+            f"{known.shape}. Flatten it: numpy.ravel(ignore_label)."
         )
+    for label in known.ravel():
+        if not information.min <= label <= information.max:
+            raise ValueError(
+                f"{function}: `ignore_label` must fit the labels' dtype, {labels_dtype.name}, got "
+                f"{label}. Cast the labels: tf.cast(labels, tf.int64)."
+            )
+    return tf.constant(known.astype(labels_dtype.as_numpy_dtype))
 
 
 def refuse_for_soft_labels(function: str, ignore_label: Any, invalid_labels: Any) -> None:

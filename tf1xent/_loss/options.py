@@ -61,7 +61,7 @@ class _EveryLossOfLogits(_EveryLoss, total=False):
 
 
 class _IntegerLabels(TypedDict, total=False):
-    ignore_label: Optional[int]
+    ignore_label: Optional[TensorLike]
     invalid_labels: Optional[str]
 
 
@@ -175,8 +175,9 @@ TABLE = (
     Option(
         "ignore_label",
         None,
-        "an integer, in the range of the classes or not (-1, -100, 255); rows with this label do "
-        "not count.",
+        "an integer, in the range of the classes or not (-1, -100, 255), or several: a sequence "
+        "of them, or an integer tensor, a scalar or a vector. Rows with such a label do not "
+        "count.",
     ),
     Option(
         "weights",

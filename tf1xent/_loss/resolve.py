@@ -130,11 +130,20 @@ def _valid_labels(batch: Batch, options: Mapping[str, Any]) -> List[Tensor]:
     labels, ignore_label = batch.labels, options["ignore_label"]
     conditions = []
     if ignore_label is not None:
-        option_checks.check_ignore_label(batch.function, ignore_label, labels.dtype)
-        conditions.append(tf.not_equal(labels, tf.constant(ignore_label, labels.dtype)))
+        ignored = option_checks.ignored_labels(batch.function, ignore_label, labels.dtype)
+        conditions.append(_differ_from(labels, ignored))
     if options["invalid_labels"] == "ignore":
         conditions.append(names_a_class(batch.matrix, labels))
     return conditions
+
+
+def _differ_from(labels: Tensor, others: Tensor) -> Tensor:
+    """Which labels are none of the `others`, a scalar or a vector: [batch_size]."""
+    if others.dtype != labels.dtype:
+        labels = tf.cast(labels, others.dtype)
+    if others.shape.ndims == 0:
+        return tf.not_equal(labels, others)
+    return tf.reduce_all(tf.not_equal(labels[:, tf.newaxis], others[tf.newaxis]), axis=1)
 
 
 def _weights_of_valid_rows(
