@@ -199,30 +199,34 @@ def weight_rows(batch: Batch, weights: TensorLike, dtype: DType) -> Optional[Ten
 # --- Classes ------------------------------------------------------------------------------------
 
 
-def class_weight_vector(batch: Batch, class_weights: TensorLike) -> Tensor:
-    """`class_weights` in the computing dtype: [num_classes]."""
-    dtype, matrix = batch.matrix.dtype, batch.matrix
-    message = f"{batch.function}: `class_weights` must be one number at least 0 per class, got "
+def class_vector(batch: Batch, name: str, value: TensorLike) -> Tensor:
+    """An option by class in the computing dtype: [num_classes]."""
+    dtype, matrix, option = batch.matrix.dtype, batch.matrix, BY_NAME[name]
+    limits = np.finfo(dtype.base_dtype.as_numpy_dtype)
+    message = f"{batch.function}: `{name}` must be one number {option.requirement} per class, got "
     # preferred_dtype: a list of Python numbers must not pass through float32.
-    given = tf.convert_to_tensor(class_weights, name="class_weights", preferred_dtype=dtype)
+    given = tf.convert_to_tensor(value, name=name, preferred_dtype=dtype)
     known = _tf.constant_value(given)
-    weights = tf.cast(given, dtype)
+    vector = tf.cast(given, dtype)
     num_classes = None if matrix.shape.ndims is None else matrix.shape.as_list()[-1]
-    if not weights.shape.is_compatible_with([num_classes]):
+    if not vector.shape.is_compatible_with([num_classes]):
         raise ValueError(
-            f"{message}the shape {weights.shape} for {_or_unknown(num_classes)} classes. Give a "
-            "vector [num_classes]; for weights by row there is `weights`."
+            f"{message}the shape {vector.shape} for {_or_unknown(num_classes)} classes. Give a "
+            f"vector [num_classes]. {option.hint}".rstrip()
         )
-    if known is not None and (np.isnan(known).any() or np.any(known < 0)):
-        raise ValueError(f"{message}{known.tolist()}. Replace negative ones and NaN.")
-    if num_classes is None or weights.shape.ndims is None or weights.shape.as_list() == [None]:
-        is_vector = tf.equal(tf.rank(weights), 1)
-        fits = tf.logical_and(is_vector, tf.equal(tf.size(weights), tf.shape(matrix)[-1]))
-        weights = _asserted(weights, fits, message)
+    if known is not None:
+        with np.errstate(over="ignore", under="ignore"):
+            rounded = known.astype(limits.dtype)
+        if not np.all(_holds(name, rounded, limits)):
+            raise ValueError(f"{message}{known.tolist()}. Replace those that are not.")
+    if num_classes is None or vector.shape.ndims is None or vector.shape.as_list() == [None]:
+        is_vector = tf.equal(tf.rank(vector), 1)
+        fits = tf.logical_and(is_vector, tf.equal(tf.size(vector), tf.shape(matrix)[-1]))
+        vector = _asserted(vector, fits, message)
     if known is None:
-        weights = _asserted(weights, tf.reduce_all(weights >= 0), message)
-    weights.set_shape([num_classes])
-    return weights
+        vector = _asserted(vector, tf.reduce_all(_holds(name, vector, limits)), message)
+    vector.set_shape([num_classes])
+    return vector
 
 
 def class_mask_rows(batch: Batch, class_mask: TensorLike) -> Tensor:

@@ -135,6 +135,8 @@ class Option(NamedTuple):
         those of the computing dtype: TensorFlow computes with less than `tiny` as 0, and a constant
         of infinity would trip NaN detectors.
       neutral: the number with which the option changes nothing; None: there is none.
+      by_class: whether it is a vector, one number for each class; else a number is a scalar.
+      hint: what else an error about its shape says.
     """
 
     name: str
@@ -143,6 +145,8 @@ class Option(NamedTuple):
     requirement: Optional[str] = None
     holds: Optional[Callable[[Any, Any], Any]] = None
     neutral: Optional[float] = None
+    by_class: bool = False
+    hint: str = ""
 
 
 def _is_positive(value: Any, limits: Any) -> Any:
@@ -189,6 +193,10 @@ TABLE = (
         None,
         "`[num_classes]`, at least 0; each class's term is multiplied by its own, also the share "
         "that label smoothing gives it. The row's z_loss is not.",
+        "at least 0",
+        lambda value, limits: value >= 0,
+        by_class=True,
+        hint="For weights by row there is `weights`.",
     ),
     Option(
         "label_smoothing",

@@ -88,7 +88,10 @@ def _resolved(
     def scalar(name: str) -> Any:
         return option_checks.number(batch.function, name, options[name], batch.matrix.dtype)
 
-    class_weights = options["class_weights"]
+    def by_class(name: str) -> Optional[Tensor]:
+        value = options[name]
+        return None if value is None else option_checks.class_vector(batch, name, value)
+
     return Resolved(
         labels=labels,
         invalid_value=invalid_value,
@@ -99,9 +102,7 @@ def _resolved(
         class_included=_class_included(batch, options["class_mask"], valid),
         focal_gamma=scalar("focal_gamma"),
         label_smoothing=scalar("label_smoothing"),
-        class_weights=None
-        if class_weights is None
-        else option_checks.class_weight_vector(batch, class_weights),
+        class_weights=by_class("class_weights"),
         z_loss=scalar("z_loss"),
         epsilon=scalar("epsilon"),
     )
