@@ -1,6 +1,7 @@
 """Which implementation computes a loss: stock TensorFlow ops, or the native kernels."""
 
 import os
+from typing import Optional
 
 from tf1xent import _tf, kernels
 
@@ -10,7 +11,7 @@ GRAPH, KERNEL, AUTO = IMPLEMENTATIONS
 ENVIRONMENT_VARIABLE = "TF1XENT_IMPLEMENTATION"
 
 
-def check_implementation(function, implementation):
+def check_implementation(function: str, implementation: Optional[str]) -> None:
     """Raises ValueError unless `implementation` is one, or None."""
     if implementation is not None and implementation not in IMPLEMENTATIONS:
         raise ValueError(
@@ -19,7 +20,7 @@ def check_implementation(function, implementation):
         )
 
 
-def uses_kernels(function, implementation):
+def uses_kernels(function: str, implementation: Optional[str]) -> bool:
     """Whether the kernels compute what is built now.
 
     "kernel" raises `tf1xent.errors.KernelsError` where they are not there; "auto" then means
@@ -35,7 +36,7 @@ def uses_kernels(function, implementation):
     return _tf.runs_on_cpu() and kernels.available()
 
 
-def chosen_implementation(implementation):
+def chosen_implementation(implementation: Optional[str]) -> str:
     """`implementation`, or where that is None what the process's environment says."""
     if implementation is not None:
         return implementation
