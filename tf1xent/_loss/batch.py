@@ -2,11 +2,8 @@
 
 from tf1xent import _tf
 from tf1xent._loss import checks
+from tf1xent._math.dtypes import is_half
 from tf1xent._tf import tf
-
-
-def is_half(logits):
-    return logits.dtype.base_dtype in (tf.float16, tf.bfloat16)
 
 
 def as_precise(logits):
@@ -14,10 +11,7 @@ def as_precise(logits):
     return tf.cast(logits, tf.float32) if is_half(logits) else logits
 
 
-def with_static_shape(tensor, shape):
-    if not tf.executing_eagerly():
-        tensor.set_shape(shape)
-    return tensor
+with_static_shape = _tf.set_static_shape
 
 
 def sparse_rows(logits, labels):

@@ -6,10 +6,8 @@ optimisation drops them.
 """
 
 from tf1xent import _tf
+from tf1xent._math.dtypes import LABEL_DTYPES, LOGITS_DTYPES
 from tf1xent._tf import tf
-
-LOGITS_DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
-LABEL_DTYPES = (tf.int32, tf.int64)
 
 
 def _refuse(function, tensors, error, message, axis=-1):

@@ -3,6 +3,7 @@
 import os
 
 from tf1xent import _tf, kernels
+from tf1xent.kernels import op_names
 
 IMPLEMENTATIONS = kernels.IMPLEMENTATIONS
 GRAPH, KERNEL, AUTO = IMPLEMENTATIONS
@@ -32,7 +33,7 @@ def uses_kernels(function, implementation):
         return False
     if asked_for == KERNEL:
         kernels.library()
-    return _tf.runs_on_cpu() and kernels.available()
+    return _tf.runs_on_cpu(op_names.SPARSE_LOSS) and kernels.available()
 
 
 def chosen_implementation(implementation):

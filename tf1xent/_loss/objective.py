@@ -25,8 +25,14 @@ from tf1xent._loss import batch, checks, resolve
 from tf1xent._loss.implementation import uses_kernels
 from tf1xent._math import softmax, softmax_kernels
 from tf1xent._math.focal import focal
-from tf1xent._math.labels import assert_labels_valid, checked_label_values, with_as_many_rows
-from tf1xent._math.matrix import infinity_unless, label_classes, names_a_class, smallest, take
+from tf1xent._math.labels import (
+    assert_labels_valid,
+    checked_label_values,
+    label_classes,
+    names_a_class,
+    with_as_many_rows,
+)
+from tf1xent._math.matrix import infinity_unless, smallest, take
 from tf1xent._math.softcap import capped
 from tf1xent._tf import tf
 

@@ -5,8 +5,7 @@ from typing import Any, Optional
 from tf1xent import _tf
 from tf1xent._loss import batch, checks, objective, resolve
 from tf1xent._math import chunked_linear, softmax
-from tf1xent._math.labels import gathered_labels, with_as_many_rows
-from tf1xent._math.matrix import names_a_class
+from tf1xent._math.labels import checked_by_gather, names_a_class, with_as_many_rows
 from tf1xent._tf import tf
 from tf1xent.losses.reduction import Reduction, reduced
 
@@ -230,9 +229,10 @@ def _per_example(labels, operands, chunk_size, transposed, options):
 
 def _checked(classes, labels, policy):
     """Labels after the run's checks, and the loss that an invalid one gets."""
-    if policy is None and _tf.op_determinism_enabled():
-        # As `labels.checked_label_values`, of one row for all labels.
-        return gathered_labels(labels, tf.gather(classes[0], labels)), None
+    if policy is None:
+        gathered = checked_by_gather(labels, lambda: tf.gather(classes[0], labels))
+        if gathered is not None:
+            return gathered, None
     return objective.checked(_FUNCTION, classes, labels, policy)
 
 
