@@ -6,15 +6,13 @@ run time is checked by small ops whose values the result depends on, so that no 
 them.
 """
 
-from typing import Any, Dict, NamedTuple, NoReturn, Optional, Tuple, Type, Union
+from typing import Dict, NamedTuple, NoReturn, Optional, Tuple, Type
 
 from tf1xent import _tf
+from tf1xent._math.dtypes import LABEL_DTYPES, LOGITS_DTYPES, is_half
 from tf1xent._math.labels import with_as_many_rows
 from tf1xent._tf import tf
 from tf1xent._typing import DType, Labels, Logits, Tensor, TensorShape
-
-LOGITS_DTYPES = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
-LABEL_DTYPES = (tf.int32, tf.int64)
 
 
 class Batch(NamedTuple):
@@ -208,21 +206,9 @@ def _broadcast_static_shape(
 # --- Shapes -------------------------------------------------------------------------------------
 
 
-def is_half(logits: Tensor) -> bool:
-    """Whether `logits` are computed in float32 and their losses cast back."""
-    return logits.dtype.base_dtype in (tf.float16, tf.bfloat16)
-
-
 def as_precise(logits: Tensor) -> Tensor:
     """`logits`; half and bfloat16 as float32."""
     return tf.cast(logits, tf.float32) if is_half(logits) else logits
-
-
-def set_static_shape(tensor: Tensor, shape: Union[TensorShape, Any]) -> Tensor:
-    """`tensor` itself, from now on known to have `shape`."""
-    if not tf.executing_eagerly():
-        tensor.set_shape(shape)
-    return tensor
 
 
 def sparse_rows(logits: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor]:
@@ -276,7 +262,7 @@ def with_a_class(matrix: Tensor, refuses_nothing: bool = False) -> Tensor:
     is_empty = tf.cast(tf.equal(tf.shape(matrix), 0), tf.int32)
     row = is_empty[0] * is_empty[1] if refuses_nothing else 0
     padded = tf.pad(matrix, [[0, row], [0, is_empty[1]]])  # free where nothing is missing
-    return set_static_shape(padded, [None, 1 if num_classes == 0 else None])
+    return _tf.set_static_shape(padded, [None, 1 if num_classes == 0 else None])
 
 
 def as_matrix(tensor: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import os
 from typing import Optional
 
 from tf1xent import _tf, kernels
+from tf1xent.kernels import op_names
 
 IMPLEMENTATIONS = kernels.IMPLEMENTATIONS
 GRAPH, KERNEL, AUTO = IMPLEMENTATIONS
@@ -33,7 +34,7 @@ def uses_kernels(function: str, implementation: Optional[str]) -> bool:
         return False
     if asked_for == KERNEL:
         kernels.library()
-    return _tf.runs_on_cpu() and kernels.available()
+    return _tf.runs_on_cpu(op_names.SPARSE_LOSS) and kernels.available()
 
 
 def chosen_implementation(implementation: Optional[str]) -> str:

@@ -27,7 +27,8 @@ from tf1xent._loss.options import with_defaults
 from tf1xent._loss.resolve import Resolved
 from tf1xent._math import softmax, softmax_kernels
 from tf1xent._math.focal import focal
-from tf1xent._math.matrix import infinity_unless, label_classes, names_a_class, smallest, take
+from tf1xent._math.labels import label_classes, names_a_class
+from tf1xent._math.matrix import infinity_unless, smallest, take
 from tf1xent._math.softcap import capped
 from tf1xent._tf import tf
 from tf1xent._typing import DType, Labels, Logits, Name, Tensor, TensorLike
@@ -205,7 +206,7 @@ def _uniform(logits: Tensor, included: Optional[Tensor]) -> Tensor:
     """The uniform distribution over the classes that are in: [batch_size, num_classes]."""
     if included is None:
         share = 1 / tf.cast(tf.shape(logits)[1], logits.dtype)
-        return batch.set_static_shape(tf.fill(tf.shape(logits), share), logits.shape)
+        return _tf.set_static_shape(tf.fill(tf.shape(logits), share), logits.shape)
     inside = tf.cast(included, logits.dtype)
     return inside / tf.reduce_sum(inside, axis=1)[:, tf.newaxis]
 
@@ -263,7 +264,7 @@ def per_example(
             return vector
         if examples.shape.ndims != 1:
             vector = tf.reshape(vector, examples.run_shape)
-        return batch.set_static_shape(vector, examples.shape)
+        return _tf.set_static_shape(vector, examples.shape)
 
     return PerExample(
         _tf.tied_to_function_inputs(shaped(losses)),

@@ -4,9 +4,8 @@ from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Tuple
 
 from tf1xent import _tf
 from tf1xent._loss import option_checks
-from tf1xent._loss.batch import Batch, set_static_shape
-from tf1xent._math.labels import assert_labels_valid, checked_label_values
-from tf1xent._math.matrix import names_a_class
+from tf1xent._loss.batch import Batch
+from tf1xent._math.labels import assert_labels_valid, checked_label_values, names_a_class
 from tf1xent._tf import tf
 from tf1xent._typing import Tensor, TensorLike
 
@@ -167,4 +166,4 @@ def _class_included(
     included = tf.logical_or(mask, tf.zeros_like(batch.matrix, tf.bool))
     if valid is not None:
         included = tf.logical_or(included, tf.logical_not(valid)[:, tf.newaxis])
-    return set_static_shape(included, batch.matrix.shape)
+    return _tf.set_static_shape(included, batch.matrix.shape)

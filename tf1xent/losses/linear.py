@@ -6,8 +6,13 @@ from tf1xent import _tf
 from tf1xent._loss import batch, objective, option_checks, resolve
 from tf1xent._loss.options import LinearOptions, with_defaults, with_options
 from tf1xent._math import chunked_linear, softmax
-from tf1xent._math.labels import checked_label_values, gathered_labels, with_as_many_rows
-from tf1xent._math.matrix import names_a_class
+from tf1xent._math.dtypes import LABEL_DTYPES
+from tf1xent._math.labels import (
+    checked_by_gather,
+    checked_label_values,
+    names_a_class,
+    with_as_many_rows,
+)
 from tf1xent._tf import tf
 from tf1xent._typing import DType, Labels, Name, ReductionName, Tensor, TensorLike
 from tf1xent.losses.reduction import Reduction, loss_of
@@ -121,7 +126,7 @@ def _converted(
     """Labels, and inputs, weights and biases, as tensors of the right dtypes and static shapes."""
     labels, inputs = tf.convert_to_tensor(labels), tf.convert_to_tensor(inputs)
     batch.check_logits_dtype(_FUNCTION, labels, inputs, "inputs")
-    if labels.dtype.base_dtype not in batch.LABEL_DTYPES:
+    if labels.dtype.base_dtype not in LABEL_DTYPES:
         raise TypeError(
             f"{_FUNCTION}: `labels` must be int32 or int64, got {labels.dtype.name}. Cast them: "
             "tf.cast(labels, tf.int64)."
@@ -173,7 +178,7 @@ def _row_of_classes(weights: Tensor, transposed: bool, dtype: DType) -> Tensor:
     """Zeros, [1, num_classes]: for what asks a matrix of logits how many classes it has."""
     axis = 0 if transposed else 1
     row = tf.zeros(tf.stack([1, tf.shape(weights)[axis]]), dtype)
-    return batch.set_static_shape(row, [1, weights.shape.as_list()[axis]])
+    return _tf.set_static_shape(row, [1, weights.shape.as_list()[axis]])
 
 
 # --- The loss -----------------------------------------------------------------------------------
@@ -232,8 +237,9 @@ def _per_example(
 
 def _checked(classes: Tensor, labels: Tensor) -> Tuple[Tensor, Optional[Tensor]]:
     """Labels after TensorFlow's checks, and the loss that an invalid one gets."""
-    if _tf.op_determinism_enabled():  # as `checked_label_values`, of one row for all labels
-        return gathered_labels(labels, tf.gather(classes[0], labels)), None
+    gathered = checked_by_gather(labels, lambda: tf.gather(classes[0], labels))
+    if gathered is not None:
+        return gathered, None
     return checked_label_values(classes, labels)
 
 

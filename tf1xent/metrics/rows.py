@@ -5,6 +5,7 @@ from typing import NamedTuple, Optional
 from tf1xent import _tf
 from tf1xent._loss import batch, option_checks, resolve
 from tf1xent._loss.options import with_defaults
+from tf1xent._math.dtypes import LABEL_DTYPES
 from tf1xent._tf import tf
 from tf1xent._typing import Labels, Logits, Tensor, TensorLike, TensorShape
 
@@ -83,7 +84,7 @@ def _are_dense(function: str, labels: Tensor, logits: Tensor) -> bool:
     ranks = labels.shape.ndims, logits.shape.ndims
     if None not in ranks and ranks[0] == ranks[1]:
         return True
-    if dtype in batch.LABEL_DTYPES:
+    if dtype in LABEL_DTYPES:
         return False
     if None not in ranks or not dtype.is_floating:
         raise TypeError(

@@ -12,6 +12,7 @@ from tf1xent import _tf
 from tf1xent._loss import batch
 from tf1xent._loss.implementation import uses_kernels
 from tf1xent._math import softmax, softmax_kernels
+from tf1xent._math.dtypes import is_half
 from tf1xent._math.labels import checked_labels
 from tf1xent._tf import tf
 from tf1xent._typing import Labels, Logits, Name, Tensor
@@ -215,7 +216,7 @@ def sparse_implementation(
         result_name = op_name if is_matrix else "Reshape_2"
         if logits.dtype == tf.float16:
             result_name = "Cast_1"
-        cast_takes_name = batch.is_half(logits) and result_name == op_name
+        cast_takes_name = is_half(logits) and result_name == op_name
         loss_name = "rows_loss" if cast_takes_name else op_name
         with tf.name_scope("rows"):
             matrix = logits if kernels else batch.as_precise(logits)
@@ -227,11 +228,11 @@ def sparse_implementation(
         else:
             loss = softmax.sparse_loss(matrix, vector, invalid_value=invalid_value, name=loss_name)
         if not is_matrix:
-            shape_name = None if batch.is_half(logits) else result_name
+            shape_name = None if is_half(logits) else result_name
             loss = tf.reshape(loss, tf.shape(labels), name=shape_name)
-        if batch.is_half(logits):
+        if is_half(logits):
             loss = tf.cast(loss, logits.dtype, name=result_name)
-        return _tf.tied_to_function_inputs(batch.set_static_shape(loss, shape))
+        return _tf.tied_to_function_inputs(_tf.set_static_shape(loss, shape))
 
 
 def dense_stopped_implementation(
@@ -295,6 +296,6 @@ def dense_implementation(
         dense_loss = softmax_kernels.dense_loss if kernels else graph_loss
         loss = dense_loss(matrix, labels, name=scope)
         loss = tf.reshape(loss, tf.shape(precise)[:-1], name="Reshape_2")
-        if batch.is_half(logits):
+        if is_half(logits):
             loss = tf.cast(loss, logits.dtype, name="Cast_2")
-        return _tf.tied_to_function_inputs(batch.set_static_shape(loss, shape))
+        return _tf.tied_to_function_inputs(_tf.set_static_shape(loss, shape))
