@@ -228,7 +228,7 @@ def _ops(
 
 
 def _logits_and_labels(wiring: Wiring, position: int, own: Dict[int, str]) -> List[Tuple[int, int]]:
-    """Returns the data inputs of an op from the logits on; `own` are the losses that tf1xent built."""
+    """Returns the inputs of an op from the logits on; `own` are the values that tf1xent built."""
     inputs = [(source, index) for source, index in wiring.inputs(position) if index != CONTROL]
     return inputs[1:3] if position in own else inputs  # input 0 of a loss is its value
 
