@@ -66,7 +66,7 @@ _BRANCHES = ("If", "StatelessIf", "Case", "StatelessCase")
 
 def forget_shapes(wiring: Wiring, positions: Iterable[int]) -> None:
     """Removes the recorded shapes of some nodes and of all nodes that depend on them."""
-    depends = wiring.behind(positions)
+    depends = wiring.downstream(positions)
     for position in filter(depends.__getitem__, wiring.nodes.mentioning("output_shapes")):
         node = wiring.nodes[position]
         if node.op in _BRANCHES and "output_shapes" in node.attr:

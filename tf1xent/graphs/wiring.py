@@ -157,7 +157,7 @@ class Wiring:
             )
         return found
 
-    def behind(self, positions: Iterable[int]) -> bytearray:
+    def downstream(self, positions: Iterable[int]) -> bytearray:
         """Returns, by position, whether a node is one of some nodes or depends on one by data.
 
         Unlike `depending_on` it follows the back edges of loops.

@@ -28,7 +28,7 @@ from tf1xent.graphs.inspecting.report import (
     Verdict,
     report_of,
 )
-from tf1xent.graphs.inspecting.verdicts import Site, behind_loop, labels_vary, verdict
+from tf1xent.graphs.inspecting.verdicts import Site, after_loop, labels_vary, verdict
 from tf1xent.graphs.shapes import broadcast, matrix_shape
 from tf1xent.graphs.wiring import CONTROL, Wiring
 
@@ -163,8 +163,8 @@ def _findings(content: bytes, tags: Optional[str], where: str, live: Optional[Gr
     elsewhere = [guard for part in parts for guard in part.guards.get(CONTROL, [])]
     for part in parts:
         call_types = library.call_types() if live is None else []
-        behind_call = part.wiring.depending_on(call_types)
-        ops += _ops(part, tags, paths.to(part.function), elsewhere, behind_call)
+        after_call = part.wiring.depending_on(call_types)
+        ops += _ops(part, tags, paths.to(part.function), elsewhere, after_call)
     marked = [graph.nodes[p] for p in graph.nodes.mentioning(_tf.GRADIENT_ATTRIBUTE)]
     attributes = list(_attributes(marked, tags, None))
     op_types = set(main.ops)
@@ -180,7 +180,7 @@ def _ops(
     tags: Optional[str],
     path: CallPath,
     guards_elsewhere: List[NodeDef],
-    behind_call: bytearray,
+    after_call: bytearray,
 ) -> List[CrossEntropyOp]:
     """Describes and judges the cross-entropy ops of a graph or function."""
     wiring = part.wiring
@@ -191,7 +191,7 @@ def _ops(
         return []
     kernels_are_there = bool(wiring.of_types(KERNEL_OPS)) and kernels.status().path is not None
     around, readers = contexts(wiring), wiring.readers(positions)
-    vary, behind = labels_vary(wiring), behind_loop(wiring)
+    vary, after = labels_vary(wiring), after_loop(wiring)
     ops = []
     for position in positions:
         node = wiring.nodes[position]
@@ -205,8 +205,8 @@ def _ops(
             is_guarded=any(_tf.gradient_attribute(g) is None for g in guards + guards_elsewhere),
             labels_vary=len(inputs) > 1 and bool(vary[inputs[1][0]]),
             broadcast=broadcast(wiring, position),
-            behind_loop=bool(behind[position]),
-            behind_call=bool(behind_call[position]),
+            after_loop=bool(after[position]),
+            after_call=bool(after_call[position]),
             in_opaque_call=path.opaque,
             kernels_are_there=kernels_are_there,
         )

@@ -32,8 +32,8 @@ class Site:
       is_guarded: whether a PreventGradient guards its recorded gradient.
       labels_vary: whether its labels depend on variables.
       broadcast: whether it is a dense op that broadcasts its logits and labels.
-      behind_loop: whether its logits depend on the result of a v1 while loop.
-      behind_call: whether its logits depend on function calls in the graph of a file.
+      after_loop: whether its logits depend on the result of a v1 while loop.
+      after_call: whether its logits depend on function calls in the graph of a file.
       in_opaque_call: whether it is in a function whose call has no gradient in TensorFlow.
       kernels_are_there: whether the native library is built for this TensorFlow, or loaded.
     """
@@ -44,8 +44,8 @@ class Site:
     is_guarded: bool
     labels_vary: bool
     broadcast: Broadcast
-    behind_loop: bool
-    behind_call: bool
+    after_loop: bool
+    after_call: bool
     in_opaque_call: bool
     kernels_are_there: bool
 
@@ -55,7 +55,7 @@ def labels_vary(wiring: Wiring) -> bytearray:
     return wiring.depending_on(_VARIABLES, ends=_NO_DERIVATIVE)
 
 
-def behind_loop(wiring: Wiring) -> bytearray:
+def after_loop(wiring: Wiring) -> bytearray:
     """Returns, by position, whether a node depends on the result of a v1 while loop."""
     return wiring.depending_on(_EXITS)
 
@@ -155,12 +155,12 @@ def _own_derivatives(site: Site) -> Tuple[Verdict, str]:
 
 def _before_the_logits(site: Site) -> str:
     text = ""
-    if site.behind_loop and not site.in_loop:
+    if site.after_loop and not site.in_loop:
         text += (
             " Its logits come out of a v1 while loop: second derivatives exist only for variables "
             "used after the loop."
         )
-    if site.behind_call:
+    if site.after_call:
         text += (
             " Its logits depend on calls of functions without cross-entropy ops, for which "
             "TensorFlow has no gradient in an imported graph: derivatives exist only for variables "
