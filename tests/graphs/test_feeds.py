@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 
 import tf1xent
 from tests.corpus.reading import entries
-from tests.graphs.test_inlining import LABELS, LOGITS, both_outputs, exact
+from tests.support.called_losses import LABELS, LOGITS, both_outputs, exact
 from tf1xent import graphs
 
 WRITER = "tf113" if tensorflow.__version__.startswith("1.13.") else "tf115"

@@ -7,7 +7,7 @@ import tensorflow
 import tensorflow.compat.v1 as tf
 
 import tf1xent
-from tests.graphs.test_inlining import DIRECTION, LABELS, LOGITS, computed, exact, inputs
+from tests.support.called_losses import DIRECTION, LABELS, LOGITS, computed, exact, inputs
 from tf1xent import graphs
 from tf1xent.errors import RewriteError
 from tf1xent.graphs import Verdict

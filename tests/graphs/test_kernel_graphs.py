@@ -202,7 +202,7 @@ def test_inspect_tells_what_they_need():
 @pytest.mark.parametrize("built", [True, False])
 def test_the_verdict_depends_on_the_library(built):
     node = kernel_graph(SPARSE).node[-1]
-    nothing = dict.fromkeys(["is_guarded", "labels_vary", "behind_loop", "behind_call"], False)
+    nothing = dict.fromkeys(["is_guarded", "labels_vary", "after_loop", "after_call"], False)
     nothing.update(in_loop=False, obstacle=None, broadcast=Broadcast.NONE, in_opaque_call=False)
     site = Site(node, kernels_are_there=built, **nothing)
     found, reason = verdict(site)

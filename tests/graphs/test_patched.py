@@ -10,6 +10,7 @@ import tensorflow.compat.v1 as tf
 
 import tf1xent
 from tests.oracle import reference
+from tests.support.patched_losses import dense, placeholders, sparse
 from tests.support.tolerances import assert_within_contract
 from tf1xent import graphs, nn
 from tf1xent.errors import GraphFileError, RewriteError
@@ -21,23 +22,6 @@ LABELS = np.array([0, 1, 2, 1])
 SOFT = np.array([[0.25, 0.25, 0.5], [1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.0, 0.0, 0.0]])
 VECTOR = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
 FEED = {"logits:0": LOGITS, "labels:0": LABELS, "soft:0": SOFT, "vector:0": VECTOR}
-
-
-def placeholders(dtype=tf.float64, shape=(None, 3)):
-    return (
-        tf.placeholder(dtype, shape, name="logits"),
-        tf.placeholder(tf.int64, shape[:1], name="labels"),
-        tf.placeholder(dtype, shape, name="soft"),
-        tf.placeholder(dtype, shape, name="vector"),
-    )
-
-
-def sparse(logits, labels, soft):
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-
-
-def dense(logits, labels, soft):
-    return tf.nn.softmax_cross_entropy_with_logits_v2(labels=soft, logits=logits)
 
 
 def smoothed(logits, labels, soft):

@@ -1,13 +1,15 @@
-"""The native library's ops as data: what a graph that holds them means, without the library.
+"""The native library's ops as data, so that graphs with them can be read without the library.
 
 Their registrations are in `ops/op_registrations.h`, which says the same in C++.
+`ops/tensorflow_ops.cc` registers the same ops in C++.
 """
 
 import functools
-from typing import Any, NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
+from tf1xent._typing import NodeDef, OpDef
 from tf1xent.kernels.op_names import (
     DENSE_GRADIENT,
     DENSE_HESSIAN_PRODUCT,
@@ -18,18 +20,18 @@ from tf1xent.kernels.op_names import (
     SPARSE_LOSS,
 )
 
-# Attributes that say a dtype: of the logits and what is like them, of integer labels, of sums.
+# Attributes that name a dtype: of the logits, vectors and gradients; of integer labels; of sums.
 LOGITS_TYPE, LABELS_TYPE, PRECISE_TYPE = "T", "labels_type", "precise"
 INVALID_LABELS = "invalid_labels"
 RAISE, NAN = "raise", "nan"
 
 
 class KernelOp(NamedTuple):
-    """The names of an op's inputs and outputs, each with the attribute of its dtype.
+    """An op of the native library.
 
     Attributes:
-      kind: the op in a word or two.
-      inputs, outputs: in order.
+      kind: a short name for reports.
+      inputs, outputs: in order, (name, attribute that names the dtype).
       checks_labels: whether it has the attribute `invalid_labels`.
     """
 
@@ -72,14 +74,14 @@ KERNEL_OPS = {
 CROSS_ENTROPY_OPS = (*_tf.FUSED_OPS, *KERNEL_OPS)
 
 
-def is_cross_entropy(node: Any) -> bool:
-    """Whether a NodeDef is of one of these types."""
+def is_cross_entropy(node: NodeDef) -> bool:
+    """Tells whether a node is a fused op or an op of the native library."""
     return node.op in CROSS_ENTROPY_OPS
 
 
 @functools.lru_cache(maxsize=None)
-def kernel_op_definition(op_type: str) -> Optional[Any]:
-    """The OpDef of one of the library's ops: its name, inputs and outputs; None for other types."""
+def kernel_op_definition(op_type: str) -> Optional[OpDef]:
+    """Returns an OpDef of a library's op, with name, inputs and outputs; None for other types."""
     if op_type not in KERNEL_OPS:
         return None
     definition = tf.GraphDef().library.function.add().signature

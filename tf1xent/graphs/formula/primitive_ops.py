@@ -1,13 +1,14 @@
-"""The values of `tf1xent._math.softmax` in a saved graph: what a graph built under `patch()` holds.
+"""Recognises the values of `tf1xent._math.softmax` in saved graphs that were built under `patch()`.
 
-Each is an IdentityN that names the value's gradient. It reads, and hands on, the value, what the
-value was computed from, and what its gradient wants to use again.
+Such a value is an IdentityN with the name of its gradient as an attribute. It takes and returns the
+value, the tensors that the value was computed from, and what its gradient reuses (residuals).
 """
 
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from tf1xent import _tf
 from tf1xent._math import softcap, softmax
+from tf1xent._typing import NodeDef
 from tf1xent.graphs.formula.kernel_ops import KERNEL_OPS
 from tf1xent.graphs.wiring import CONTROL, Wiring
 
@@ -15,7 +16,12 @@ OP = "IdentityN"
 
 
 class Primitive(NamedTuple):
-    """What a value is, in a word or two, and the names of what it is computed from, in order."""
+    """A kind of value.
+
+    Attributes:
+      kind: a short name for reports.
+      inputs: names of the tensors that it is computed from, in order.
+    """
 
     kind: str
     inputs: Tuple[str, ...]
@@ -29,7 +35,8 @@ DENSE_GRADIENT = softmax.dense_gradient.gradient_name
 LABEL_GRADIENT = softmax.label_gradient.gradient_name
 HESSIAN_PRODUCT = softmax.hessian_product.gradient_name
 
-# By the name of the gradient: those that become stock ops with derivatives of their own.
+# By name of the gradient: the values that a rewrite computes anew, by stock ops that TensorFlow can
+# differentiate.
 PRIMITIVES = {
     SPARSE_LOSS: Primitive("sparse", ("logits", "labels")),
     SPARSE_GRADIENT: Primitive("sparse gradient", ("logits", "labels", "scale")),
@@ -39,13 +46,13 @@ PRIMITIVES = {
     LABEL_GRADIENT: Primitive("label gradient", ("logits", "labels", "scale")),
     HESSIAN_PRODUCT: Primitive("product", ("logits", "vectors", "scale")),
 }
-# Of a loss: its gradients.
+# The gradients of each loss.
 LOSSES = {
     SPARSE_LOSS: (SPARSE_GRADIENT,),
     DENSE_LOSS: (DENSE_GRADIENT, LABEL_GRADIENT),
     DENSE_LOSS_OF_LOGITS: (DENSE_GRADIENT,),
 }
-# The others are computed by stock ops whose own gradients are right, too.
+# All other values: the stock ops that compute them have right gradients already.
 DIFFERENTIABLE = frozenset(
     {
         softmax.label_gap.gradient_name,
@@ -60,34 +67,37 @@ DIFFERENTIABLE = frozenset(
     }
 )
 
-# No derivative goes through these, and a constant has none.
+# Outputs of these do not vary with the values of their inputs.
 _NO_DERIVATIVE = frozenset("Const Shape ShapeN Size Rank".split())
 
 
-def is_primitive(node: Any) -> bool:
-    """Whether a NodeDef is a value of tf1xent's, of any kind."""
+def is_primitive(node: NodeDef) -> bool:
+    """Tells whether a node is a value that tf1xent built, of any kind."""
     return node.op == OP and (_tf.gradient_attribute(node) or "").startswith("Tf1xent")
 
 
-def primitive_name(node: Any) -> Optional[str]:
-    """The key of a NodeDef in PRIMITIVES, or None."""
+def primitive_name(node: NodeDef) -> Optional[str]:
+    """Returns the key of a node in PRIMITIVES, or None."""
     name = _tf.gradient_attribute(node) if node.op == OP else None
     return name if name in PRIMITIVES else None
 
 
-def is_loss(node: Any) -> bool:
-    """Whether a NodeDef is the value of a loss."""
+def is_loss(node: NodeDef) -> bool:
+    """Tells whether a node is a loss that tf1xent built."""
     return primitive_name(node) in LOSSES
 
 
 def primitives(wiring: Wiring) -> Dict[int, str]:
-    """The keys in PRIMITIVES of the nodes that have one, by position."""
+    """Returns the nodes with a key in PRIMITIVES: {position: key}."""
     names = ((p, primitive_name(wiring.nodes[p])) for p in wiring.of_types((OP,)))
     return {position: name for position, name in names if name is not None}
 
 
 def recorded_gradients(wiring: Wiring, position: int, found: Dict[int, str]) -> List[str]:
-    """The nodes that are gradients of a loss, one of `found`: `primitives` of the wiring."""
+    """Returns the names of the nodes that are gradients of the loss at a position.
+
+    `found` is what `primitives` returns for the wiring.
+    """
     wanted, of = LOSSES[found[position]], _read(wiring, position)
     return [
         wiring.nodes[other].name
@@ -97,14 +107,14 @@ def recorded_gradients(wiring: Wiring, position: int, found: Dict[int, str]) -> 
 
 
 def _read(wiring: Wiring, position: int) -> List[Tuple[int, int]]:
-    """Where the logits and labels of a loss or gradient come from."""
+    """Returns the sources of the logits and labels of a loss or gradient."""
     return list(wiring.inputs(position))[1:3]
 
 
 def checks_of_labels(wiring: Wiring) -> Set[int]:
-    """The fused ops that only check the labels and the shapes for an op or value of tf1xent's.
+    """Returns the fused ops by which tf1xent only checks labels and shapes.
 
-    These get logits that are constant but for their shape, and are never differentiated.
+    Their logits depend on shapes only, not on values. They are never differentiated.
     """
     fused = wiring.of_types((_tf.SPARSE_OP,))
     if not fused or not (wiring.of_types(KERNEL_OPS) or any(_ours(wiring))):
@@ -128,9 +138,9 @@ def _ours(wiring: Wiring) -> Iterator[bool]:
 
 
 def checks_waited_for(wiring: Wiring, found: Dict[int, str]) -> Dict[int, Set[int]]:
-    """By position of the labels that losses of `found` read: the checks that these only wait for.
+    """Returns the checks that the labels of sparse losses wait for, by position of the labels.
 
-    The value of a loss is computed from its checks too, beside logits and labels, so that no
+    In the original graph the value of the loss is computed from its checks too, so that no
     optimisation drops them.
     """
     waited: Dict[int, Set[int]] = {}
@@ -147,6 +157,7 @@ def checks_waited_for(wiring: Wiring, found: Dict[int, str]) -> Dict[int, Set[in
 
 
 def _computed_from(wiring: Wiring, value: int, ends: Set[int]) -> Set[int]:
+    """Returns the nodes that a node depends on by data, the node too, not past `ends`."""
     found, pending = set(ends), [value]
     while pending:
         position = pending.pop()

@@ -1,10 +1,12 @@
-"""Softmax cross-entropy as NodeDefs of old stock ops, differentiable to every order by TensorFlow.
+"""Softmax cross-entropy as NodeDefs of stock ops, which TensorFlow differentiates to every order.
 
-The ops are those of TF 1.13, with every attribute written out, so that any TensorFlow since, and
-other runtimes, take them; nothing here builds a graph or asks the TensorFlow at hand. For a row x,
-with k = argmax x, m = x_k taken as a constant and c = x_k - m, which is 0 but has a derivative:
+The ops are those of TF 1.13, with every attribute set, so that every later TensorFlow and other
+runtimes accept them. Nothing here builds a live graph or depends on the TensorFlow that runs.
 
-    e_j  = exp(x_j - m),  s = sum_{j != k} e_j        the pivot's own 1 is left out
+For a row x, with k = argmax x, m = x_k taken as a constant, and c = x_k - m, which is 0 but has a
+derivative:
+
+    e_j  = exp(x_j - m),  s = sum_{j != k} e_j        leaves out the pivot's own 1
     sure = s < 1                                      that is, p_k > 1/2
     w    = s exp(-c)  if sure,  else  s + exp(c) - 1,   t = log1p(w)
     d_j  = x_j - m - c  if sure (d_k = 0),  else  x_j - m
@@ -15,10 +17,11 @@ with k = argmax x, m = x_k taken as a constant and c = x_k - m, which is 0 but h
     p_j - q_j     = -w / (1 + w)  if q_j = 1,  else  f e_j / (1 + w)
     output 1      = (p_j - q_j) + (q_j - l_j)
 
-Values are those of `tf1xent._math.softmax`. Where c is 0 it only says along which path automatic
-differentiation goes: through the pivot where that is the likely class, whose 1 - p_k would cancel,
-and past it where it is not, whose 1 - sum of the others would. So no derivative of first order, and
-no entry of a Hessian, subtracts nearly equal numbers. Output 1 is TensorFlow's own gradient, p - l.
+Values are those of `tf1xent._math.softmax`. c changes no value; it only decides which path
+automatic differentiation takes. Where the pivot is the likely class (sure), the path goes through
+the pivot, because 1 - p_k would cancel. Elsewhere it passes the pivot by, because 1 minus the sum
+of the others would cancel. So neither first derivatives nor Hessian entries subtract nearly equal
+numbers. Output 1 is TensorFlow's own gradient, p - l.
 """
 
 from typing import Sequence, Tuple
@@ -32,15 +35,16 @@ _FLOAT32 = tf.float32.as_datatype_enum
 _BOOL = tf.bool.as_datatype_enum
 _INT32 = tf.int32.as_datatype_enum
 _INT64 = tf.int64.as_datatype_enum
-# Of log(1 + w), and the factors of its series then: the next is below the rounding of float64.
+# log(1 + w) is halved so often; then these factors of its series suffice: the next term is below
+# the rounding error of float64.
 _HALVINGS = 3
 _FACTORS = [2.0 ** (_HALVINGS + 1) / (2 * n + 1) for n in range(6)]
 
 
 class Rows:
-    """What the formulas of all rows share, named as in the module's own."""
+    """The terms that all formulas share, named as in the module's docstring."""
 
-    def __init__(self, a: Arithmetic, logits: str):
+    def __init__(self, a: Arithmetic, logits: str) -> None:
         self.logits = logits
         self.count, self.columns = a.sizes(logits)
         axis = a.nodes.constant(1, _INT32)
@@ -50,7 +54,7 @@ class Rows:
         self.entries = a.entries(self.count, self.pivot)
         self.m = a.op("StopGradient", a.take(logits, self.entries))
         self.shifted = a.op("Sub", logits, a.column(self.m))
-        # Out of the difference, so that no compiler knows that it is 0, and its exponential 1.
+        # Taken from the difference, so that no compiler folds it to 0 and its exponential to 1.
         self.c = c = a.take(self.shifted, self.entries)
         self.e = a.op("Exp", self.shifted)
         s = self.row_sum(a, a.without(self.is_pivot, self.e))
@@ -62,20 +66,21 @@ class Rows:
         sure_columns = a.column(self.sure, _BOOL)
         self.sure_pivot = a.nodes.add("LogicalAnd", [self.is_pivot, sure_columns])
 
-    def mark(self, a, nan):
-        """Makes NaN of w, and so of all that is made of it, where `nan`, else 0, is NaN."""
+    def mark(self, a: Arithmetic, nan: str) -> None:
+        """Adds `nan`, which is 0 or NaN, to w, and so to everything computed from w."""
         self.w = a.op("Add", self.w, nan)
 
-    def row_sum(self, a, matrix):
-        """Sums of the classes' entries."""
+    def row_sum(self, a: Arithmetic, matrix: str) -> str:
+        """Sums over the classes: [batch_size]."""
         return a.row_sum(matrix, self.count, self.columns)
 
-    def log1p(self, a):
-        """log(1 + w): its value by a series where w < 1, its derivatives those of log(1 + w).
+    def log1p(self, a: Arithmetic) -> str:
+        """Returns log(1 + w): where w < 1 by a series, with the derivatives of log(1 + w).
 
-        Other runtimes have no Log1p, and compilers that reorder sums, as XLA of TF 1.x does, undo
-        the ways to make one of a logarithm alone. log(1 + w) = 2 log(1 + w') with
-        w' = sqrt(1 + w) - 1 = w / (sqrt(1 + w) + 1), and = 2 atanh(z) with z = w / (w + 2).
+        The op Log1p is missing in other runtimes. Tricks that compute it from Log alone fail in
+        compilers that reorder sums, such as XLA of TF 1.x. The series uses two identities:
+        log(1 + w) = 2 log(1 + w') with w' = sqrt(1 + w) - 1 = w / (sqrt(1 + w) + 1), and
+        log(1 + w) = 2 atanh(z) with z = w / (w + 2).
         """
         one, two = a.number(1), a.number(2)
         log = a.op("Log", a.op("Add", self.w, one))
@@ -91,8 +96,8 @@ class Rows:
         value = a.op("Select", self.sure, a.op("Mul", z, series), log)
         return a.op("Add", log, a.op("StopGradient", a.op("Sub", value, log)))
 
-    def probabilities(self, a):
-        """(p - q, q)"""
+    def probabilities(self, a: Arithmetic) -> Tuple[str, str]:
+        """Returns (p - q, q)."""
         at_pivot = a.cast(self.sure_pivot, _BOOL, a.dtype)
         numerator = a.op(
             "Sub",
@@ -102,17 +107,18 @@ class Rows:
         total = a.op("Add", self.w, a.number(1))
         return a.op("RealDiv", numerator, a.column(total)), at_pivot
 
-    def surprises(self, a):
-        """t - d_j, that is -log p_j"""
+    def surprisals(self, a: Arithmetic) -> str:
+        """Returns t - d_j = -log p_j."""
         d = a.op("Sub", self.shifted, a.column(self.shift))
         return a.op("Sub", a.column(self.log1p(a)), a.without(self.sure_pivot, d))
 
 
 def nan_unless(a: Arithmetic, condition: str) -> str:
-    """0 where a condition holds, else NaN.
+    """Returns 0 where a condition holds, else NaN.
 
-    As the root of -1: tf2onnx makes a sum of products of Select, where a NaN would be in every row,
-    and XLA of TF 1.x cancels what it can.
+    NaN is the square root of -1. A Select with a NaN fails: tf2onnx turns Select into a sum of
+    products, which spreads the NaN to every row. XLA of TF 1.x cancels simpler expressions. For
+    live graphs `tf1xent._math` has its own function of this kind; here there are only NodeDefs.
     """
     return a.op("Sqrt", a.op("Sub", a.cast(condition, _BOOL, a.dtype), a.number(1)))
 
@@ -121,13 +127,13 @@ class IntegerLabels:
     """int64 labels, [batch_size].
 
     Attributes:
-      entries: where their entries are in a matrix. GatherNd raises InvalidArgumentError on a CPU
-        for an invalid label, unless `raises` is False.
-      nan_if_invalid: 0, or NaN for an invalid label, which is what other devices answer.
+      entries: indices of the labels' entries in a matrix. On a CPU GatherNd raises
+        InvalidArgumentError for an invalid label, unless `raises` is False.
+      nan_if_invalid: 0, or NaN for an invalid label, for devices that do not raise.
       is_label: whether j is the label of row i.
     """
 
-    def __init__(self, a: Arithmetic, rows: Rows, labels: str, raises: bool = True):
+    def __init__(self, a: Arithmetic, rows: Rows, labels: str, raises: bool = True) -> None:
         self.labels = labels
         in_range = a.nodes.add(
             "LogicalAnd",
@@ -144,13 +150,13 @@ class IntegerLabels:
 
 
 def output_1(a: Arithmetic, rows: Rows, labels: str) -> str:
-    """(p - q) + (q - labels)"""
+    """Returns (p - q) + (q - labels)."""
     probabilities, at_pivot = rows.probabilities(a)
     return a.op("Add", probabilities, a.op("Sub", at_pivot, labels))
 
 
 def sparse_loss(a: Arithmetic, rows: Rows, labels: IntegerLabels) -> str:
-    """The loss of integer labels, in rows that are marked where these are invalid."""
+    """Returns the loss of integer labels; `rows` are already marked where labels are invalid."""
     at_label = a.take(rows.shifted, labels.entries)
     hit = a.nodes.add("LogicalAnd", [rows.sure, a.int64("Equal", labels.labels, rows.pivot)])
     d = a.without(hit, a.op("Sub", at_label, rows.shift))
@@ -158,30 +164,30 @@ def sparse_loss(a: Arithmetic, rows: Rows, labels: IntegerLabels) -> str:
 
 
 def dense_loss(a: Arithmetic, rows: Rows, labels: str) -> str:
-    """The loss of labels [batch_size, num_classes].
+    """Returns the loss of labels [batch_size, num_classes].
 
-    A class with a logit of -inf and a label of 0 adds nothing, where 0 times inf would be NaN.
+    A class with a logit of -inf and a label of 0 contributes 0, not 0 times inf, which is NaN.
     """
-    surprises = rows.surprises(a)
+    surprisals = rows.surprisals(a)
     left_out = a.nodes.add(
         "LogicalAnd",
-        [a.op("Equal", labels, a.number(0)), a.is_infinite(surprises)],
+        [a.op("Equal", labels, a.number(0)), a.is_infinite(surprisals)],
     )
-    return rows.row_sum(a, a.op("Mul", labels, a.without(left_out, surprises)))
+    return rows.row_sum(a, a.op("Mul", labels, a.without(left_out, surprisals)))
 
 
 def broadcast_to_each_other(a: Arithmetic, logits: str, labels: str) -> Tuple[str, str]:
-    """Both in the shape to which they broadcast."""
-    nothing = a.op("ZerosLike", a.op("Add", logits, labels))
-    return a.op("Add", nothing, logits), a.op("Add", nothing, labels)
+    """Returns both in their common broadcast shape."""
+    zeros = a.op("ZerosLike", a.op("Add", logits, labels))
+    return a.op("Add", zeros, logits), a.op("Add", zeros, labels)
 
 
 def in_float32(
     nodes: Nodes, dtype: int, logits: str, controls: Sequence[str]
 ) -> Tuple[Arithmetic, str]:
-    """(arithmetic of the dtype to compute in, the logits in it): half and bfloat16 in float32.
+    """Returns (arithmetic, logits) in the dtype to compute in: float32 for half and bfloat16.
 
-    All that is computed of these logits runs after `controls`.
+    Everything computed from these logits runs after `controls`.
     """
     if dtype in _NARROW:
         dtype, logits = _FLOAT32, nodes.cast([logits, *controls], dtype, _FLOAT32)
@@ -192,7 +198,7 @@ def in_float32(
 
 
 def after(nodes: Nodes, tensor: str, dtype: int, controls: Sequence[str]) -> str:
-    """A tensor that is read only after `controls`, if there are any."""
+    """Makes what reads a tensor run after `controls`, if there are any."""
     if not controls:
         return tensor
     return nodes.add("Identity", [tensor, *controls], T=DataType(dtype))
@@ -206,9 +212,9 @@ def loss_and_gradient(
     inputs: Sequence[str],
     controls: Sequence[str],
 ) -> Tuple[str, str]:
-    """Both outputs of a fused op from its inputs, logits and labels, in its dtype.
+    """Returns both outputs of a fused op, in its dtype, from its inputs, logits and labels.
 
-    All that is added runs after `controls`.
+    Everything added runs after `controls`, except constants.
     """
     logits, labels = inputs
     labels = after(nodes, labels, labels_dtype, controls)
@@ -221,7 +227,7 @@ def loss_and_gradient(
         labels = a.cast(integers.is_label, _BOOL, a.dtype)
     else:
         labels = a.cast_if_other(labels, dtype, a.dtype)
-        # The fused op broadcasts both before anything else; Select does not do it at all.
+        # As the fused op does. Select does not broadcast.
         logits, labels = broadcast_to_each_other(a, logits, labels)
         rows = Rows(a, logits)
         loss = dense_loss(a, rows, labels)

@@ -1,10 +1,10 @@
-"""What `inspect_graph` finds, as data, as a table and as JSON."""
+"""The result of `inspect_graph`: as data, as text and as JSON."""
 
 import dataclasses
 import enum
 import json
 import textwrap
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from tf1xent import _tf
 from tf1xent.graphs.formula.kernel_ops import KERNEL_OPS
@@ -12,7 +12,11 @@ from tf1xent.graphs.formula.primitive_ops import LOSSES, PRIMITIVES
 
 
 class Verdict(str, enum.Enum):
-    """What it takes until a cross-entropy op can be differentiated twice, exactly.
+    """What it takes to differentiate a cross-entropy op twice, exactly.
+
+    AS_IT_IS: second derivatives exist and are right. OVERRIDE: after
+    `tf1xent.override_gradients()`. REWRITE: after `rewrite_graph_def` or its like. UNSUPPORTED: not
+    by these means; the op's reason says why and what helps.
 
     >>> Verdict.REWRITE.value
     'rewrite'
@@ -32,26 +36,26 @@ class Verdict(str, enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class CrossEntropyOp:
-    """A cross-entropy op of a graph: TensorFlow's fused ones, or tf1xent's own.
+    """A cross-entropy op of a graph: a fused op of TensorFlow, or an op or loss of tf1xent.
 
     Attributes:
-      name: its name, in the function if it is in one.
-      op_type: ``SparseSoftmaxCrossEntropyWithLogits``, ``SoftmaxCrossEntropyWithLogits``, or one
-        of the native library's, ``Tf1xentKernel...``; of a loss that `tf1xent.patch` or
-        `tf1xent.nn` built of stock ops, ``Tf1xentSparseLoss`` or ``Tf1xentDenseLoss``.
-      graph: the tags of the graph, where a SavedModel has several; else None.
+      name: the node's name, inside the function if there is one.
+      op_type: ``SparseSoftmaxCrossEntropyWithLogits`` or ``SoftmaxCrossEntropyWithLogits``;
+        ``Tf1xentKernel...`` for an op of the native library; ``Tf1xentSparseLoss`` or
+        ``Tf1xentDenseLoss`` for a loss that `tf1xent.patch` or `tf1xent.nn` built of stock ops.
+      graph: the tags of its graph, if a SavedModel has several graphs; else None.
       function: the function of the graph's library that holds it; None in the graph itself.
-      dtype: of the logits.
-      shape: of the logits, as far as the graph tells, None for an unknown size; None if it tells
-        not even the rank.
-      gradients: the nodes that read its second output, which is or leads to its gradient: what of
-        first derivatives the graph holds already.
-      guards: those of them that forbid a second derivative, PreventGradient nodes of TF 1.x.
-      gradient_attribute: the gradient name that it carries, or None.
+      dtype: the dtype of the logits.
+      shape: the shape (batch_size, num_classes) of the logits, None for an unknown size; None as a
+        whole if the op's inputs cannot be followed.
+      gradients: the nodes of its first derivatives that the graph holds already; of a fused op, the
+        nodes that read its second output.
+      guards: the PreventGradient nodes of TF 1.x that refuse to differentiate these.
+      gradient_attribute: the gradient name that the op has as an attribute, or None.
       gradient_registered: whether a gradient of that name is registered now; None without a name.
-      context: "while" where a v1 loop is around it, else "cond" where a v1 branch is, or None.
-      verdict: what it takes until it can be differentiated twice.
-      reason: why, and what to do, in a sentence.
+      context: "while" inside a v1 loop, else "cond" inside a v1 branch, else None.
+      verdict: what it takes to differentiate the op twice.
+      reason: why, and what to do, in one or more sentences.
     """
 
     name: str
@@ -71,7 +75,13 @@ class CrossEntropyOp:
 
 @dataclasses.dataclass(frozen=True)
 class GradientAttribute:
-    """A node of another type that carries a gradient name: where, which, and whether registered."""
+    """A node that is no cross-entropy op and names a gradient.
+
+    Attributes:
+      name, op_type, graph, function: the node, as in `CrossEntropyOp`.
+      gradient: the name of the gradient.
+      registered: whether a gradient of that name is registered now.
+    """
 
     name: str
     op_type: str
@@ -83,15 +93,15 @@ class GradientAttribute:
 
 @dataclasses.dataclass(frozen=True)
 class GraphReport:
-    """The cross-entropy ops of a graph, and what else bears on its derivatives.
+    """The cross-entropy ops of a graph, and other facts that affect its derivatives.
 
     Attributes:
       source: what was inspected.
       tensorflow: the version of the TensorFlow that the verdicts are for.
       ops: the cross-entropy ops.
-      gradient_attributes: other nodes that carry a gradient name.
-      unknown_ops: the op types that this TensorFlow does not know, and so cannot import; without
-        those of tf1xent's native library, whose own reasons say what they need.
+      gradient_attributes: other nodes that name a gradient.
+      unknown_ops: the op types that this TensorFlow does not know and cannot import. Ops of
+        tf1xent's native library are not among them; their reasons say what they need.
     """
 
     source: str
@@ -102,21 +112,22 @@ class GraphReport:
 
     @property
     def needs_rewrite(self) -> bool:
-        """Whether `override_gradients` alone leaves an op without a second derivative."""
+        """Whether an op has no second derivative even after `override_gradients`."""
         return any(op.verdict in (Verdict.REWRITE, Verdict.UNSUPPORTED) for op in self.ops)
 
     def to_json(self) -> str:
-        """The report as a JSON object with the names of the attributes."""
+        """Returns the report as a JSON object whose keys are the attributes' names."""
         return json.dumps(dataclasses.asdict(self), indent=2)
 
     def to_text(self, width: Optional[int] = 80) -> str:
-        """A table of the ops, the reasons below it, and the rest.
+        """Returns a table of the ops, then the reasons of the verdicts, then other findings.
 
-        No line has more than `width` columns, at least 60: names are shortened in the middle. With
-        None nothing is shortened.
+        Lines have at most `width` columns; widths below 60 count as 60. Long names are shortened
+        in the middle. With None nothing is shortened.
         """
         width = None if width is None else max(width, 60)
-        found = f": {_count(len(self.ops), 'cross-entropy op')}, for TensorFlow {self.tensorflow}"
+        found = f": {_count(len(self.ops), 'cross-entropy op')}, judged for TensorFlow "
+        found += self.tensorflow
         lines = [shortened(self.source, None if width is None else width - len(found)) + found]
         if self.ops:
             lines += ["", *_table(self.ops, width), ""]
@@ -130,7 +141,7 @@ class GraphReport:
         )
         if missing:
             notes.append(
-                f"Gradients that the graph names and nobody registered: {', '.join(missing)}"
+                f"Gradients that the graph names, but are not registered: {', '.join(missing)}"
             )
         if self.unknown_ops:
             notes.append(f"Ops that this TensorFlow does not know: {', '.join(self.unknown_ops)}")
@@ -138,7 +149,7 @@ class GraphReport:
         return "\n".join(lines)
 
     def __str__(self) -> str:
-        """`to_text` of 80 columns."""
+        """Returns `to_text()`."""
         return self.to_text()
 
 
@@ -151,7 +162,7 @@ _LEAST_NAME = 8
 
 
 def _table(ops: Sequence[CrossEntropyOp], width: Optional[int]) -> List[str]:
-    """Two lines an op: its name and what it takes; what it is, and where."""
+    """Returns two lines an op: name and verdict; then kind, dtype, shape and place."""
     rows = [(f"[{n}]", shortened(op.name, None), op.verdict.value) for n, op in enumerate(ops, 1)]
     widths = [max(map(len, column)) for column in zip(_HEADINGS, *rows)]
     if width is not None:
@@ -161,7 +172,7 @@ def _table(ops: Sequence[CrossEntropyOp], width: Optional[int]) -> List[str]:
     indent = " " * (widths[0] + len(_GAP))
     for op, (number, name, judged) in zip(ops, rows):
         lines.append(_aligned((number, shortened(name, widths[1]), judged), widths))
-        lines.append(indent + _what(op, None if width is None else width - len(indent)))
+        lines.append(indent + _description(op, None if width is None else width - len(indent)))
     return lines
 
 
@@ -169,16 +180,26 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
     return _GAP.join(cell.ljust(width) for cell, width in zip(cells, widths)).rstrip()
 
 
-def _what(op: CrossEntropyOp, width: Optional[int]) -> str:
-    """What an op is, what reads its gradient, and where it is if not in the graph itself."""
+_CONTEXTS = {"while": "v1 loop", "cond": "v1 branch"}
+
+
+def _description(op: CrossEntropyOp, width: Optional[int]) -> str:
+    """Says what an op is, how many gradients it has, and where it is if not simply in the graph."""
     shape = "[...]"
     if op.shape is not None:
         shape = "[" + ", ".join("?" if size is None else str(size) for size in op.shape) + "]"
     parts = [_KINDS.get(op.op_type, op.op_type), f"{op.dtype} {shape}"]
-    hanging = ((op.gradients, "gradient"), (op.guards, "guard"))
-    parts += [_count(len(names), what) for names, what in hanging if names]
+    if op.gradients:
+        parts.append(_count(len(op.gradients), "gradient"))
+    if op.guards:
+        parts.append(f"{len(op.guards)} guarded")
     text = ", ".join(parts)
-    where = ", ".join(part for part in (op.graph, op.function, op.context) if part)
+    places = [
+        f"graph {op.graph}" if op.graph else "",
+        f"function {op.function}" if op.function else "",
+        _CONTEXTS.get(op.context or "", ""),
+    ]
+    where = ", ".join(filter(None, places))
     if not where:
         return shortened(text, width)
     room = None if width is None else max(_LEAST_NAME, width - len(text) - len(", in "))
@@ -186,7 +207,7 @@ def _what(op: CrossEntropyOp, width: Optional[int]) -> str:
 
 
 def shortened(text: str, width: Optional[int]) -> str:
-    """A text of at most so many characters, all printable; its middle is left out for that."""
+    """Makes a text printable and cuts out its middle if it is longer than `width`."""
     return _cut(_printable(text), width)
 
 
@@ -200,7 +221,7 @@ def _cut(text: str, width: Optional[int]) -> str:
 
 
 def _wrapped(text: str, width: Optional[int]) -> List[str]:
-    """A text as lines. What is between backquotes stays on one line, since it may be a command."""
+    """Splits a text into lines; a command between backquotes stays on one line."""
     text = _printable(text)
     if width is None:
         return [text]
@@ -218,12 +239,12 @@ def _wrapped(text: str, width: Optional[int]) -> List[str]:
 
 
 def _printable(text: str) -> str:
-    """A text without what would do something to a terminal: names in files can be anything."""
+    """Escapes characters that could control a terminal; names in files can hold anything."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _runs(numbers: Sequence[int]) -> str:
-    """Numbers in increasing order, runs of three and more as first-last.
+    """Lists increasing numbers; three or more in a row become first-last.
 
     >>> _runs([1, 2, 4, 5, 6, 9])
     '1, 2, 4-6, 9'
@@ -242,9 +263,15 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
-def report_of(source: str, tensorflow: str, parts: Any) -> GraphReport:
-    """One report of the findings (ops, gradient attributes, unknown ops) of several graphs."""
-    ops, attributes, unknown = [], [], set()
+# What is found in one graph: ops, other gradient attributes, op types that TensorFlow lacks.
+Findings = Tuple[List[CrossEntropyOp], List[GradientAttribute], Set[str]]
+
+
+def report_of(source: str, tensorflow: str, parts: Iterable[Findings]) -> GraphReport:
+    """Joins the findings of several graphs in one report."""
+    ops: List[CrossEntropyOp] = []
+    attributes: List[GradientAttribute] = []
+    unknown: Set[str] = set()
     for part_ops, part_attributes, part_unknown in parts:
         ops += part_ops
         attributes += part_attributes

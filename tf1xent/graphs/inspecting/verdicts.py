@@ -1,9 +1,10 @@
-"""What it takes until a cross-entropy op can be differentiated twice, and why."""
+"""Judges what it takes to differentiate a cross-entropy op twice, and says why."""
 
 import dataclasses
-from typing import Any, Optional, Tuple
+from typing import Optional, Tuple
 
 from tf1xent import _probes, _tf
+from tf1xent._typing import NodeDef
 from tf1xent.gradients import GRADIENT_NAMES
 from tf1xent.graphs.formula.kernel_ops import KERNEL_OPS
 from tf1xent.graphs.formula.primitive_ops import is_loss
@@ -11,9 +12,9 @@ from tf1xent.graphs.inspecting.report import Verdict
 from tf1xent.graphs.shapes import Broadcast
 from tf1xent.graphs.wiring import Wiring
 
-# What a parameter is read from, and what no derivative goes through on the way to it.
 _VARIABLES = ("Variable", "VariableV2", "VarHandleOp")
 _EXITS = ("Exit", "RefExit")
+# No derivative goes through these ops.
 _NO_DERIVATIVE = frozenset(
     "StopGradient OneHot ArgMax ArgMin Equal NotEqual Greater GreaterEqual Less LessEqual Shape "
     "Size Rank Round Rint Floor Ceil Sign ZerosLike OnesLike".split()
@@ -22,62 +23,62 @@ _NO_DERIVATIVE = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class Site:
-    """A cross-entropy op in its graph, as far as verdicts ask.
+    """A cross-entropy op and the facts about its surroundings that verdicts need.
 
     Attributes:
       node: the op.
-      in_loop: whether a v1 while loop is around it, or around a call that leads to it.
-      obstacle: what on the way to it has no second derivative, nor after a rewrite, or None.
-      is_guarded: whether PreventGradient forbids to differentiate its recorded gradient.
+      in_loop: whether it is in a v1 while loop, or in a function called from one.
+      obstacle: what keeps a second derivative away even after a rewrite, in a sentence; or None.
+      is_guarded: whether a PreventGradient guards its recorded gradient.
       labels_vary: whether its labels depend on variables.
-      broadcast: whether its logits and labels, of a dense op, are broadcast to one shape.
-      behind_loop: whether its logits depend on what comes out of a v1 while loop.
-      behind_call: whether they depend on calls of functions in a file's graph.
-      in_opaque_call: whether it is in a function that something calls without TensorFlow knowing a
-        gradient of the call.
+      broadcast: whether it is a dense op that broadcasts its logits and labels.
+      after_loop: whether its logits depend on the result of a v1 while loop.
+      after_call: whether its logits depend on function calls in the graph of a file.
+      in_opaque_call: whether it is in a function whose call has no gradient in TensorFlow.
       kernels_are_there: whether the native library is built for this TensorFlow, or loaded.
     """
 
-    node: Any
+    node: NodeDef
     in_loop: bool
     obstacle: Optional[str]
     is_guarded: bool
     labels_vary: bool
     broadcast: Broadcast
-    behind_loop: bool
-    behind_call: bool
+    after_loop: bool
+    after_call: bool
     in_opaque_call: bool
     kernels_are_there: bool
 
 
 def labels_vary(wiring: Wiring) -> bytearray:
-    """By position: whether a derivative of a node's outputs in a variable can be other than 0."""
+    """Returns, by position, whether a node can have a non-zero derivative by a variable."""
     return wiring.depending_on(_VARIABLES, ends=_NO_DERIVATIVE)
 
 
-def behind_loop(wiring: Wiring) -> bytearray:
-    """By position: whether a node depends on what comes out of a v1 while loop."""
+def after_loop(wiring: Wiring) -> bytearray:
+    """Returns, by position, whether a node depends on the result of a v1 while loop."""
     return wiring.depending_on(_EXITS)
 
 
 def verdict(site: Site) -> Tuple[Verdict, str]:
-    """The verdict on an op, and the reason in a sentence or two."""
-    found = _foreign_gradient(site) or _surroundings(site) or _own_derivatives(site)
+    """Returns the verdict on an op, and the reason in one or more sentences."""
+    found = _named_gradient(site) or _surroundings(site) or _own_derivatives(site)
     return found[0], found[1] + _before_the_logits(site) + _without_the_library(site)
 
 
-def _foreign_gradient(site: Site) -> Optional[Tuple[Verdict, str]]:
+def _named_gradient(site: Site) -> Optional[Tuple[Verdict, str]]:
+    """The verdict on an op that names a gradient which is not tf1xent's."""
     name = _tf.gradient_attribute(site.node)
     if name is None or name == GRADIENT_NAMES.get(site.node.op, site.node.op):
         return None
     if is_loss(site.node):
         return None
     if _tf.has_gradient(name):
-        return Verdict.AS_IT_IS, f"its derivatives are those of its own gradient, `{name}`."
+        return Verdict.AS_IT_IS, f"it is differentiated by the gradient that it names, `{name}`."
     return (
         Verdict.UNSUPPORTED,
-        f"it carries the gradient `{name}`, which nothing has registered: "
-        "import the program that does, and inspect again.",
+        f"it names the gradient `{name}`, which is not registered: import the program that "
+        "registers it, and inspect again.",
     )
 
 
@@ -87,58 +88,63 @@ def _surroundings(site: Site) -> Optional[Tuple[Verdict, str]]:
     if site.in_loop:
         return (
             Verdict.UNSUPPORTED,
-            "it runs in a v1 while loop, of which TensorFlow has no second derivatives: build the "
-            "graph anew after tf.enable_control_flow_v2(), or with TF 2.x.",
+            "it runs in a v1 while loop, through which TensorFlow has no second derivatives: "
+            "rebuild the graph after tf.enable_control_flow_v2(), or with TF 2.x.",
         )
     if site.in_opaque_call:
         return (
             Verdict.REWRITE,
             "TensorFlow has no gradient for the call of the function that holds it: "
-            "`tf1xent rewrite` puts the function's body in the place of the call.",
+            "`tf1xent rewrite` replaces the call by the nodes of the function.",
         )
     return None
+
+
+_OVERRIDE = ": call tf1xent.override_gradients()."
+_IMPORT = "import tf1xent before you differentiate the graph."
 
 
 def _own_derivatives(site: Site) -> Tuple[Verdict, str]:
     if site.node.op in KERNEL_OPS:
         if site.kernels_are_there:
-            return Verdict.AS_IT_IS, "it has tf1xent's gradients: import tf1xent first."
+            return Verdict.AS_IT_IS, f"it has tf1xent's gradients: {_IMPORT}"
         return (
             Verdict.REWRITE,
             "it is an op of tf1xent's native library, which is not built for this TensorFlow.",
         )
     if is_loss(site.node):
-        return Verdict.AS_IT_IS, "it has tf1xent's gradients: import tf1xent first."
+        return Verdict.AS_IT_IS, f"it has tf1xent's gradients: {_IMPORT}"
     if site.broadcast is Broadcast.MISSED:
         return (
             Verdict.REWRITE,
-            "its logits and labels may be broadcast, and TensorFlow takes a size of 1 for that of "
-            "the loss: the gradient of a mean is then too large by the number of rows. `tf1xent "
-            "rewrite` broadcasts them first; a gradient that the graph holds already stays, so "
-            "build it anew.",
+            "its logits and labels may be broadcast, and then TensorFlow infers a batch size of 1: "
+            "the gradient of a mean is too large by the number of rows. `tf1xent rewrite` "
+            "broadcasts them explicitly. It does not change the gradients that the graph holds "
+            "already: build these anew.",
         )
     if site.is_guarded:
         return (
             Verdict.OVERRIDE,
-            "the gradient that the graph holds already is guarded by PreventGradient, as TF 1.x "
-            "writes it.",
+            "TF 1.x guards the gradient that the graph holds already by PreventGradient, which "
+            f"refuses a second derivative{_OVERRIDE}",
         )
     if _tf.gradient_attribute(site.node) is not None:
-        return Verdict.AS_IT_IS, "it carries tf1xent's gradient: import tf1xent first."
+        return Verdict.AS_IT_IS, f"it names tf1xent's gradient: {_IMPORT}"
     if site.node.op == _tf.SPARSE_OP:
         if _probes.sparse_op_has_second_derivative():
             return Verdict.AS_IT_IS, "this TensorFlow has its second derivative."
-        return Verdict.OVERRIDE, "this TensorFlow refuses its second derivative."
+        return Verdict.OVERRIDE, f"this TensorFlow refuses its second derivative{_OVERRIDE}"
     if site.broadcast is Broadcast.SEEN:
         return (
             Verdict.OVERRIDE,
-            "its logits and labels are broadcast, and TensorFlow refuses its gradient then.",
+            f"its logits and labels are broadcast, and TensorFlow then refuses its gradient"
+            f"{_OVERRIDE}",
         )
     if site.labels_vary:
         return (
             Verdict.OVERRIDE,
-            "its labels depend on variables, and TensorFlow's derivative of its gradient in the "
-            "labels is silently wrong.",
+            "its labels depend on variables, and TensorFlow's derivative of its gradient with "
+            f"respect to the labels is silently wrong{_OVERRIDE}",
         )
     return (
         Verdict.AS_IT_IS,
@@ -149,16 +155,16 @@ def _own_derivatives(site: Site) -> Tuple[Verdict, str]:
 
 def _before_the_logits(site: Site) -> str:
     text = ""
-    if site.behind_loop and not site.in_loop:
+    if site.after_loop and not site.in_loop:
         text += (
-            " Its logits come out of a v1 while loop, of which TensorFlow has no second "
-            "derivatives: those by what is behind the loop exist."
+            " Its logits come out of a v1 while loop: second derivatives exist only for variables "
+            "used after the loop."
         )
-    if site.behind_call:
+    if site.after_call:
         text += (
             " Its logits depend on calls of functions without cross-entropy ops, for which "
-            "TensorFlow has no gradient in an imported graph: derivatives by what is behind them "
-            "exist."
+            "TensorFlow has no gradient in an imported graph: derivatives exist only for variables "
+            "used after the calls."
         )
     return text
 
@@ -167,6 +173,7 @@ def _without_the_library(site: Site) -> str:
     if site.node.op not in KERNEL_OPS:
         return ""
     return (
-        " Wherever the graph is imported, tf1xent's native library must be loaded before "
-        "(tf1xent.kernels.library()): `tf1xent rewrite --mode logsumexp` makes stock ops of it."
+        " tf1xent's native library must be loaded (tf1xent.kernels.library()) before the graph is "
+        "imported. `tf1xent rewrite --mode logsumexp` turns the op into stock ops, which do not "
+        "need the library."
     )

@@ -1,36 +1,41 @@
-"""Calls of functions become the nodes of their bodies, since TensorFlow gives the calls of an
-imported graph no gradient.
+"""Inlines function calls: TensorFlow has no gradient for calls in an imported graph.
 
-A call ``f`` becomes an IdentityN of the same name, so that ``f:0`` and ``^f`` stay what they were;
-the body's nodes are named ``f/...``.
+A call ``f`` becomes an IdentityN of the same name, so that ``f:0`` and ``^f`` stay valid. The nodes
+of the function are added as ``f/...``.
 """
 
-from typing import Any, Dict, List
+from typing import Dict, List, Sequence
 
 from tf1xent import _tf
 from tf1xent._tf import tf
+from tf1xent._typing import NodeDef
 from tf1xent.errors import GraphFileError, RewriteError
 from tf1xent.graphs.control_flow import contexts
 from tf1xent.graphs.functions import ARGUMENT, Body, Library
 from tf1xent.graphs.wiring import Names, Wiring, join_reference, split_inputs, split_reference
 
-# Functions that call functions twice each could make a file of some kilobytes fill the memory.
+# A limit, because nested calls grow exponentially: a file of a few kilobytes could fill the memory.
 _MOST_NODES = 1000000
 
 
 class Inliner:
-    """Puts the bodies of one library in the place of their calls, in any number of graphs.
+    """Inlines the functions of one library, in any number of graphs.
 
-    These are the bodies that hold cross-entropy ops, and of branches and loops that do.
+    Only functions that hold cross-entropy ops are inlined, themselves or in the functions that they
+    name (branches, loops, calls).
+
+    Attributes:
+      holding: the names of these functions, callees first.
+      bodies: their bodies, by name, as far as `add` was called.
     """
 
-    def __init__(self, library: Library):
+    def __init__(self, library: Library) -> None:
         self._library = library
         self.holding, recursive = library.holding()
         if recursive:
             raise RewriteError(
-                f"{library.where}: function `{library.on_a_cycle(recursive)}` calls itself, so "
-                "that its body cannot take the place of a call, and leads to a cross-entropy op."
+                f"{library.where}: function `{library.on_a_cycle(recursive)}` calls itself and "
+                "leads to a cross-entropy op, so it cannot be inlined."
             )
         self.bodies: Dict[str, Body] = {}
         sizes: Dict[str, int] = {}
@@ -43,19 +48,19 @@ class Inliner:
     def _check_size(self, num_nodes: int, where: str) -> None:
         if num_nodes > _MOST_NODES:
             raise RewriteError(
-                f"{where}: with the functions that it calls in the place of their calls it has "
-                f"{num_nodes} nodes, more than {_MOST_NODES}."
+                f"{where}: with the functions that it calls inlined it has {num_nodes} nodes, more "
+                f"than {_MOST_NODES}."
             )
 
     def add(self, body: Body) -> None:
-        """From now on puts this body in the place of the calls of its function."""
+        """Adds the body of a function, so that `inline` inlines its calls."""
         body.control_results = body.control_results or _stateful(body, self._library)
         self.bodies[body.name] = body
 
     def inline(self, wiring: Wiring) -> Dict[str, List[str]]:
-        """Does so for the calls in a graph; returns the tensors added, by name of the call.
+        """Inlines the calls in a graph; returns the tensors added, by name of the call.
 
-        The wiring does not know what it adds.
+        The wiring is not updated.
         """
         names = Names(wiring.positions)
         calls = [(p, name) for p, name in self._library.calls(wiring) if name in self.bodies]
@@ -71,25 +76,28 @@ class Inliner:
 
 
 class _Call:
-    """One call on its way to become its function's body, inside of a v1 branch or loop or not."""
+    """One call to be inlined; `inside` tells whether it is in a v1 branch or loop."""
 
-    def __init__(self, node: Any, body: Body, names: Names, wiring: Wiring, inside: bool):
+    def __init__(
+        self, node: NodeDef, body: Body, names: Names, wiring: Wiring, inside: bool
+    ) -> None:
         self._node, self._body, self._nodes = node, body, wiring.nodes
         self._inputs, self._controls = split_inputs(node)
         if len(self._inputs) != len(body.arguments):
             raise GraphFileError(
                 f"{wiring.where}: node `{node.name}` calls `{body.name}` with {len(self._inputs)} "
-                f"inputs, which takes {len(body.arguments)}."
+                f"inputs; it takes {len(body.arguments)}."
             )
         self._names = {n.name: names.unique(f"{node.name}/{n.name}") for n in body.nodes}
-        # What reads nothing of the body's own must still wait for the call's turn. In a v1 branch
-        # or loop an argument tells when that is; elsewhere a node that waits for one would make
-        # TensorFlow compute it where it is fed.
+        # Nodes of the body without inputs must run only when the call does. In a v1 branch or loop
+        # they wait for an argument, which runs in the same context. Elsewhere they wait for the
+        # control inputs of the call only: waiting for an argument would make TensorFlow compute it
+        # even where it is fed.
         arguments = [self._names[argument.name] for argument in body.arguments]
         self._gate = [f"^{arguments[0]}"] if arguments and inside else self._controls
 
     def inline(self) -> List[str]:
-        """Adds the body's nodes; the call hands on what they return. Returns their tensors."""
+        """Adds the body's nodes and makes the call return their results; returns their tensors."""
         for node in self._body.nodes:
             self._nodes.append(self._copied(node))
         types = [
@@ -105,7 +113,8 @@ class _Call:
         name, index = split_reference(reference)
         return join_reference(self._names[name], index)
 
-    def _copied(self, node: Any) -> Any:
+    def _copied(self, node: NodeDef) -> NodeDef:
+        """Returns a node of the body as a node of the graph."""
         copy = tf.NodeDef()
         copy.CopyFrom(node)
         copy.name = self._names[node.name]
@@ -121,22 +130,23 @@ class _Call:
             if value.placeholder and value.placeholder in self._node.attr:
                 copy.attr[key].CopyFrom(self._node.attr[value.placeholder])
             elif key == "frame_name":
-                # Loops are told apart by it, and a function may be inlined twice.
+                # A function may be inlined twice, and frame names tell loops apart.
                 value.s = f"{self._node.name}/".encode() + value.s
             elif key == "_class":
                 value.list.s[:] = [self._renamed_class(entry) for entry in value.list.s]
         return copy
 
     def _renamed_class(self, entry: bytes) -> bytes:
+        """Renames the node in an entry of the attribute `_class`, ``loc:@node``."""
         prefix, at, name = entry.decode("utf-8", "replace").partition("@")
         return f"{prefix}{at}{self._names[name]}".encode() if name in self._names else entry
 
 
 def _stateful(body: Body, library: Library) -> List[str]:
-    """The nodes that run whenever a function does that does not say itself which these are."""
+    """Returns the stateful nodes, which must run, for a function that does not list them itself."""
     wiring = body.wiring()
     found = []
-    # A branch that is not taken, or a loop's inside, cannot be waited for from outside of it.
+    # Nothing outside a branch or loop can wait for a node inside it.
     for position, context in enumerate(contexts(wiring)):
         definition = library.definition(wiring.ops[position])
         if context is None and definition is not None and definition.is_stateful:
@@ -145,8 +155,10 @@ def _stateful(body: Body, library: Library) -> List[str]:
     return found
 
 
-def become_identity(node: Any, results: Any, types: Any, controls: Any = ()) -> None:
-    """Makes a node of any op hand on `results`, under its own name and in its own place."""
+def become_identity(
+    node: NodeDef, results: Sequence[str], types: Sequence[int], controls: Sequence[str] = ()
+) -> None:
+    """Turns a node of any op into an IdentityN of `results`, with the same name and device."""
     for key in list(node.attr):
         if not key.startswith("_") or key == _tf.GRADIENT_ATTRIBUTE:
             del node.attr[key]

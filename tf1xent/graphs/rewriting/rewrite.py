@@ -31,7 +31,7 @@ def rewrite_graph_def(graph_def: GraphDef, mode: str = "logsumexp") -> GraphDef:
           loss = x_k - x_y + log1p(sum_{j != k} exp(x_j - x_k)),   k = argmax x
 
       The values are as accurate as those of `tf1xent.nn`. The result needs neither tf1xent nor a
-      fused op. The PreventGradient nodes that TF 1.x put behind ``xent:1`` become Identity. Losses
+      fused op. The PreventGradient nodes that TF 1.x put after ``xent:1`` become Identity. Losses
       that tf1xent built, under `tf1xent.patch` or with its native library
       (``implementation="kernel"``), become stock ops too; the other modes keep them.
     * "tag" keeps the ops and their values, bit by bit. It writes the names of tf1xent's gradients
@@ -45,7 +45,7 @@ def rewrite_graph_def(graph_def: GraphDef, mode: str = "logsumexp") -> GraphDef:
     library, rewritten.
 
     Both modes broadcast labels of shape ``[1, num_classes]`` explicitly where TensorFlow would take
-    the batch size to be 1, and remove the static shapes recorded behind them. Gradients that the
+    the batch size to be 1, and remove the static shapes recorded downstream. Gradients that the
     graph holds already do not change.
 
     Args:

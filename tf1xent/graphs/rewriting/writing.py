@@ -1,4 +1,4 @@
-"""Writes graph files and SavedModels, whole or not at all."""
+"""Writes graph files and SavedModels atomically: complete, or not at all."""
 
 import contextlib
 import os
@@ -8,16 +8,17 @@ import stat
 import threading
 import uuid
 import warnings
-from typing import Any, Dict, Iterator, List, Sequence
+from types import FrameType
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from tf1xent.errors import CleanUpWarning
 
-# It names the bytes of a saved_model.pb, and would be wrong for any other.
+# A SavedModel's file with a hash of its saved_model.pb, which a rewrite changes.
 FINGERPRINT_NAME = "fingerprint.pb"
 
 
 def write_file(content: bytes, target: str, source: str) -> None:
-    """Writes a file with the mode of the one that it replaces, or else of `source`."""
+    """Writes a file. It gets the permissions of the file that it replaces, or else of `source`."""
     with _beside(target) as temporary, _faults_of(target, temporary):
         _create(temporary, content, target, source)
         with _uninterrupted():
@@ -25,9 +26,9 @@ def write_file(content: bytes, target: str, source: str) -> None:
 
 
 def write_saved_model(source: str, target: str, name: str, content: bytes) -> None:
-    """Writes the SavedModel `source` to the folder `target`, with another file of graphs, `name`.
+    """Copies the SavedModel `source` to `target`, with new content for its graph file `name`.
 
-    Where both are the same folder, nothing else in it is touched.
+    If both are the same folder, only the graph file and the fingerprint change.
     """
     if os.path.realpath(source) == target:
         _write_in_place(target, name, content)
@@ -51,7 +52,7 @@ def _write_in_place(folder: str, name: str, content: bytes) -> None:
 
 
 def _put(temporary: str, target: str, goes: str) -> None:
-    """Moves `temporary` to `target`; `goes` is removed, if it is there, and only if that works."""
+    """Moves `temporary` to `target`, and removes `goes` if it exists and the move works."""
     move = os.rename if os.path.isdir(temporary) else os.replace
     old = _new_name(goes)
     with _uninterrupted():
@@ -61,8 +62,8 @@ def _put(temporary: str, target: str, goes: str) -> None:
         os.rename(goes, old)
         try:
             move(temporary, target)
-        except BaseException:  # whatever it is: what was there must not be lost
-            with _warning(f"{goes} is {old} now, and cannot be moved back"):
+        except BaseException:  # whatever happens, `goes` must not be lost
+            with _warning(f"{goes} was renamed to {old} and cannot be moved back"):
                 os.rename(old, goes)
             raise
         with _warning(f"{old} cannot be removed"):
@@ -70,18 +71,18 @@ def _put(temporary: str, target: str, goes: str) -> None:
 
 
 def _create(path: str, content: bytes, target: str, source: str) -> None:
-    """Creates the file that becomes `target`: never readable by more people than that will be."""
+    """Creates the file that becomes `target`; it is never readable by more users than that."""
     replaces = os.path.isfile(target)
     mode = _mode(target if replaces else source)
 
-    def opener(name, flags):
-        # The system takes the umask off, which is right for a new file.
+    def opener(name: str, flags: int) -> int:
+        # The system applies the umask, which is right for a new file.
         return os.open(name, flags, mode & 0o600 if replaces else mode)
 
     with open(path, "xb", opener=opener) as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())  # some disks tell only now that they are full
+        os.fsync(file.fileno())  # some file systems report a full disk only here
     if replaces:
         os.chmod(path, mode)
 
@@ -90,11 +91,13 @@ def _mode(path: str) -> int:
     return stat.S_IMODE(os.stat(path).st_mode) & 0o777
 
 
-def _copy_into(target: str, source: str, left_out: Sequence[str] = (), around: Any = ()) -> None:
-    """Copies what is in a folder into another; `around` are the folders that this one is in.
+def _copy_into(
+    target: str, source: str, left_out: Sequence[str] = (), around: Sequence[str] = ()
+) -> None:
+    """Copies the content of a folder into another; `around` are the folders around this one.
 
-    What a link leads to is copied, so that the copy is complete. A link stays one if it leads
-    nowhere, or to a folder that it is in, which has no end.
+    Links are replaced by copies of their targets, so that the copy is complete. A link stays a link
+    if it is broken, or leads to a folder around it, which would never end.
     """
     around = (*around, os.path.realpath(source))
     with os.scandir(source) as entries:
@@ -107,7 +110,7 @@ def _copy_into(target: str, source: str, left_out: Sequence[str] = (), around: A
             elif entry.is_dir():
                 os.mkdir(new, 0o700)
                 _copy_into(new, entry.path, around=around)
-                shutil.copystat(entry.path, new)  # at last, since it may forbid to write
+                shutil.copystat(entry.path, new)  # last, because it may make the folder read-only
             else:
                 shutil.copy2(entry.path, new)
 
@@ -120,14 +123,14 @@ def _stays_link(path: str, around: Sequence[str]) -> bool:
 
 
 def _new_name(path: str) -> str:
-    """A new name beside `path`; without that in it, or it could be longer than names may be."""
+    """Returns a new path beside `path`. It leaves out the old name, to stay short enough."""
     folder = os.path.dirname(os.path.abspath(path))
     return os.path.join(folder, f"tf1xent-{uuid.uuid4().hex}.partial")
 
 
 @contextlib.contextmanager
 def _beside(path: str) -> Iterator[str]:
-    """A new name beside `path`; what is left under it at the end is removed."""
+    """Yields a new path beside `path`, and removes at the end what is still there."""
     temporary = _new_name(path)
     try:
         yield temporary
@@ -138,7 +141,7 @@ def _beside(path: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _warning(text: str) -> Iterator[None]:
-    """Makes a warning of the system's errors, where the result is there or another error is."""
+    """Turns OSError into a warning, for clean-up after a result or another error."""
     try:
         yield
     except OSError as error:
@@ -146,7 +149,7 @@ def _warning(text: str) -> Iterator[None]:
 
 
 def _remove(path: str) -> None:
-    """Removes a file or folder, if it is there, with the folders that forbid to be changed."""
+    """Removes a file or folder if it exists, read-only folders too."""
     if os.path.islink(path) or not os.path.isdir(path):
         if os.path.lexists(path):
             os.remove(path)
@@ -161,7 +164,7 @@ def _remove(path: str) -> None:
 
 @contextlib.contextmanager
 def _faults_of(target: str, temporary: str) -> Iterator[None]:
-    """Names `target` in the system's errors about a temporary name, which tells a user nothing."""
+    """Makes the system's errors about a temporary name speak of `target`, which a user knows."""
     try:
         yield
     except OSError as error:
@@ -174,15 +177,19 @@ def _faults_of(target: str, temporary: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Puts off what signals do in Python, an exception as a rule, until the block is done."""
+    """Delays Python's handlers of signals, which usually raise, until the block is done."""
     arrived: List[int] = []
     handlers: Dict[int, Any] = {}
+
+    def note(number: int, frame: Optional[FrameType]) -> None:
+        arrived.append(number)
+
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
             if number is not None and callable(signal.getsignal(number)):
                 handlers[number] = signal.getsignal(number)
-                signal.signal(number, lambda arriving, frame: arrived.append(arriving))
+                signal.signal(number, note)
     try:
         yield
     finally:
