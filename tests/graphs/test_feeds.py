@@ -81,6 +81,7 @@ def feeds_and_fetches(needs, entry, names):
             yield fed, fetch
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", [name for name in ENTRIES if name.startswith(WRITER)])
 def test_no_fetch_needs_more_than_before(name):
     """Whatever tensor of the corpus is fed, but for those inside of v1 loops, which refuse it."""
@@ -189,6 +190,7 @@ def imported(graph, mode):
     return graph_def if mode is None else graphs.rewrite_graph_def(graph_def, mode)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("static", [True, False], ids=["static", "unknown"])
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
 def test_the_logits_can_be_fed(loss, static):

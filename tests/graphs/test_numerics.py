@@ -23,6 +23,7 @@ def stock(loss, dtype):
     return graphs.rewrite_meta_graph(meta_graph).graph_def
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("dtype", ["float32", "float64", "half"])
 @pytest.mark.parametrize("loss", [sparse, dense], ids=lambda loss: loss.__name__)
 def test_losses_and_derivatives(loss, dtype):

@@ -111,6 +111,7 @@ CASES = [
 ]
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("dtype, shape", CASES, ids=str)
 @pytest.mark.parametrize("loss", [sparse, dense], ids=lambda loss: loss.__name__)
 def test_values_and_new_derivatives_of_stock_ops_meet_the_contract(loss, dtype, shape):

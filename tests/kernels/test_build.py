@@ -195,6 +195,7 @@ def test_two_builds_at_once(folder, tmp_path, compiler):
     assert len(in_cache()) == 1
 
 
+@pytest.mark.lengthy
 def test_a_killed_build_leaves_nothing_that_is_loaded(folder, tmp_path, compiler):
     action = f"touch '{tmp_path}/waits'; until [ -e '{tmp_path}/stop' ]; do sleep 0.1; done; exit 1"
     endless = write_compiler(tmp_path / "endless", action=action)

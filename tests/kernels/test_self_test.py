@@ -27,6 +27,7 @@ def compared():
         return [(dtype, each) for (_, dtype), each in zip(cases, session.run(built))]
 
 
+@pytest.mark.lengthy
 def test_the_self_test_passes_what_is_right(compared):
     for dtype, each in compared:
         assert self_test.faults(each, dtype) == {}

@@ -68,6 +68,7 @@ def test_reduction_has_tensorflows_strings():
             assert getattr(Reduction, name) == getattr(tf.losses.Reduction, name)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("dtype", ["float32", "half"])
 @pytest.mark.parametrize("name", [SPARSE, DENSE])
 def test_values_are_those_of_tf_losses(name, dtype):
@@ -198,6 +199,7 @@ def counted_losses(counted, class_weights, weights):
     }
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", [SPARSE, DENSE])
 def test_every_denominator(name):
     mask = np.array([True, True, False, True, True, False])
@@ -288,6 +290,7 @@ def test_counts_are_integers_that_do_not_end_at_those_of_float32():
 # --- Nothing to count -------------------------------------------------------------------------
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", [SPARSE, DENSE])
 def test_nothing_to_count_is_zero_with_zero_gradients(name):
     labels = LABELS if name == SPARSE else one_hot(LABELS)

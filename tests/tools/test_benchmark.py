@@ -242,6 +242,7 @@ def run_benchmark(arguments, **variables):
     )
 
 
+@pytest.mark.lengthy
 def test_tiny_run(tmp_path):
     arguments = "--shapes 6x5 --rounds 1 --seconds 0 --only read,copy,graph,stock,plain".split()
     done = run_benchmark(
@@ -276,6 +277,7 @@ def test_tiny_run(tmp_path):
                 )
 
 
+@pytest.mark.lengthy
 def test_a_kernel_that_is_asked_for_and_not_there_is_an_error(tmp_path):
     # An empty cache: whatever is built on this machine, it is not there.
     arguments = "--shapes 6x5 --rounds 1 --seconds 0 --orders loss --only kernel".split()
