@@ -1,5 +1,5 @@
-"""The modes of a rewrite, where the command line finds them without TensorFlow."""
+"""The names of the rewrite modes. Imports nothing, so that the command line can list them."""
 
 REWRITE_MODES = ("logsumexp", "tag", "untag")
-# Earlier names, which stay accepted, and what they mean.
-OLD_REWRITE_MODES = {"fused": "untag"}
+# Older names, accepted wherever a mode is; errors name the new ones.
+OLDER_NAMES = {"fused": "untag"}

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from tests.graphs.test_kernels import kernel_graph
-from tests.graphs.test_patched import dense, placeholders, sparse
+from tests.support.kernel_graphs import kernel_graph
+from tests.support.patched_losses import dense, placeholders, sparse
 from tf1xent import graphs
 
 LOGITS = np.array([[300.0, 0.0, -200.0], [0.0, 0.0, 0.0], [1.0, 2.0, 3.0], [-1e30, 1e30, 5.0]])

@@ -41,10 +41,10 @@ def check(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints the report."""
-    from tf1xent.graphs import inspection
+    from tf1xent.graphs import inspecting
 
     try:
-        report = inspection.inspected(options.path, f"tf1xent {COMMAND}")
+        report = inspecting.inspected(options.path, f"tf1xent {COMMAND}")
     except (OSError, ValueError) as error:
         return refused(COMMAND, error)
     if options.json:

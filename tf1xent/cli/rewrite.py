@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from tf1xent._modes import OLD_REWRITE_MODES, REWRITE_MODES
+from tf1xent._modes import OLDER_NAMES, REWRITE_MODES
 from tf1xent.cli.messages import DONE, refused, warnings_in_a_line
 
 COMMAND = "rewrite"
@@ -23,7 +23,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--mode",
         required=True,
-        choices=(*REWRITE_MODES, *OLD_REWRITE_MODES),
+        choices=(*REWRITE_MODES, *OLDER_NAMES),
         metavar="{" + ",".join(REWRITE_MODES) + "}",
         help="logsumexp: stock ops instead of the fused ones, for any runtime; tag: name the "
         "gradients that `import tf1xent` registers; untag: remove those names again",

@@ -6,6 +6,8 @@ from tf1xent import _probes, _tf
 from tf1xent._loss.implementation import chosen_implementation
 from tf1xent.patching import state
 
+__all__ = ["Status", "status"]
+
 
 class Status:
     """What `status` found.
