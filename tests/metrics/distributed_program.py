@@ -8,12 +8,12 @@ import json
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from tests.metrics.calls import NAMES, NUM_BINS, K, stream
 from tests.oracle.metric_reference import all_metrics
 from tf1xent import metrics
 
-K, NUM_BINS, IGNORED, NUM_CLASSES = 2, 7, -1, 4
+IGNORED, NUM_CLASSES = -1, 4
 STEPS, REPLICAS, ROWS = 3, 2, 5
-OWN_ARGUMENTS = {"top_k_accuracy": {"k": K}, "expected_calibration_error": {"num_bins": NUM_BINS}}
 
 
 def mirrored_strategy():
@@ -43,16 +43,16 @@ def build(name, weighted, tensors):
     collections = {"metrics_collections": ["values"], "updates_collections": ["updates"]}
     if name == "stock":
         right = tf.equal(tf.argmax(logits, 1), labels)
-        counted = tf.cast(tf.not_equal(labels, IGNORED), tf.float64)
-        weights = counted * (weights if weighted else 1.0)
+        valid_rows = tf.cast(tf.not_equal(labels, IGNORED), tf.float64)
+        weights = valid_rows * (weights if weighted else 1.0)
         return tf.metrics.mean(right, weights, **collections)
-    return getattr(metrics, "streaming_" + name)(
+    return stream(
+        name,
         labels,
         logits,
         ignore_label=IGNORED,
         weights=weights if weighted else None,
         **collections,
-        **OWN_ARGUMENTS.get(name, {}),
     )
 
 
@@ -93,9 +93,9 @@ def wanted(name, weighted):
     seen = []
     for steps in range(STEPS + 1):
         rows = [array[:steps].reshape((-1,) + array.shape[3:]) for array in (logits, labels)]
-        counted = rows[1] != IGNORED
+        valid_rows = rows[1] != IGNORED
         given = weights[:steps].ravel() if weighted else None
-        found = all_metrics(rows[0], np.maximum(rows[1], 0), counted, given, K, NUM_BINS)
+        found = all_metrics(rows[0], np.maximum(rows[1], 0), valid_rows, given, K, NUM_BINS)
         seen.append([float(found["accuracy" if name == "stock" else name])])
     return seen * 2
 
@@ -112,13 +112,12 @@ def refusal(strategy):
 
 if __name__ == "__main__":
     chosen = mirrored_strategy()
-    names = [name[len("streaming_") :] for name in metrics.__all__ if name.startswith("streaming_")]
     report = {
         f"{name} {weighted}": {
             "got": results(chosen, name, weighted),
             "wanted": wanted(name, weighted),
         }
-        for name in ["stock"] + names
+        for name in ("stock",) + NAMES
         for weighted in (False, True)
     }
     print(json.dumps({"metrics": report, "refusal": refusal(chosen)}))

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 
 from tests import ROOT
+from tests.metrics.calls import NAMES
 
 
 def test_replicas_add_up_as_those_of_tf_metrics():
@@ -21,7 +22,7 @@ def test_replicas_add_up_as_those_of_tf_metrics():
     assert run.returncode == 0, run.stderr.decode("utf-8", "replace")[-4000:]
     report = json.loads(run.stdout.decode("utf-8").splitlines()[-1])
     found = report["metrics"]
-    assert len(found) == 2 * 7  # with and without weights: tf.metrics, and the six of the library
+    assert len(found) == 2 * (1 + len(NAMES))  # with and without weights; one is of tf.metrics
     for name, case in found.items():
         # One value for all replicas, after every step.
         np.testing.assert_allclose(case["got"]["values"], case["wanted"], rtol=1e-6, err_msg=name)

@@ -2,6 +2,7 @@
 
 import collections
 
+import mpmath
 import numpy as np
 import pytest
 import sklearn.metrics
@@ -9,19 +10,11 @@ import tensorflow.compat.v1 as tf
 from sklearn.calibration import calibration_curve
 from sklearn.datasets import load_digits
 
+from tests.metrics.calls import NAMES, NOTHING, NUM_BINS, K, call, run, values
 from tests.oracle.metric_reference import all_metrics, probabilities
 from tf1xent import metrics
 
-K, NUM_BINS, IGNORED = 2, 7, -100
-NAMES = (
-    "accuracy",
-    "top_k_accuracy",
-    "negative_log_likelihood",
-    "perplexity",
-    "expected_calibration_error",
-    "token_count",
-)
-OWN_ARGUMENTS = {"top_k_accuracy": {"k": K}, "expected_calibration_error": {"num_bins": NUM_BINS}}
+IGNORED = -100
 
 # static: the logits' static shape with the class axis last, None where the rank is unknown;
 # weights: None, "scalar", or a shape that broadcasts to the examples'; mask likewise
@@ -42,23 +35,6 @@ CASES = (
     Case([2, 6, 4], [None, None, None], 1, "float32", "soft", [2, 6], False, [2, 6]),
     Case([0, 5], [None, None], -1, "float32", "soft", None, False, None),
 )
-
-
-def call(metric, labels, logits, **options):
-    """The metric of that name, with its own argument."""
-    options = dict(OWN_ARGUMENTS.get(metric, {}), **options)
-    return getattr(metrics, metric)(labels, logits, **options)
-
-
-def run(build, feed=None):
-    """What ``build()`` returns, built and run in a graph of its own."""
-    with tf.Graph().as_default(), tf.Session() as session:
-        return session.run(build(), feed)
-
-
-def values(labels, logits, **options):
-    """All metrics of constants, by name."""
-    return run(lambda: {name: call(name, labels, logits, **options) for name in NAMES})
 
 
 def made(case, seed=3):
@@ -90,16 +66,16 @@ def expected(case, logits, labels, mask, weights):
     """The metrics by the reference."""
     examples, num_classes = case.shape[:-1], case.shape[-1]
     if mask is not None:
-        counted = np.broadcast_to(mask, examples)
+        valid_rows = np.broadcast_to(mask, examples)
     else:
-        counted = np.ones(examples, bool) if case.kind == "sparse" else labels.any(axis=-1)
+        valid_rows = np.ones(examples, bool) if case.kind == "sparse" else labels.any(axis=-1)
     if case.ignored:
-        counted = counted & (labels != IGNORED)
+        valid_rows = valid_rows & (labels != IGNORED)
     rows = [num_classes] if case.kind != "sparse" else []
     return all_metrics(
         logits.astype(np.float64).reshape(-1, num_classes),
         labels.reshape([-1] + rows),
-        counted.reshape(-1),
+        valid_rows.reshape(-1),
         None if weights is None else np.broadcast_to(weights, examples).reshape(-1),
         K,
         NUM_BINS,
@@ -136,7 +112,7 @@ def test_values_of_every_shape_kind_and_option(case):
     precise = "float64" if case.dtype == "float64" else "float32"
     count_dtype = np.int64 if weights is None else np.float64
     assert got["token_count"].dtype == count_dtype and got["token_count"] == want["token_count"]
-    for name in NAMES[:-1]:
+    for name in set(NAMES) - {"token_count"}:
         assert got[name].dtype == precise
         tolerance = 1e-12 if precise == "float64" and is_sparse else 1e-5
         np.testing.assert_allclose(got[name], want[name], rtol=tolerance, atol=1e-7, err_msg=name)
@@ -224,27 +200,45 @@ def test_confident_predictions_keep_their_digits():
     np.testing.assert_allclose(got["expected_calibration_error"], want, rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-6), ("float64", 1e-14)])
+def test_confident_predictions_keep_the_digits_of_their_brier_score(dtype, tolerance):
+    logits = np.array([[20.0, 0.0, -1.0, -np.inf], [0.5, -3.0, 40.0, -2.0]], dtype)
+    labels = [0, 2]
+    with mpmath.workdps(60):
+        want = []
+        for row, label in zip(logits.astype(float), labels):
+            terms = [mpmath.exp(x) for x in row]
+            p = [term / sum(terms) for term in terms]
+            want.append(sum((p[j] - (j == label)) ** 2 for j in range(4)))
+        want = [float(score) for score in want]
+    assert want[0] < 1e-16 and want[1] < 1e-33  # 1 - p in float32, or in float64, has no digits
+    for given in labels, np.eye(4, dtype=dtype)[labels]:
+        for weights, score in zip(np.eye(2), want):
+            got = run(lambda g=given, w=weights: metrics.brier_score(g, logits, weights=w))
+            np.testing.assert_allclose(got, score, rtol=tolerance)
+
+
 def test_what_is_masked_is_absent():
     random = np.random.RandomState(2)
     logits = random.normal(size=[8, 3]).astype(np.float32)
     labels = random.randint(3, size=8)
     weights = random.uniform(1, 2, size=8).astype(np.float32)
-    counted = np.arange(8) % 4 != 1
-    want = values(labels[counted], logits[counted], weights=weights[counted])
-    logits[~counted] = [[np.nan, np.inf, -np.inf], [np.inf, np.inf, 1.0]]
-    labels[~counted] = [10**6, -5]
-    weights[~counted] = [np.nan, np.inf]
-    assert values(labels, logits, weights=weights, mask=counted) == want
-    number_mask = np.where(counted, 0.5, 0.0)
+    valid_rows = np.arange(8) % 4 != 1
+    want = values(labels[valid_rows], logits[valid_rows], weights=weights[valid_rows])
+    logits[~valid_rows] = [[np.nan, np.inf, -np.inf], [np.inf, np.inf, 1.0]]
+    labels[~valid_rows] = [10**6, -5]
+    weights[~valid_rows] = [np.nan, np.inf]
+    assert values(labels, logits, weights=weights, mask=valid_rows) == want
+    number_mask = np.where(valid_rows, 0.5, 0.0)
     assert values(labels, logits, weights=weights, mask=number_mask) == want
-    labels[~counted] = 255
+    labels[~valid_rows] = 255
     assert values(labels, logits, weights=weights, ignore_label=255) == want
 
-    soft = np.eye(3, dtype=np.float32)[np.where(counted, labels, 0)]
-    want = values(soft[counted], logits[counted], weights=weights[counted])
-    soft[~counted] = np.nan
-    assert values(soft, logits, weights=weights, mask=counted) == want
-    soft[~counted] = 0.0
+    soft = np.eye(3, dtype=np.float32)[np.where(valid_rows, labels, 0)]
+    want = values(soft[valid_rows], logits[valid_rows], weights=weights[valid_rows])
+    soft[~valid_rows] = np.nan
+    assert values(soft, logits, weights=weights, mask=valid_rows) == want
+    soft[~valid_rows] = 0.0
     assert values(soft, logits, weights=weights) == want
 
 
@@ -266,16 +260,6 @@ def test_the_order_of_classes_and_a_shift_of_the_logits_change_nothing():
     ):
         for name in NAMES:
             np.testing.assert_allclose(changed[name], want[name], rtol=1e-11, err_msg=name)
-
-
-NOTHING = {
-    "accuracy": 0.0,
-    "top_k_accuracy": 0.0,
-    "negative_log_likelihood": 0.0,
-    "perplexity": 1.0,
-    "expected_calibration_error": 0.0,
-    "token_count": 0,
-}
 
 
 @pytest.mark.parametrize(
@@ -338,7 +322,8 @@ def test_rows_that_cannot_be_right():
 
 def test_what_counts_and_is_nan_is_seen():
     got = values([0, 0], np.array([[1.0, 0.0], [np.nan, 0.0]]))
-    for name in "negative_log_likelihood", "perplexity", "expected_calibration_error":
+    losses = "negative_log_likelihood", "perplexity", "brier_score"
+    for name in losses + ("expected_calibration_error",):
         assert np.isnan(got[name])
     assert got["accuracy"] == got["top_k_accuracy"] == 0.5
 
@@ -352,171 +337,3 @@ def test_counts_beyond_float32():
         lambda: metrics.accuracy([0, 1], [[1.0, 0.0]] * 2, weights=np.array([2.0**24, 1.0]))
     )
     assert share == np.float32(2.0**24 / (2**24 + 1)) < 1
-
-
-def test_likelihood_and_perplexity_are_differentiable():
-    random = np.random.RandomState(8)
-    logits, labels = random.normal(size=[4, 3]), np.array([0, 2, -1, 1])
-    weights = np.array([1.0, 0.0, np.nan, 3.0])
-    share = np.where(labels >= 0, weights, 0) / 4.0
-    p = probabilities(logits)
-    one_hot = np.eye(3)[np.maximum(labels, 0)] * (labels >= 0)[:, np.newaxis]
-    losses = -(one_hot * np.log(p)).sum(axis=1)
-    nats = (share * losses).sum()
-    gradient = share[:, np.newaxis] * (p - one_hot)
-    hessian = np.zeros([4, 3, 4, 3])
-    for i in range(4):
-        hessian[i, :, i, :] = share[i] * (np.diag(p[i]) - np.outer(p[i], p[i]))
-    outer = gradient[:, :, np.newaxis, np.newaxis] * gradient
-
-    def build():
-        x, w = tf.constant(logits), tf.constant(weights)
-        tensors = []
-        for function in metrics.negative_log_likelihood, metrics.perplexity:
-            value = function(labels, x, weights=w, ignore_label=-1)
-            tensors.append([value, tf.gradients(value, [x, w]), tf.hessians(value, x)[0]])
-        return tensors
-
-    got = run(build)
-    in_weights = np.where(labels >= 0, losses - nats, 0.0) / 4.0
-    factors = [(nats, 1.0, hessian), (np.exp(nats), np.exp(nats), hessian + outer)]
-    for (value, (in_logits, got_weights), second), (want, factor, curve) in zip(got, factors):
-        np.testing.assert_allclose(value, want, rtol=1e-13)
-        np.testing.assert_allclose(in_logits, factor * gradient, rtol=1e-12, atol=1e-16)
-        np.testing.assert_allclose(second, factor * curve, rtol=1e-12, atol=1e-16)
-        np.testing.assert_allclose(got_weights, factor * in_weights, rtol=1e-12, atol=1e-16)
-
-
-def test_derivatives_where_nothing_counts():
-    def build():
-        x = tf.constant([[np.nan, 1.0], [np.inf, 2.0]])
-        tensors = []
-        for function in metrics.negative_log_likelihood, metrics.perplexity:
-            value = function([0, 1], x, mask=[False, False])
-            tensors += [tf.gradients(value, x)[0], tf.hessians(value, x)[0]]
-        return tensors
-
-    for derivative in run(build):
-        assert not derivative.any()
-
-
-def test_the_other_metrics_have_no_derivative_in_labels_and_logits_but_one_in_weights():
-    with tf.Graph().as_default(), tf.Session() as session:
-        logits = tf.constant([[1.0, 0.0], [3.0, 0.0], [2.0, 0.0]])
-        labels, weights = tf.one_hot([0, 1, 0], 2), tf.constant([1.0, 1.0, 2.0])
-        for name in "accuracy", "top_k_accuracy", "expected_calibration_error", "token_count":
-            value = call(name, labels, logits, weights=weights)
-            assert tf.gradients(value, [labels, logits]) == [None, None], name
-        share = metrics.accuracy(labels, logits, weights=weights)
-        got = session.run(tf.gradients(share, weights)[0])
-    np.testing.assert_allclose(got, [1 / 16, -3 / 16, 1 / 16], rtol=1e-6)
-
-
-MATRIX = np.zeros([2, 3], np.float32)
-
-# arguments, error, words of its message; of every metric, when the graph is built
-REFUSED = [
-    ({"labels": [0.0, 1.0]}, TypeError, "`labels` must be int32 or int64"),
-    ({"labels": np.array([0, 1], np.uint8)}, TypeError, "`labels` must be int32 or int64"),
-    ({"labels": ["a", "b"]}, TypeError, "`labels` must be class numbers"),
-    ({"labels": [0, 1, 2]}, ValueError, "`labels` must have the shape"),
-    ({"labels": 0}, ValueError, "`labels` must have the shape"),
-    ({"labels": [[1.0, 0.0]]}, ValueError, "`labels` must have the shape"),
-    ({"logits": np.zeros([2, 3], np.int32)}, TypeError, "`logits` must be half"),
-    ({"logits": 1.0}, ValueError, "`axis` must be"),
-    ({"axis": 2}, ValueError, "`axis` must be"),
-    ({"mask": [True, False, True]}, ValueError, "`mask` must have the shape"),
-    ({"mask": True}, ValueError, "`mask` must have the rank"),
-    ({"mask": [[True, False]]}, ValueError, "`mask` must have the shape"),
-    ({"mask": ["a", "b"]}, TypeError, "`mask` must be bool"),
-    ({"weights": [1.0, 2.0, 3.0]}, ValueError, "`weights` must have the shape"),
-    ({"weights": [[1.0], [2.0]]}, ValueError, "`weights` must have the shape"),
-    ({"ignore_label": 2**31}, ValueError, "`ignore_label` must fit"),
-    ({"ignore_label": 1.0}, TypeError, "`ignore_label` must be an integer"),
-    ({"labels": np.eye(3)[:2], "ignore_label": 0}, ValueError, "`ignore_label` must be None"),
-]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_bad_input_is_refused_when_the_graph_is_built(name):
-    with tf.Graph().as_default():
-        for arguments, error, words in REFUSED:
-            arguments = dict({"labels": np.array([0, 1], np.int32), "logits": MATRIX}, **arguments)
-            with pytest.raises(error, match=f"^{name}: {words}"):
-                call(name, **arguments)
-
-
-@pytest.mark.parametrize("value", [0, -1, 1.0, None, True, "2"])
-def test_bad_k_and_num_bins(value):
-    with tf.Graph().as_default():
-        with pytest.raises(ValueError, match="^top_k_accuracy: `k` must be a Python integer"):
-            metrics.top_k_accuracy([0, 1], MATRIX, value)
-        with pytest.raises(ValueError, match="^expected_calibration_error: `num_bins` must be"):
-            metrics.expected_calibration_error([0, 1], MATRIX, num_bins=value)
-
-
-def test_options_are_keyword_only():
-    with pytest.raises(TypeError):
-        metrics.accuracy([0, 1], MATRIX, [True, True])
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_bad_input_that_only_the_run_can_tell(name):
-    with tf.Graph().as_default(), tf.Session() as session:
-        logits = tf.placeholder(tf.float32, None)
-        labels = tf.placeholder(tf.int32, None)
-        soft = tf.placeholder(tf.float32, None)
-        mask = tf.placeholder(tf.bool, None)
-        weights = tf.placeholder(tf.float32, None)
-        sparse = call(name, labels, logits, mask=mask, weights=weights)
-        dense = call(name, soft, logits)
-        good = {logits: MATRIX, labels: [0, 1], mask: [True, True], weights: [1.0, 1.0]}
-        session.run(sparse, good)
-        session.run(dense, {logits: MATRIX, soft: MATRIX})
-        bad = [
-            {labels: [0, 1, 2]},
-            {labels: [[0, 1]]},
-            {labels: 0},
-            {labels: [2], logits: np.zeros([2, 2, 3])},
-            {mask: [True, False, True]},
-            {mask: [[True], [False]]},
-            {weights: [1.0, 1.0, 1.0]},
-            {weights: [[1.0], [1.0]]},
-        ]
-        for changes in bad:
-            with pytest.raises(tf.errors.InvalidArgumentError):
-                session.run(sparse, {**good, **changes})
-        for value in (MATRIX[:1], MATRIX[0], MATRIX[:, :2], MATRIX[np.newaxis]):
-            with pytest.raises(tf.errors.InvalidArgumentError):
-                session.run(dense, {logits: MATRIX, soft: value})
-
-
-def test_a_label_that_is_no_class_fails_the_likelihood_on_a_cpu():
-    for name in "negative_log_likelihood", "perplexity":
-        with pytest.raises(tf.errors.InvalidArgumentError):
-            run(lambda name=name: call(name, [0, 3], MATRIX))
-
-
-def test_values_in_eager_execution():
-    logits = np.array([[2.0, 1.0, 0.0], [0.0, 0.0, 5.0], [1.0, 1.0, 1.5]], np.float32)
-    labels = np.array([0, 1, -1], np.int32)
-
-    def eagerly():
-        assert tf.executing_eagerly()
-        found = [call(name, labels, logits, ignore_label=-1) for name in NAMES]
-        return [tf.cast(value, tf.float64) for value in found]
-
-    # The body of a py_function runs eagerly, on every version and without a switch.
-    got = run(lambda: tf.py_function(eagerly, [], [tf.float64] * len(NAMES)))
-    want = values(labels, logits, ignore_label=-1)
-    assert got == [want[name] for name in NAMES]
-
-
-def test_names():
-    with tf.Graph().as_default() as graph:
-        for name in NAMES:
-            call(name, [0, 1], MATRIX)
-            call(name, [0, 1], MATRIX, name="mine_" + name)
-        scopes = {operation.name.split("/")[0] for operation in graph.get_operations()}
-    assert {name for name in scopes if "/" not in name} >= set(NAMES)
-    assert {"mine_" + name for name in NAMES} <= scopes

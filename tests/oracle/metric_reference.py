@@ -1,6 +1,6 @@
 """The metrics in NumPy float64, straight from their definitions; nothing of TensorFlow or tf1xent.
 
-Arguments are rows: logits [n, C], labels [n] or [n, C], counted [n] of bool, weights [n].
+Arguments are rows: logits [n, C], labels [n] or [n, C], valid_rows [n] of bool, weights [n].
 """
 
 import numpy as np
@@ -12,11 +12,11 @@ def probabilities(logits):
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-def all_metrics(logits, labels, counted, weights, k, num_bins):
+def all_metrics(logits, labels, valid_rows, weights, k, num_bins):
     """Every metric of the rows that count, by name; weights None: 1, and an integer count."""
-    logits, labels = np.asarray(logits, np.float64)[counted], labels[counted]
-    given = np.ones(len(counted)) if weights is None else np.asarray(weights, np.float64)
-    kept = given[counted]
+    logits, labels = np.asarray(logits, np.float64)[valid_rows], labels[valid_rows]
+    given = np.ones(len(valid_rows)) if weights is None else np.asarray(weights, np.float64)
+    kept = given[valid_rows]
     classes = labels if labels.ndim == 1 else labels.argmax(axis=1)
     one_hot = labels if labels.ndim == 2 else np.eye(logits.shape[1])[labels]
     total = kept.sum()
@@ -34,6 +34,7 @@ def all_metrics(logits, labels, counted, weights, k, num_bins):
         "negative_log_likelihood": nats,
         "perplexity": np.exp(nats),
         "expected_calibration_error": calibration_error(right, p, kept, num_bins),
+        "brier_score": mean(((p - one_hot) ** 2).sum(axis=1)),
         "token_count": total,
     }
 

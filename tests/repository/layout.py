@@ -5,6 +5,7 @@ repository, and over bad snippets that they have to catch.
 """
 
 import ast
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -13,13 +14,14 @@ from tests import ROOT
 
 # From the ground up; a file imports only from floors below its own (or from its own package).
 FLOORS = (
-    {"_tf", "_typing", "_modes", "errors"},
+    {"_modes", "_typing", "errors"},
+    {"_tf"},
     {"_probes", "kernels"},
     {"_math"},
     {"_loss", "gradients"},
     {"nn"},
     {"losses", "metrics", "curvature", "diagnostics"},
-    {"patching", "graphs"},
+    {"patching", "graphs", "_registration"},
     {"__init__"},
     {"demo", "migrate"},
     {"cli"},
@@ -186,11 +188,20 @@ def machine_path_faults(text):
 
 
 def docstring_faults(function):
-    """Return what the docstring of a public function lacks, as far as a program can tell."""
-    docstring = ast.get_docstring(function) or ""
-    names = [argument.arg for argument in function.args.args + function.args.kwonlyargs]
-    returns = [n for n in ast.walk(function) if isinstance(n, ast.Return) and n.value is not None]
-    raises = [n for n in ast.walk(function) if isinstance(n, ast.Raise)]
+    """Return what the docstring of a public function lacks, as far as a program can tell.
+
+    A function is its syntax tree; or itself, where a call made it: then every section is asked for.
+    """
+    if isinstance(function, ast.FunctionDef):
+        name, docstring = function.name, ast.get_docstring(function) or ""
+        names = [argument.arg for argument in function.args.args + function.args.kwonlyargs]
+        nodes = list(ast.walk(function))
+        returns = any(isinstance(n, ast.Return) and n.value is not None for n in nodes)
+        raises = any(isinstance(n, ast.Raise) for n in nodes)
+    else:
+        name, docstring = function.__name__, inspect.getdoc(function) or ""
+        names = list(inspect.signature(function).parameters)
+        returns = raises = True
     wanted = {
         "a first line that ends with a full stop": docstring.split("\n")[0].endswith("."),
         "Args:": "Args:" in docstring or not names,
@@ -198,12 +209,15 @@ def docstring_faults(function):
         "Raises:": "Raises:" in docstring or not raises,
         "an example that runs (>>>)": ">>> " in docstring,
     }
+    if not isinstance(function, ast.FunctionDef):
+        for argument in names:
+            wanted[f"the argument {argument}"] = re.search(rf"^  {argument}: ", docstring, re.M)
     if "logits" in names:
         wanted["Derivatives"] = "**Derivatives**" in docstring
         wanted["shapes, [..., num_classes]"] = "num_classes]" in docstring
         wanted["the unit (nats)"] = "nats" in docstring
         wanted["Source:"] = "Source:" in docstring
-    return [f"{function.name} lacks {what}" for what, there in wanted.items() if not there]
+    return [f"{name} lacks {what}" for what, there in wanted.items() if not there]
 
 
 def public_functions():
@@ -224,6 +238,32 @@ def public_functions():
                 if node.name in listed or (name, node.name) in exported:
                     found.append((f"{name}.{node.name}", node))
     return found
+
+
+def made_functions():
+    """Return (module, name) of what `__all__` of the module names and a call in it makes."""
+    return [
+        (module, name)
+        for module, path in PACKAGE.items()
+        for name in names_made_by_calls(parsed(path))
+    ]
+
+
+def names_made_by_calls(tree):
+    """Return the names of `__all__` that the module binds to what a call returns.
+
+    >>> names_made_by_calls(ast.parse("__all__ = ['f', 'g']; f, h = define(1); g = f"))
+    ['f']
+    """
+    listed = names_in_all(tree)
+    targets = [
+        target
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+        for bound in node.targets
+        for target in (bound.elts if isinstance(bound, ast.Tuple) else [bound])
+    ]
+    return [t.id for t in targets if isinstance(t, ast.Name) and t.id in listed]
 
 
 def names_in_all(tree):

@@ -1,6 +1,8 @@
 """The repository keeps the layout of its design; the rules in layout.py catch what breaks it."""
 
 import ast
+import importlib
+import inspect
 import subprocess
 import sys
 import sysconfig
@@ -18,6 +20,7 @@ from tests.repository.layout import (
     floor_faults,
     imported_modules,
     machine_path_faults,
+    made_functions,
     name_faults,
     parsed,
     public_functions,
@@ -26,6 +29,7 @@ from tests.repository.layout import (
     size_faults,
     syntax_faults,
 )
+from tests.repository.test_public_api import MODULES
 
 TOP_LEVEL = {
     ".ci",
@@ -90,6 +94,25 @@ def test_python_37_reads_it(path):
 @pytest.mark.parametrize("name, function", public_functions())
 def test_public_functions_are_documented(name, function):
     assert docstring_faults(function) == []
+
+
+@pytest.mark.parametrize("module, name", made_functions())
+def test_made_public_functions_are_documented(module, name):
+    made = getattr(importlib.import_module(module), name)
+    assert (made.__module__, made.__name__, made.__qualname__) == (module, name, name)
+    assert docstring_faults(made) == []
+
+
+def test_every_public_function_is_asked_for_its_docstring():
+    asked = {name for name, _ in public_functions()}
+    asked.update(f"{module}.{name}" for module, name in made_functions())
+    public = {
+        f"{found.__module__}.{found.__name__}"
+        for module in map(importlib.import_module, MODULES)
+        for found in map(module.__dict__.get, getattr(module, "__all__", ()))
+        if inspect.isfunction(found)
+    }
+    assert {name.replace(".__init__", "") for name in asked} >= public
 
 
 def test_top_level():
@@ -227,3 +250,17 @@ def test_missing_docstring_sections_are_caught():
     wanted = "Args: Returns: Raises: an Derivatives shapes, the Source:".split()
     assert [fault.split("lacks ")[1].split()[0] for fault in faults] == wanted
     assert docstring_faults(ast.parse("def f(): '''Do.\n\n    >>> f()\n    '''").body[0]) == []
+
+
+def test_missing_docstring_sections_of_made_functions_are_caught():
+    def f(labels, logits):
+        """Compute.
+
+        Args:
+          labels: what they are, [batch_size, num_classes].
+        """
+
+    faults = docstring_faults(f)
+    wanted = "Returns: Raises: an the Derivatives the Source:".split()
+    assert [fault.split("lacks ")[1].split()[0] for fault in faults] == wanted
+    assert "f lacks the argument logits" in faults

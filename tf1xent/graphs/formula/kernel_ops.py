@@ -1,5 +1,6 @@
 """The native library's ops as data, so that graphs with them can be read without the library.
 
+Their registrations are in `ops/op_registrations.h`, which says the same in C++.
 `ops/tensorflow_ops.cc` registers the same ops in C++.
 """
 
@@ -9,6 +10,15 @@ from typing import NamedTuple, Optional, Tuple
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import NodeDef, OpDef
+from tf1xent.kernels.op_names import (
+    DENSE_GRADIENT,
+    DENSE_HESSIAN_PRODUCT,
+    DENSE_LOSS,
+    LABEL_GRADIENT,
+    SPARSE_GRADIENT,
+    SPARSE_HESSIAN_PRODUCT,
+    SPARSE_LOSS,
+)
 
 # Attributes that name a dtype: of the logits, vectors and gradients; of integer labels; of sums.
 LOGITS_TYPE, LABELS_TYPE, PRECISE_TYPE = "T", "labels_type", "precise"
@@ -40,14 +50,6 @@ _STATISTICS = ("statistics", PRECISE_TYPE)
 _LOSS = (("loss", PRECISE_TYPE), _STATISTICS)
 _GRADIENT = (("gradient", LOGITS_TYPE),)
 _PRODUCT = (("product", LOGITS_TYPE),)
-
-SPARSE_LOSS = "Tf1xentKernelSparseLoss"
-SPARSE_GRADIENT = "Tf1xentKernelSparseGradient"
-SPARSE_HESSIAN_PRODUCT = "Tf1xentKernelSparseHessianProduct"
-DENSE_LOSS = "Tf1xentKernelDenseLoss"
-DENSE_GRADIENT = "Tf1xentKernelDenseGradient"
-LABEL_GRADIENT = "Tf1xentKernelLabelGradient"
-DENSE_HESSIAN_PRODUCT = "Tf1xentKernelDenseHessianProduct"
 
 KERNEL_OPS = {
     SPARSE_LOSS: KernelOp("sparse", (_LOGITS, _INTEGERS), _LOSS, True),

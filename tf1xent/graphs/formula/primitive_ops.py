@@ -7,6 +7,7 @@ value, the tensors that the value was computed from, and what its gradient reuse
 from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from tf1xent import _tf
+from tf1xent._math import softcap, softmax
 from tf1xent._typing import NodeDef
 from tf1xent.graphs.formula.kernel_ops import KERNEL_OPS
 from tf1xent.graphs.wiring import CONTROL, Wiring
@@ -26,10 +27,13 @@ class Primitive(NamedTuple):
     inputs: Tuple[str, ...]
 
 
-SPARSE_LOSS, DENSE_LOSS = "Tf1xentSparseLoss", "Tf1xentDenseLoss"
-DENSE_LOSS_OF_LOGITS = "Tf1xentDenseLossOfLogits"
-SPARSE_GRADIENT, DENSE_GRADIENT = "Tf1xentSparseGradient", "Tf1xentDenseGradient"
-LABEL_GRADIENT, HESSIAN_PRODUCT = "Tf1xentLabelGradient", "Tf1xentHessianProduct"
+SPARSE_LOSS = softmax.sparse_loss.gradient_name
+SPARSE_GRADIENT = softmax.sparse_gradient.gradient_name
+DENSE_LOSS = softmax.dense_loss.gradient_name
+DENSE_LOSS_OF_LOGITS = softmax.dense_loss_of_logits.gradient_name
+DENSE_GRADIENT = softmax.dense_gradient.gradient_name
+LABEL_GRADIENT = softmax.label_gradient.gradient_name
+HESSIAN_PRODUCT = softmax.hessian_product.gradient_name
 
 # By name of the gradient: the values that a rewrite computes anew, by stock ops that TensorFlow can
 # differentiate.
@@ -51,15 +55,15 @@ LOSSES = {
 # All other values: the stock ops that compute them have right gradients already.
 DIFFERENTIABLE = frozenset(
     {
-        "Tf1xentLabelGap",
-        "Tf1xentLabelGapDirection",
-        "Tf1xentLogPartition",
-        "Tf1xentSoftmax",
-        "Tf1xentSoftmaxCentre",
-        "Tf1xentSoftmaxMean",
-        "Tf1xentSquaredSech",
-        "Tf1xentTanh",
-        "Tf1xentTiedToFunctionInputs",
+        softmax.label_gap.gradient_name,
+        softmax.label_gap_direction.gradient_name,
+        softmax.log_partition.gradient_name,
+        softmax.softmax.gradient_name,
+        softmax.centre.gradient_name,
+        softmax.mean.gradient_name,
+        softcap.squared_sech.gradient_name,
+        softcap.tanh.gradient_name,
+        _tf.TIED_GRADIENT,
     }
 )
 

@@ -1,10 +1,12 @@
 """What is patched, and what the TensorFlow at hand lacks by itself."""
 
-from typing import Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 from tf1xent import _probes, _tf
 from tf1xent._loss.implementation import chosen_implementation
-from tf1xent.patching import replacing, state
+from tf1xent.patching import state
+
+__all__ = ["Status", "status"]
 
 
 class Status:
@@ -14,12 +16,12 @@ class Status:
       tensorflow: version of the TensorFlow in the process.
       patched: whether the patch is in force.
       gradients_overridden: whether the process's gradient lookup is overridden.
-      implementation: what computes the patched functions, "graph", "kernel" or "auto"; or why a
-        call of them raises.
-      bindings: list of (module name, name in it): where ours stands for TensorFlow's.
-      skipped: list of (name, reason): what refused to be replaced or to be put back, and gradients
-        of fused ops where somebody else's function stands for ours.
-      stock: tuple of (question, answer): what TensorFlow's own functions answer, probed.
+      implementation: what computes the patched functions, "graph", "kernel" or "auto"; or why
+        calling them raises.
+      bindings: list of (module name, name in it): where our function replaces TensorFlow's.
+      skipped: list of (name, reason): what refused to be replaced or to be put back, and the
+        gradients of fused ops that other code has replaced.
+      stock: tuple of (question, answer): what TensorFlow's own functions return, probed.
     """
 
     def __init__(
@@ -57,18 +59,10 @@ class Status:
 
 
 def status() -> Status:
-    """Returns what is patched, where, on which TensorFlow, and what that lacks by itself.
+    """Returns what is patched, where, on which TensorFlow, and what that TensorFlow lacks.
 
-    What TensorFlow lacks is found by asking its functions, on graphs of a few numbers, in a session
-    on the CPU; once a process.
-
-    Args:
-      None.
-
-    **Derivatives**: none are computed for the caller.
-
-    Raises:
-      Nothing.
+    What it lacks is found by running its functions on a few numbers, in a session on the CPU, once
+    in a process. It never raises.
 
     Returns:
       A `Status`, whose `str` is a table.
@@ -79,10 +73,9 @@ def status() -> Status:
     >>> with tf1xent.patched():
     ...     "tensorflow.python.ops.nn_ops" in dict(tf1xent.status().bindings)
     True
-
-    Source: none.
     """
-    bindings, implementation = replacing.in_force()
+    with state.STATE.lock:
+        bindings, implementation = state.replaced_names(), state.implementation_in_force()
     overridden, foreign = _tf.process_override()
     skipped = state.refusals()
     skipped += [(f"the gradient of {op_type}", "somebody else's is there") for op_type in foreign]
@@ -97,8 +90,8 @@ def status() -> Status:
     )
 
 
-def _chosen(implementation):
+def _chosen(implementation: Optional[str]) -> str:
     try:
         return chosen_implementation(implementation)
-    except ValueError as error:  # what the environment says is none
+    except ValueError as error:  # the environment variable has no valid value
         return f"none: {error}"

@@ -1,7 +1,7 @@
-// All quantities of a level, of all types, on random and adversarial rows: against the formulas in
+// All kernels of a level, of all types, on random and adversarial rows: against the formulas in
 // long double; in parts; in place. Made for the address and undefined behaviour sanitizers.
 //
-//     quantities LEVEL
+//     kernels LEVEL
 
 #include <vector>
 
@@ -138,7 +138,7 @@ class Case {
     }
   }
 
-  void check(const Table& table) {
+  void check(const KernelTable& table) {
     for (int wide = 0; wide < 2; ++wide) {
       Array<P> loss(rows_, skipped_);
       Array<P> statistics(rows_ * tf1xent::kSparseStatistics, skipped_);
@@ -155,8 +155,8 @@ class Case {
   }
 
  private:
-  Problem<T> problem(bool wide) const {
-    Problem<T> p = {};
+  KernelArguments<T> arguments(bool wide) const {
+    KernelArguments<T> p = {};
     p.rows = rows_;
     p.num_classes = num_classes_;
     p.logits = logits_.data();
@@ -173,12 +173,12 @@ class Case {
          (long long)rows_, (long long)num_classes_, skipped_, what);
   }
 
-  void check_loss(const Table& table, int kind, bool wide, Array<P>& loss, Array<P>& statistics) {
-    const Quantity<T>& quantity = quantity_of<T>(table, kind);
-    Problem<T> p = problem(wide);
+  void check_loss(const KernelTable& table, int kind, bool wide, Array<P>& loss, Array<P>& statistics) {
+    const Kernel<T>& kernel = kernel_of<T>(table, kind);
+    KernelArguments<T> p = arguments(wide);
     p.loss = loss.data();
     p.statistics_out = statistics.data();
-    quantity.rows(p, 0, rows_);
+    kernel.rows(p, 0, rows_);
 
     // The last rows, then the first ones: the same numbers, and no row more than was asked for.
     Array<P> parts(rows_, skipped_), parts_statistics(statistics.size(), skipped_);
@@ -186,9 +186,9 @@ class Case {
     const int64_t split = rows_ / 3;
     p.loss = parts.data();
     p.statistics_out = parts_statistics.data();
-    quantity.rows(p, split, rows_);
+    kernel.rows(p, split, rows_);
     if (!parts.same(untouched, 0, split)) name_case(kind, "wrote to rows before its own");
-    quantity.rows(p, 0, split);
+    kernel.rows(p, 0, split);
     if (!(parts == loss)) name_case(kind, "in parts it is another");
     if (!(parts_statistics == statistics)) name_case(kind, "in parts the statistics are others");
 
@@ -196,40 +196,40 @@ class Case {
       compare(kind, row, -1, double(loss[row]), references_[row].loss(kind, wide));
   }
 
-  void check_matrix(const Table& table, int kind, bool wide, const Array<P>& statistics) {
-    const Quantity<T>& quantity = quantity_of<T>(table, kind);
-    Problem<T> p = problem(wide);
+  void check_matrix(const KernelTable& table, int kind, bool wide, const Array<P>& statistics) {
+    const Kernel<T>& kernel = kernel_of<T>(table, kind);
+    KernelArguments<T> p = arguments(wide);
     p.statistics = statistics.data();
     Array<T> whole(logits_.size(), skipped_), parts(logits_.size(), skipped_);
     const Array<T> untouched(parts);
     p.output = whole.data();
-    quantity.rows(p, 0, rows_);
+    kernel.rows(p, 0, rows_);
 
     p.output = parts.data();
     const int64_t split = rows_ / 3;
-    quantity.rows(p, split, rows_);
+    kernel.rows(p, split, rows_);
     if (!parts.same(untouched, 0, split * num_classes_))
       name_case(kind, "wrote to rows before its own");
-    quantity.rows(p, 0, split);
+    kernel.rows(p, 0, split);
     if (!(parts == whole)) name_case(kind, "in parts it is another");
 
     Array<T> streamed(logits_.size(), skipped_);
     p.output = streamed.data();
     p.streams = true;
-    quantity.rows(p, 0, rows_);
+    kernel.rows(p, 0, rows_);
     if (!(streamed == whole)) name_case(kind, "past the caches it is another");
     p.streams = false;
 
     Array<T> logits(logits_);
     p.logits = p.output = logits.data();
-    quantity.rows(p, 0, rows_);
+    kernel.rows(p, 0, rows_);
     if (!(logits == whole)) name_case(kind, "in place of the logits it is another");
     p.logits = logits_.data();
-    if (const T* Problem<T>::*second = second_place<T>(kind)) {
+    if (const T* KernelArguments<T>::*second = second_place<T>(kind)) {
       Array<T> other(logits_);
       memcpy(static_cast<void*>(other.data()), p.*second, other.size() * sizeof(T));
       p.*second = p.output = other.data();
-      quantity.rows(p, 0, rows_);
+      kernel.rows(p, 0, rows_);
       if (!(other == whole)) name_case(kind, "in place of the labels or vectors it is another");
     }
 
@@ -270,7 +270,7 @@ class Case {
 };
 
 template <typename T>
-void check_type(const Table& table) {
+void check_type(const KernelTable& table) {
   for (double& off : worst) off = 0;
   uint64_t seed = 1;
   int skipped = 0;
@@ -295,7 +295,7 @@ void check_type(const Table& table) {
 
 int main(int, char** arguments) {
   using namespace checking;
-  const Table& table = table_of(arguments[1]);
+  const KernelTable& table = table_of(arguments[1]);
   check_type<float>(table);
   check_type<double>(table);
   check_type<Half>(table);
