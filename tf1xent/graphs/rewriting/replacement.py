@@ -181,7 +181,7 @@ def nodes_in_place_of(
 
 
 def _replace_primitive(nodes: Nodes, node: NodeDef, where: str) -> None:
-    name = _tf.gradient_attribute(node)
+    name = str(_tf.gradient_attribute(node))
     inputs, controls = split_inputs(node)
     end = 1 + len(PRIMITIVES[name].inputs)
     types = list(node.attr["T"].list.type)
