@@ -75,8 +75,8 @@ def convert_to_tensor(
 
 
 def remove_squeezable_dimensions(
-    labels: Tensor, logits: Tensor, weights: Tensor
-) -> Tuple[Tensor, Tensor]:
+    labels: Tensor, logits: Tensor, weights: Optional[Tensor]
+) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
     """Removes a surplus axis of size 1 from labels or weights, as tf.losses do."""
     return losses_impl._remove_squeezable_dimensions(labels, logits, weights, expected_rank_diff=1)
 

@@ -264,7 +264,7 @@ def _unreadable(
 
 
 def _described(node: NodeDef, **findings: Any) -> CrossEntropyOp:
-    attribute = _tf.gradient_attribute(node)
+    attribute: Any = _tf.gradient_attribute(node)  # a loss of stock ops has one
     if is_loss(node):
         op_type, dtypes = str(attribute), node.attr["T"].list.type
     else:

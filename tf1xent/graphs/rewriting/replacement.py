@@ -4,7 +4,7 @@ It replaces TensorFlow's fused ops, the native library's ops, and the values tha
 under `patch()`. Each keeps its name and becomes an IdentityN of what replaces it.
 """
 
-from typing import Dict, Iterable, List, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Sequence, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
@@ -181,7 +181,7 @@ def nodes_in_place_of(
 
 
 def _replace_primitive(nodes: Nodes, node: NodeDef, where: str) -> None:
-    name = str(_tf.gradient_attribute(node))
+    name: Any = _tf.gradient_attribute(node)  # a primitive has one
     inputs, controls = split_inputs(node)
     end = 1 + len(PRIMITIVES[name].inputs)
     types = list(node.attr["T"].list.type)
