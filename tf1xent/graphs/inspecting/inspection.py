@@ -266,7 +266,7 @@ def _unreadable(
 def _described(node: NodeDef, **findings: Any) -> CrossEntropyOp:
     attribute: Any = _tf.gradient_attribute(node)  # a loss of stock ops has one
     if is_loss(node):
-        op_type, dtypes = str(attribute), node.attr["T"].list.type
+        op_type, dtypes = attribute, node.attr["T"].list.type
     else:
         op_type, dtypes = node.op, [node.attr["T"].type] if "T" in node.attr else []
     return CrossEntropyOp(
