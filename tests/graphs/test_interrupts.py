@@ -163,7 +163,7 @@ def test_what_cannot_be_moved_back_is_not_removed(tmp_path, monkeypatch):
         real(old, new)
 
     monkeypatch.setattr(os, "rename", fail)
-    with pytest.warns(CleanUpWarning, match="new is .*partial now, and cannot be moved back"):
+    with pytest.warns(CleanUpWarning, match="new was renamed to .*partial and cannot be moved"):
         with pytest.raises(PermissionError, match=str(target)):
             graphs.rewrite_saved_model(SAVED_MODEL, target, overwrite=True)
     (kept,) = tmp_path.glob("*.partial")

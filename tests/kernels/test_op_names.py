@@ -4,7 +4,7 @@ import re
 
 from tests import ROOT
 from tf1xent import _tf
-from tf1xent.graphs import kernel_ops
+from tf1xent.graphs.formula import kernel_ops
 from tf1xent.kernels import op_names
 
 SOURCES = sorted([*(ROOT / "ops").glob("*.h"), *(ROOT / "ops").glob("*.cc")])

@@ -1,7 +1,6 @@
 """The native library's ops as data, so that graphs with them can be read without the library.
 
-Their registrations are in `ops/op_registrations.h`, which says the same in C++.
-`ops/tensorflow_ops.cc` registers the same ops in C++.
+`ops/op_registrations.h` registers the same ops in C++.
 """
 
 import functools
