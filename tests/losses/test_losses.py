@@ -255,6 +255,29 @@ def test_several_ignored_labels_in_every_reduced_loss():
     assert values == pytest.approx([wanted] * 6, rel=1e-13)
 
 
+def test_logit_adjustment_is_added_to_the_logits_of_every_reduced_loss():
+    adjustment = np.array([0.5, -1.0, 0.0, 2.0])
+
+    def build():
+        pairs = []
+        for logits, options in (
+            (LOGITS, {"logit_adjustment": adjustment}),
+            (LOGITS + adjustment, {}),
+        ):
+            logits = tf.constant(logits)
+            pairs += [
+                tf1xent.losses.sparse_softmax_cross_entropy(LABELS, logits, **options),
+                tf1xent.losses.softmax_cross_entropy(SOFT_LABELS, logits, **options),
+                tf1xent.losses.sequence_loss(
+                    logits[tf.newaxis], LABELS[np.newaxis], WEIGHTS[np.newaxis], **options
+                ),
+            ]
+        return pairs
+
+    found = run(build)
+    assert found[:3] == pytest.approx(found[3:], rel=1e-13)
+
+
 def test_the_denominators_differ():
     losses, denominators = counted_losses(np.arange(6) < 4, CLASS_WEIGHTS, WEIGHTS)
     assert losses.sum() > 0

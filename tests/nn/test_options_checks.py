@@ -37,11 +37,13 @@ BAD_VALUES = (
         Bad(EVERY, "class_weights", np.array(value))
         for value in ([1.0, -1.0, 1.0, 1.0], [1.0, NAN, 1.0, 1.0])
     ]
+    + [Bad(WITH_LOGITS, "logit_adjustment", np.array([0.0, x, 0.0, 0.0])) for x in (NAN, -INF, INF)]
 )
 BAD_SHAPES = (
     [Bad(EVERY, "weights", np.ones(shape)) for shape in ([2], [4], [0], [3, 1], [3, 4], [1, 3])]
     + [Bad(EVERY, "mask", np.ones(shape, bool)) for shape in ([2], [0], [3, 1], [3, 4], [1, 3])]
     + [Bad(EVERY, "class_weights", np.ones(shape)) for shape in ([3], [1], [5], [3, 4], [])]
+    + [Bad(WITH_LOGITS, "logit_adjustment", np.ones(shape)) for shape in ([3], [1], [3, 4], [])]
     + [
         Bad(WITH_LOGITS, "class_mask", np.ones(shape, bool))
         for shape in ([3], [5], [2, 4], [3, 3], [3, 1, 4])

@@ -7,7 +7,7 @@ steps of 1e-30, so that no rule of differentiation is written twice.
 
 For one example with logits a, the classes that take part being j = 1 ... K:
 
-    x_j  = softcap tanh(a_j / softcap) / temperature
+    x_j  = softcap tanh(a_j / softcap) / temperature + logit_adjustment_j
     z    = log sum_j exp(x_j),   p_j = exp(x_j - z)
     q_j  = (1 - label_smoothing) l_j + label_smoothing / K
     loss = weight (sum_j c_j q_j (1 - p_j)^focal_gamma (z - x_j) + z_loss z^2)
@@ -50,6 +50,7 @@ def loss_of_logits(
     temperature=1,
     focal_gamma=0,
     softcap=None,
+    logit_adjustment=None,
 ):
     """The loss of one example, of lists of mpmath numbers, one for each class that takes part."""
     label_smoothing, z_loss, temperature, focal_gamma = (
@@ -58,6 +59,8 @@ def loss_of_logits(
     if softcap is not None:
         logits = [softcap * mpmath.tanh(a / softcap) for a in logits]
     logits = [a / temperature for a in logits]
+    if logit_adjustment:
+        logits = [x + adjustment for x, adjustment in zip(logits, logit_adjustment)]
     exponentials = [mpmath.exp(x) for x in logits]
     total = sum(exponentials)
     normalizer = mpmath.log(total)
@@ -106,6 +109,9 @@ def derivatives(function, point, vector):
     return gradient, product
 
 
+_ARGUMENTS = ("logits", "labels", "class_weights", "logit_adjustment", "weights")
+
+
 class OptionReference:
     """Losses and derivatives of a batch of any rank; the options are the library's, by its names.
 
@@ -124,6 +130,7 @@ class OptionReference:
         invalid_labels=None,
         weights=None,
         class_weights=None,
+        logit_adjustment=None,
         class_mask=None,
         axis=-1,
         skip_missing=False,
@@ -136,6 +143,7 @@ class OptionReference:
         self.rows = self.shape[:-1]
         self.is_sparse = labels.shape == self.rows and np.issubdtype(labels.dtype, np.integer)
         given = {"logits": logits, "class_weights": class_weights, "weights": weights}
+        given["logit_adjustment"] = logit_adjustment
         if not self.is_sparse:
             given["labels"] = np.broadcast_to(labels, logits.shape)
         self.arguments = {
@@ -186,23 +194,26 @@ class OptionReference:
         """The function of one row, and the (argument, place) of each of its variables."""
         classes = [j for j in range(self.shape[-1]) if self.open[index][j]]
         variables = []
-        for name in ("logits", "labels", "class_weights", "weights"):
+        for name in _ARGUMENTS:
             if name in self._places:
                 entries = [0] if name == "weights" else classes
                 variables += [(name, int(self._places[name][index][j])) for j in entries]
 
         def function(values):
-            parts = {name: [] for name in ("logits", "labels", "class_weights", "weights")}
+            parts = {name: [] for name in _ARGUMENTS}
             for (name, _), value in zip(variables, values):
                 parts[name].append(value)
             if self.is_sparse:
                 parts["labels"] = [mpmath.mpf(int(j == self.labels[index])) for j in classes]
+            numbers = dict(self.numbers)
+            if parts["logit_adjustment"]:
+                numbers["logit_adjustment"] = parts["logit_adjustment"]
             return self.formula(
                 parts["logits"],
                 parts["labels"],
                 parts["class_weights"] or [mpmath.mpf(1)] * len(classes),
                 parts["weights"][0] if parts["weights"] else mpmath.mpf(1),
-                **self.numbers,
+                **numbers,
             )
 
         return function, variables

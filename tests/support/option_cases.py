@@ -33,6 +33,7 @@ PROBABILITIES[1] = [0.03125, 0.25, 0.5, 0.25]  # the first below this epsilon, a
 PROBABILITIES[4] = [0.5, 1.5, -0.25, 0.125]  # no probabilities at all, and clipped
 WEIGHTS = _GENERATOR.uniform(0.25, 2.0, size=NUM_ROWS)
 CLASS_WEIGHTS = np.array([0.5, 2.0, 0.75, 1.25])
+LOGIT_ADJUSTMENT = np.array([-0.5, -2.25, 0.0, -1.125])
 
 # All exact in float32.
 NUMBERS = {
@@ -44,8 +45,8 @@ NUMBERS = {
 }
 _BOTH = ("mask", "weights", "class_weights", "class_mask", "axis") + tuple(NUMBERS)
 OPTIONS = {
-    "sparse": _BOTH + ("ignore_label", "invalid_labels"),
-    "soft": _BOTH + ("missing",),
+    "sparse": _BOTH + ("logit_adjustment", "ignore_label", "invalid_labels"),
+    "soft": _BOTH + ("logit_adjustment", "missing"),
     "probabilities": (
         ("mask", "weights", "class_weights", "axis", "label_smoothing", "focal_gamma", "epsilon")
     ),
@@ -137,6 +138,8 @@ class Case:
             self.arrays["weights"] = WEIGHTS.reshape(self.rows).astype(self.dtype)
         if "class_weights" in self.names:
             self.arrays["class_weights"] = CLASS_WEIGHTS.astype(self.dtype)
+        if "logit_adjustment" in self.names:
+            self.arrays["logit_adjustment"] = LOGIT_ADJUSTMENT.astype(self.dtype)
         if "axis" in self.names:
             self.options["axis"] = 1
         if "epsilon" in self.names:
@@ -180,7 +183,7 @@ class Case:
 
     def call(self, inputs):
         """The loss of tensors."""
-        others = {name: inputs[name] for name in inputs if name.endswith("weights")}
+        others = {name: inputs[name] for name in inputs if name not in ("labels", "logits")}
         return self.function(inputs["labels"], inputs["logits"], **dict(self.options, **others))
 
     def _differentiated(self, tensor):
@@ -201,7 +204,7 @@ class Case:
 
     def by_row(self, name, values):
         """An argument's values as [rows..., entries], or None where rows share them."""
-        if name == "class_weights":
+        if name in ("class_weights", "logit_adjustment"):
             return None
         if name == "weights":
             return values[..., np.newaxis]
@@ -225,7 +228,7 @@ class Comparison:
     def add(self, name, function, labels, logits, static="known", oracle=None, **options):
         """`function` of arrays and options; `oracle`: options that its reference gets besides."""
         arrays = {"labels": labels, "logits": logits}
-        names = ("mask", "weights", "class_weights", "class_mask")
+        names = ("mask", "weights", "class_weights", "logit_adjustment", "class_mask")
         arrays.update({key: options[key] for key in names if options.get(key) is not None})
         with self.graph.as_default():
             inputs = {key: placeholder(value, static) for key, value in arrays.items()}

@@ -5,6 +5,7 @@ and C classes::
 
     x_j  = softcap tanh(a_j / softcap)        if there is a softcap
     x_j  = x_j / temperature
+    x_j  = x_j + logit_adjustment_j
     x_j  = -inf                               for a class that `class_mask` leaves out; K stay in
     z    = log sum_j exp(x_j),  p_j = exp(x_j - z)
     q_j  = (1 - label_smoothing) l_j + label_smoothing / K      (the second term: classes left in)
@@ -16,6 +17,11 @@ weight, as in PyTorch; z_loss they do not weigh. A row that does not count, beca
 `ignore_label`, ``invalid_labels="ignore"`` or missing labels, has a loss of 0, smoothing and z_loss
 included: whatever stands in it is replaced before anything is computed of it, and its result
 afterwards, so that not even a NaN of it reaches a value or a derivative.
+
+The logit adjustment is the log-prior of the classes (Menon et al., ICLR 2021). Softcap and
+temperature bound and scale what the model says of an example; the prior is no part of that, so it
+comes after them: p is then the model's softmax at that temperature, times the prior, normalised. A
+class that the mask leaves out has no probability whatever its prior, so the mask comes last.
 """
 
 from typing import Any, Mapping, NamedTuple, Optional, Tuple
@@ -127,7 +133,7 @@ def from_probabilities(
 
 
 def _transformed(matrix: Tensor, resolved: Resolved) -> Tensor:
-    """x of the formula; rows that do not count are zeros."""
+    """x of the formula; nothing of the logits of rows that do not count is in it."""
     included = resolved.class_included
     if resolved.valid_rows is not None:
         matrix = _tf.select_rows(resolved.valid_rows, matrix, tf.zeros_like(matrix))
@@ -137,6 +143,8 @@ def _transformed(matrix: Tensor, resolved: Resolved) -> Tensor:
         matrix = capped(matrix, resolved.softcap)
     if resolved.temperature is not None:
         matrix = matrix / resolved.temperature
+    if resolved.logit_adjustment is not None:
+        matrix = matrix + resolved.logit_adjustment
     if included is not None:
         matrix = _tf.where(included, matrix, smallest(matrix))
     return matrix

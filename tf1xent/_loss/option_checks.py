@@ -80,7 +80,7 @@ def _checked_scalar(message: str, name: str, value: Any, dtype: DType) -> Tensor
     holds = _holds(name, scalar, np.finfo(dtype.base_dtype.as_numpy_dtype))
     if shape.ndims is None:
         holds = tf.logical_and(tf.equal(tf.rank(scalar), 0), tf.reduce_all(holds))
-    scalar = _asserted(scalar, holds, message)
+    scalar = asserted(scalar, holds, message)
     if not tf.executing_eagerly():
         scalar.set_shape([])
     return scalar
@@ -106,7 +106,7 @@ def ignored_labels(function: str, ignore_label: Any, labels_dtype: DType) -> Ten
         raise ValueError(f"{message}the shape {given.shape}. Flatten it: tf.reshape(..., [-1]).")
     if given.shape.ndims is None:
         holds = tf.rank(given) <= 1
-        given = tf.reshape(_asserted(given, holds, message + "the shape", [tf.shape(given)]), [-1])
+        given = tf.reshape(asserted(given, holds, message + "the shape", [tf.shape(given)]), [-1])
     # Not the labels' dtype, which may be smaller: a label would equal one modulo 2^32.
     return tf.cast(given, tf.int64)
 
@@ -222,9 +222,9 @@ def class_vector(batch: Batch, name: str, value: TensorLike) -> Tensor:
     if num_classes is None or vector.shape.ndims is None or vector.shape.as_list() == [None]:
         is_vector = tf.equal(tf.rank(vector), 1)
         fits = tf.logical_and(is_vector, tf.equal(tf.size(vector), tf.shape(matrix)[-1]))
-        vector = _asserted(vector, fits, message)
+        vector = asserted(vector, fits, message)
     if known is None:
-        vector = _asserted(vector, tf.reduce_all(_holds(name, vector, limits)), message)
+        vector = asserted(vector, tf.reduce_all(_holds(name, vector, limits)), message)
     vector.set_shape([num_classes])
     return vector
 
@@ -283,7 +283,7 @@ def _broadcast(batch: Batch, name: str, tensor: Tensor) -> Tensor:
             "of its sizes, got the shapes"
         )
         fits = _fit_in_the_run(tf.shape(tensor), shape, may_be_scalar=name == "weights")
-        tensor = _asserted(tensor, fits, message, [tf.shape(tensor), shape])
+        tensor = asserted(tensor, fits, message, [tf.shape(tensor), shape])
     return tensor * tf.ones(shape, tensor.dtype)
 
 
@@ -307,7 +307,7 @@ def _fit(shape: TensorShape, sizes: Sequence[Optional[int]], may_be_one: bool) -
     )
 
 
-def _asserted(
+def asserted(
     tensor: Tensor, holds: Tensor, message: str, data: Optional[List[Tensor]] = None
 ) -> Tensor:
     """`tensor`, failing in the run with `message` and `data` unless `holds`."""

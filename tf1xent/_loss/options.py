@@ -57,6 +57,7 @@ class _EveryLossOfLogits(_EveryLoss, total=False):
     temperature: TensorLike
     focal_gamma: TensorLike
     softcap: Optional[TensorLike]
+    logit_adjustment: Optional[TensorLike]
     implementation: Optional[str]
 
 
@@ -243,6 +244,17 @@ TABLE = (
         "above 0; bounds the logits smoothly, before the temperature.",
         "above 0 and finite",
         _is_positive,
+    ),
+    Option(
+        "logit_adjustment",
+        None,
+        "`[num_classes]`, finite; added to x_j of the formula, after softcap and temperature and "
+        "before the class mask: x_j + logit_adjustment_j. The log of the classes' shares in the "
+        "data, for labels with a long tail (Menon et al., ICLR 2021, arXiv 2007.07314); leave it "
+        "out of predictions.",
+        "finite",
+        lambda value, limits: (value >= limits.min) & (value <= limits.max),
+        by_class=True,
     ),
     Option("axis", -1, "the class axis of the logits, and of labels that are distributions."),
     Option(

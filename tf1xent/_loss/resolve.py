@@ -25,6 +25,7 @@ class Resolved(NamedTuple):
       class_included: which classes take part, all in a row that does not count: [batch_size,
         num_classes]; None: all.
       epsilon: the least probability.
+      logit_adjustment: [num_classes]; None: 0.
       label_smoothing, z_loss, temperature, focal_gamma, softcap: None: without it.
     """
 
@@ -40,6 +41,7 @@ class Resolved(NamedTuple):
     temperature: Any
     focal_gamma: Any
     softcap: Any
+    logit_adjustment: Optional[Tensor]
 
 
 _CheckLabels = Callable[[Tensor, Tensor], Tuple[Tensor, Optional[Tensor]]]
@@ -98,6 +100,7 @@ def _resolved(
         weights=_weights_of_valid_rows(batch, options["weights"], valid),
         softcap=scalar("softcap"),
         temperature=scalar("temperature"),
+        logit_adjustment=by_class("logit_adjustment"),
         class_included=_class_included(batch, options["class_mask"], valid),
         focal_gamma=scalar("focal_gamma"),
         label_smoothing=scalar("label_smoothing"),
