@@ -68,11 +68,11 @@ def _(
     inputs: Sequence[Tensor],
     residuals: Sequence[Tensor],
 ) -> Gradients:
-    at_labels, partitions = (
+    at_labels, log_partitions = (
         _tf.with_static_shape(tf.zeros_like(value) if cotangent is None else cotangent, value.shape)
         for value, cotangent in zip(values, cotangents)
     )
-    return [_chunk_gradient(*inputs, at_labels, partitions, rows=residuals), None, None]
+    return [_chunk_gradient(*inputs, at_labels, log_partitions, rows=residuals), None, None]
 
 
 @_tf.primitive("Tf1xentChunkGradient")
@@ -81,31 +81,31 @@ def _chunk_gradient(
     inside: Tensor,
     classes: Tensor,
     at_labels: Tensor,
-    partitions: Tensor,
+    log_partitions: Tensor,
     *,
     rows: Optional[Sequence[Tensor]] = None,
 ) -> Computed:
-    """Gradient of `at_labels` a + `partitions` z in the logits: [batch_size, chunk_size].
+    """Gradient of `at_labels` a + `log_partitions` z in the logits: [batch_size, chunk_size].
 
     That is the softmax of the others times d z, and at the label d a.
     """
     others, others_sum = _others(logits, inside, classes)[1:] if rows is None else rows
     lone = tf.equal(others_sum, 0)
     divisor = _tf.where(lone, tf.ones_like(others_sum), others_sum)
-    scale = _tf.where(lone, tf.zeros_like(partitions), partitions / divisor)
+    scale = _tf.where(lone, tf.zeros_like(log_partitions), log_partitions / divisor)
     gradient = scale_rows(scale, others)
     return _put_at_label(gradient, inside, classes, at_labels), ()
 
 
 @_chunk_gradient.gradient
 def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradients:
-    logits, inside, classes, _, partitions = inputs
+    logits, inside, classes, _, log_partitions = inputs
     others = _without_labels(logits, inside, classes)
     lone = _without_labels_and_lone(logits, inside, classes)[1]
     mean = softmax.mean(others, cotangent)
-    zeros = tf.zeros_like(partitions)
+    zeros = tf.zeros_like(log_partitions)
     return [
-        softmax.hessian_product(others, cotangent, _tf.where(lone, zeros, partitions)),
+        softmax.hessian_product(others, cotangent, _tf.where(lone, zeros, log_partitions)),
         None,
         None,
         _at_label(cotangent, inside, classes),

@@ -80,8 +80,8 @@ def _statistics_map(transposed: bool, biased: bool) -> _ChunkMap:
         if biased:
             logits = tf.nn.bias_add(logits, tf.cast(inputs[2], features.dtype))
         inside, classes = label_classes(logits, labels)
-        at_label, partition = one_chunk.statistics(logits, inside, classes)
-        return [at_label, partition[:, tf.newaxis]]
+        at_label, log_partition = one_chunk.statistics(logits, inside, classes)
+        return [at_label, log_partition[:, tf.newaxis]]
 
     def zeros(inputs: List[Tensor], num_chunks: _Size) -> List[Tensor]:
         features = inputs[0]

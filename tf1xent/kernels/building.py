@@ -1,4 +1,4 @@
-"""Builds the native library: compile, test in processes of its own, move to its place."""
+"""Builds the native library: compiles it, tests it in processes of its own, and installs it."""
 
 import json
 import os
@@ -31,8 +31,8 @@ def build(
     The command ``python -m tf1xent build-kernels`` does the same. It takes a minute, uses the
     compiler flags that TensorFlow names, and ends with a self-test of the library in processes of
     its own. The result is in the folder TF1XENT_KERNEL_CACHE, by default ``tf1xent`` in the user's
-    cache folder. Builds for several TensorFlows, and at the same time, do not disturb each other;
-    one that fails or is killed leaves nothing that would be loaded.
+    cache folder. Builds for several TensorFlows, or at the same time, do not disturb each other. A
+    build that fails or is killed leaves nothing that would be loaded.
 
     >>> from tf1xent import kernels
     >>> try:
@@ -42,10 +42,10 @@ def build(
     'KernelsError'
 
     Args:
-        force: whether to build also where a library is there that fits.
-        compiler: the command of a C++ compiler; by default the variable CXX, else the first of g++,
-            clang++ and c++ on PATH. A build that is there already is taken whatever compiler made
-            it, unless one is named.
+        force: whether to build again if there is a build already.
+        compiler: the command of a C++ compiler. Default: the variable CXX, else the first of g++,
+            clang++ and c++ on PATH. If it is given, an existing build of another compiler is not
+            used.
         report: a function that is called with a line of text about each step.
 
     Returns:
@@ -65,7 +65,7 @@ def build_from(
     report: Callable[[str], None] = print,
     self_test: Sequence[str] = SELF_TEST,
 ) -> str:
-    """Builds the sources of a folder; `self_test` is what Python is to run on the library."""
+    """Builds the sources of a folder; `self_test`: arguments for Python."""
     target = sources.current_target(folder)
     if not force and compiler is None:
         try:
@@ -104,11 +104,11 @@ def _already(made: cache.Build, report: Callable[[str], None]) -> str:
 def _test(
     library: str, architecture: str, self_test: Sequence[str], report: Callable[[str], None]
 ) -> List[str]:
-    """Tests a library on each level that the machine has; returns the levels."""
+    """Tests a library on each level that the machine supports; returns the levels."""
     tested: List[str] = []
     for asked in reversed(compiling.levels(architecture)):
         level = _test_level(library, asked, self_test)
-        # A machine without the level asked for uses the next below, whose turn comes.
+        # A machine without this level used the next lower one, which is tested in its turn.
         if level == asked:
             report(f"Tested on the level {level}")
             tested.append(level)
@@ -118,12 +118,12 @@ def _test(
 
 
 def _test_level(library: str, level: str, self_test: Sequence[str]) -> str:
-    """Tests a library in a process of its own; returns the level that it took there."""
+    """Tests a library in a process of its own; returns the level that it used there."""
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     paths = [root, os.environ.get("PYTHONPATH", "")]
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, paths)))
     environment[LEVEL_VARIABLE] = level
-    environment["CUDA_VISIBLE_DEVICES"] = "-1"  # the kernels are for the CPU; spare the time
+    environment["CUDA_VISIBLE_DEVICES"] = "-1"  # the kernels are for the CPU; saves time
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The compiler: which one, with which flags, and what it said when it failed."""
+"""The compiler: which one, its flags, and its messages when it fails."""
 
 import os
 import platform
@@ -11,12 +11,12 @@ from typing import Callable, List, NamedTuple, Optional, Sequence
 from tf1xent.errors import KernelsError
 
 COMPILERS = ("g++", "clang++", "c++")
-# Of what a failing compiler said.
+# Shown of a failing compiler's output.
 LAST_LINES = 20
-# Warnings are for those who change the sources; here they would bury the error.
+# No warnings: they would hide the error, and help only those who change the sources.
 _QUIET = "-w"
 # No -ffast-math: linked with it, a library makes the whole process flush subnormals to zero.
-# No -march: what a file is compiled for is said by the level, and is the same on every machine.
+# No -march: the level decides the instructions, so that they are the same on every machine.
 _ROWS = (
     "-O3 -fPIC -std=c++14 -ffp-contract=fast -fno-math-errno -fno-trapping-math -fvisibility=hidden"
 ).split()
@@ -35,10 +35,10 @@ _X86_LEVELS = {
 
 
 class Compiler(NamedTuple):
-    """A compiler that answers."""
+    """A compiler that runs."""
 
     command: List[str]
-    identity: str  # what it says of itself: its version and what it compiles for
+    identity: str  # its version and target machine, as it reports them
 
 
 class Step(NamedTuple):
@@ -50,7 +50,7 @@ class Step(NamedTuple):
 
 
 def levels(architecture: str) -> List[str]:
-    """Returns what the rows are compiled for, from the least: the choice is made at run time."""
+    """Returns the levels that rows are compiled for, lowest first; the run chooses one."""
     return list(_X86_LEVELS) if architecture == "x86_64" else ["baseline"]
 
 
@@ -60,7 +60,7 @@ def steps(architecture: str, tensorflow_flags: Sequence[str]) -> List[Step]:
     if not any(flag.startswith(("-std=", "--std=")) for flag in tensorflow_flags):
         flags.append(_STANDARD)
     for flag in tensorflow_flags:
-        # As headers of the system's, which the compiler does not warn of.
+        # As system headers, for which the compiler gives no warnings.
         flags += ["-isystem", flag[2:]] if flag.startswith("-I") else [flag]
     found = [Step("tensorflow_ops.cc", "tensorflow_ops.o", flags)]
     for level in levels(architecture):
@@ -73,7 +73,7 @@ def steps(architecture: str, tensorflow_flags: Sequence[str]) -> List[Step]:
 
 def link_flags(tensorflow_flags: Sequence[str]) -> List[str]:
     """Returns the flags that make a library of the objects."""
-    # The linker of macOS wants to be told that Python's process has the rest.
+    # The linker of macOS must be told that the process of Python has the other symbols.
     own = ["-undefined", "dynamic_lookup"] if platform.system() == "Darwin" else []
     return ["-shared", *own, *tensorflow_flags]
 
@@ -93,7 +93,7 @@ def linked_library(tensorflow_flags: Sequence[str]) -> str:
 def recipe(
     architecture: str, compile_flags: Sequence[str], tensorflow_link_flags: Sequence[str]
 ) -> List[str]:
-    """Returns how a library is made, a line for each command, without the paths of this machine."""
+    """Returns the build's commands, a line each, without the paths of this machine."""
     pathless = [flag for flag in compile_flags if not flag.startswith("-I")]
     lines = [f"{s.product}: {s.source} " + " ".join(s.flags) for s in steps(architecture, pathless)]
     linked = [flag for flag in tensorflow_link_flags if not flag.startswith("-L")]
@@ -137,13 +137,13 @@ def _answer(command: List[str], question: str) -> str:
 
 
 def last_lines(output: bytes) -> str:
-    """Returns the end of what a process said, each line indented, after a line's end."""
+    """Returns the last lines of a process's output, each after a newline and indented."""
     lines = output.decode(errors="replace").splitlines()[-LAST_LINES:]
     return "".join("\n  " + line for line in lines)
 
 
 def _run(command: List[str], what: str) -> None:
-    # Nothing here waits for input, so nothing may read what the user types.
+    # No command needs input, so none may read what the user types.
     done = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
@@ -179,7 +179,7 @@ def compile_library(
             products = [each.result() for each in running]
         except BaseException:
             for each in running:
-                each.cancel()  # what has not begun; the failure is told when the others are done
+                each.cancel()  # those that have not begun; the error is raised after the others
             raise
     _run([*compiler.command, *products, *linking, "-o", library], "Linking")
     for product in products:

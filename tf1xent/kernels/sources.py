@@ -1,4 +1,4 @@
-"""The C++ sources, and what a library that is made of them has to fit."""
+"""The C++ sources, and the target that a library built from them is for."""
 
 import hashlib
 import json
@@ -11,24 +11,24 @@ from tf1xent._tf import tf
 from tf1xent.errors import KernelsError
 from tf1xent.kernels import compiling
 
-# The source that there is no library without; it tells the folder of the sources from others.
+# Every folder of sources has this file, by which the folder is recognised.
 MAIN_SOURCE = "tensorflow_ops.cc"
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-# How much of TensorFlow's library tells it from others: an ELF file begins with its symbols.
+# Bytes of TensorFlow's library that identify it: an ELF file begins with its symbols.
 _BEGINNING = 1 << 20
 
 
 class Target(NamedTuple):
-    """What a library is built for: one that differs in anything is never loaded."""
+    """What a library is built for. A library for another target is never loaded."""
 
     tensorflow: str  # its version
-    framework: str  # a fingerprint of its own library: builds of one version can differ
+    framework: str  # a fingerprint of its library, because builds of one version can differ
     sources: str  # a hash of the C++ sources
     architecture: str
     recipe: List[str]  # how each file is compiled and all are linked, without paths
 
     def folder_prefix(self) -> str:
-        """What the name of a build's folder begins with; the compiler follows."""
+        """The start of the name of a build's folder: all fields. The compiler follows."""
         rest = hash_of(json.dumps([self.framework, self.recipe]).encode())
         version = "".join(c if c.isalnum() or c == "." else "_" for c in self.tensorflow)
         return f"tensorflow-{version}-{self.architecture}-{self.sources[:12]}-{rest[:12]}-"
@@ -46,7 +46,7 @@ def read_bytes(path: str, most: int = -1) -> bytes:
 
 
 def source_folder() -> str:
-    """Returns where the sources are: in an installed package, else in its checkout."""
+    """Returns the folder of the sources: in the installed package, else in the checkout."""
     for folder in (_PACKAGE, os.path.dirname(_PACKAGE)):
         if os.path.isfile(os.path.join(folder, "ops", MAIN_SOURCE)):
             return os.path.join(folder, "ops")
@@ -70,7 +70,7 @@ def framework_library() -> str:
 
 
 def current_target(folder: str) -> Target:
-    """Returns what a library must fit here: this TensorFlow, these sources, this machine."""
+    """Returns the target here: this TensorFlow, these sources, this machine."""
     architecture = platform.machine().lower().replace("amd64", "x86_64")
     try:
         framework = framework_library()
