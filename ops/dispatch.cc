@@ -13,20 +13,20 @@
 namespace tf1xent {
 
 namespace baseline {
-const Table& table();
+const KernelTable& table();
 }
 #if defined(TF1XENT_X86)
 namespace avx2 {
-const Table& table();
+const KernelTable& table();
 }
 namespace avx512 {
-const Table& table();
+const KernelTable& table();
 }
 #endif
 
 namespace {
 
-const Table& best_of(const char* highest) {
+const KernelTable& best_of(const char* highest) {
   const auto allowed = [&](const char* level) { return !highest || strcmp(highest, level) == 0; };
 #if defined(TF1XENT_X86)
   unsigned int eax, ebx, ecx = 0, edx;
@@ -42,9 +42,9 @@ const Table& best_of(const char* highest) {
   return baseline::table();
 }
 
-const Table& choose() {
+const KernelTable& choose() {
   const char* wish = getenv("TF1XENT_KERNEL_LEVEL");
-  const Table& table = best_of(wish);
+  const KernelTable& table = best_of(wish);
   if (wish && strcmp(wish, table.level) != 0)
     fprintf(stderr, "TF1XENT_KERNEL_LEVEL is %s; the kernels use %s, the best up to it here.\n", wish,
             table.level);
@@ -53,8 +53,8 @@ const Table& choose() {
 
 }  // namespace
 
-const Table& best_table() {
-  static const Table& table = choose();
+const KernelTable& best_table() {
+  static const KernelTable& table = choose();
   return table;
 }
 

@@ -171,7 +171,7 @@ struct NarrowRows {
       step(row, int(end - row < kLanes ? end - row : kLanes));
   }
 
-  static void sparse_loss(const Problem<T>& p, int64_t begin, int64_t end) {
+  static void sparse_loss(const KernelArguments<T>& p, int64_t begin, int64_t end) {
     const int64_t num_classes = p.num_classes;
     Tile x;
     for_tiles(begin, end, [&](int64_t row, int count) {
@@ -196,7 +196,7 @@ struct NarrowRows {
   }
 
   // Loss and statistics of rows, a row to a lane.
-  TF1XENT_INLINE void finish_sparse(const Problem<T>& p, int64_t row, int count, V m, V s,
+  TF1XENT_INLINE void finish_sparse(const KernelArguments<T>& p, int64_t row, int count, V m, V s,
                                     V at_label) {
     const V own = exponential<P>(at_label - m);
     const V loss = (m - at_label) + log1p_nonnegative<P>(s + (own - P(1)));
@@ -207,7 +207,7 @@ struct NarrowRows {
     store_some(statistics + 2 * p.rows, s + own, count);
   }
 
-  static void sparse_gradient(const Problem<T>& p, int64_t begin, int64_t end) {
+  static void sparse_gradient(const KernelArguments<T>& p, int64_t begin, int64_t end) {
     const int64_t num_classes = p.num_classes;
     Tile x;
     for_tiles(begin, end, [&](int64_t row, int count) {
@@ -227,7 +227,7 @@ struct NarrowRows {
     });
   }
 
-  static void dense_loss(const Problem<T>& p, int64_t begin, int64_t end) {
+  static void dense_loss(const KernelArguments<T>& p, int64_t begin, int64_t end) {
     const int64_t num_classes = p.num_classes;
     Tile x, l;
     for_tiles(begin, end, [&](int64_t row, int count) {
@@ -258,7 +258,8 @@ struct NarrowRows {
     });
   }
 
-  TF1XENT_INLINE void finish_dense(const Problem<T>& p, int64_t row, int count, V m, V s, V rest,
+  TF1XENT_INLINE void finish_dense(const KernelArguments<T>& p, int64_t row, int count, V m, V s,
+                                   V rest,
                                    V at_pivot, V gap) {
     s += m - m;  // NaN where the largest logit is not finite
     const V label_sum = rest + at_pivot;
@@ -270,7 +271,7 @@ struct NarrowRows {
     store_some(statistics + 3 * p.rows, rest, count);
   }
 
-  static void dense_gradient(const Problem<T>& p, int64_t begin, int64_t end) {
+  static void dense_gradient(const KernelArguments<T>& p, int64_t begin, int64_t end) {
     const int64_t num_classes = p.num_classes;
     Tile x, l;
     for_tiles(begin, end, [&](int64_t row, int count) {
@@ -294,7 +295,7 @@ struct NarrowRows {
     });
   }
 
-  static void label_gradient(const Problem<T>& p, int64_t begin, int64_t end) {
+  static void label_gradient(const KernelArguments<T>& p, int64_t begin, int64_t end) {
     const int64_t num_classes = p.num_classes;
     Tile x, l;
     for_tiles(begin, end, [&](int64_t row, int count) {
@@ -314,7 +315,7 @@ struct NarrowRows {
     });
   }
 
-  static void sparse_hessian_product(const Problem<T>& p, int64_t begin, int64_t end) {
+  static void sparse_hessian_product(const KernelArguments<T>& p, int64_t begin, int64_t end) {
     for_tiles(begin, end, [&](int64_t row, int count) {
       const I labels = load_labels(p.labels, row, count, p.num_classes);
       const V scale = load_some(p.scale + row, count);
@@ -322,7 +323,7 @@ struct NarrowRows {
     });
   }
 
-  static void dense_hessian_product(const Problem<T>& p, int64_t begin, int64_t end) {
+  static void dense_hessian_product(const KernelArguments<T>& p, int64_t begin, int64_t end) {
     const int64_t num_classes = p.num_classes;
     Tile l;
     for_tiles(begin, end, [&](int64_t row, int count) {
@@ -335,7 +336,7 @@ struct NarrowRows {
     });
   }
 
-  static void hessian_product(const Problem<T>& p, int64_t row, int count, V scale) {
+  static void hessian_product(const KernelArguments<T>& p, int64_t row, int count, V scale) {
     const int64_t num_classes = p.num_classes;
     Tile x, v;
     load_tile(p.logits + row * num_classes, count, num_classes, x);

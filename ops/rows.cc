@@ -14,35 +14,35 @@ constexpr int kNarrowDenseLosses = kNarrow;
 constexpr int kNarrowGradients = 16;
 constexpr int kNarrowProducts = 96;
 
-template <typename T, void (*kNarrowRows)(const Problem<T>&, int64_t, int64_t), typename Wide,
+template <typename T, void (*kNarrowRows)(const KernelArguments<T>&, int64_t, int64_t), typename Wide,
           int kMostClasses>
-void rows(const Problem<T>& problem, int64_t begin, int64_t end) {
+void rows(const KernelArguments<T>& arguments, int64_t begin, int64_t end) {
   static_assert(kMostClasses <= kNarrow, "tiles have room for kNarrow classes");
-  if (problem.num_classes <= kMostClasses)
-    kNarrowRows(problem, begin, end);
+  if (arguments.num_classes <= kMostClasses)
+    kNarrowRows(arguments, begin, end);
   else
-    WideRows<T>::template rows<Wide>(problem, begin, end);
+    WideRows<T>::template rows<Wide>(arguments, begin, end);
 }
 
-template <typename T, void (*kNarrowRows)(const Problem<T>&, int64_t, int64_t), typename Wide,
+template <typename T, void (*kNarrowRows)(const KernelArguments<T>&, int64_t, int64_t), typename Wide,
           int kMostClasses>
-Quantity<T> quantity(double cycles_per_vector) {
+Kernel<T> kernel(double cycles_per_vector) {
   return {rows<T, kNarrowRows, Wide, kMostClasses>, Wide::kStages, Wide::piece, Wide::combine,
           Wide::kKeeps, cycles_per_vector / Lanes<Precise<T>>::kLanes};
 }
 
 template <typename T>
-Quantities<T> quantities() {
+Kernels<T> kernels() {
   typedef NarrowRows<T> N;
   typedef WideRows<T> W;
   return {
-      quantity<T, N::sparse_loss, typename W::SparseLoss, kNarrowSparseLosses>(10),
-      quantity<T, N::sparse_gradient, typename W::SparseGradient, kNarrowGradients>(10),
-      quantity<T, N::sparse_hessian_product, WideHessianProduct<T, true>, kNarrowProducts>(17),
-      quantity<T, N::dense_loss, typename W::DenseLoss, kNarrowDenseLosses>(14),
-      quantity<T, N::dense_gradient, typename W::DenseGradient, kNarrowGradients>(11),
-      quantity<T, N::label_gradient, typename W::LabelGradient, kNarrowGradients>(8),
-      quantity<T, N::dense_hessian_product, WideHessianProduct<T, false>, kNarrowProducts>(18),
+      kernel<T, N::sparse_loss, typename W::SparseLoss, kNarrowSparseLosses>(10),
+      kernel<T, N::sparse_gradient, typename W::SparseGradient, kNarrowGradients>(10),
+      kernel<T, N::sparse_hessian_product, WideHessianProduct<T, true>, kNarrowProducts>(17),
+      kernel<T, N::dense_loss, typename W::DenseLoss, kNarrowDenseLosses>(14),
+      kernel<T, N::dense_gradient, typename W::DenseGradient, kNarrowGradients>(11),
+      kernel<T, N::label_gradient, typename W::LabelGradient, kNarrowGradients>(8),
+      kernel<T, N::dense_hessian_product, WideHessianProduct<T, false>, kNarrowProducts>(18),
   };
 }
 
@@ -55,13 +55,13 @@ void apply(const P* x, int64_t size, P* result) {
   }
 }
 
-const Table& table() {
-  static const Table table = {
+const KernelTable& table() {
+  static const KernelTable table = {
       TF1XENT_TEXT(TF1XENT_LEVEL),
-      quantities<float>(),
-      quantities<double>(),
-      quantities<Half>(),
-      quantities<BFloat16>(),
+      kernels<float>(),
+      kernels<double>(),
+      kernels<Half>(),
+      kernels<BFloat16>(),
       apply<float, exponential<float>>,
       apply<double, exponential<double>>,
       apply<float, log1p_nonnegative<float>>,

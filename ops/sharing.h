@@ -1,4 +1,4 @@
-// Shares a quantity out over threads: rows, or pieces of rows where rows are few and long.
+// Distributes a kernel over threads: rows, or pieces of rows where rows are few and long.
 
 #ifndef TF1XENT_SHARING_H_
 #define TF1XENT_SHARING_H_
@@ -14,21 +14,21 @@ namespace tf1xent {
 
 // About the cycles that a row takes.
 template <typename T>
-double cycles_per_row(const Quantity<T>& quantity, const Problem<T>& problem) {
-  return 15 + quantity.cycles_per_class * problem.num_classes;
+double cycles_per_row(const Kernel<T>& kernel, const KernelArguments<T>& arguments) {
+  return 15 + kernel.cycles_per_class * arguments.num_classes;
 }
 
-// How many of the threads that there are a problem is worth. To wake up another one takes a good part
-// of the time that two would save of these cycles.
+// How many of the available threads to use. Waking up a second thread takes a good part of the time
+// that it would save of these cycles.
 template <typename T>
-int threads_for(const Quantity<T>& quantity, const Problem<T>& problem, int available) {
+int threads_for(const Kernel<T>& kernel, const KernelArguments<T>& arguments, int available) {
   constexpr double kWorthSharing = 5e5;
-  return problem.rows * cycles_per_row(quantity, problem) < kWorthSharing ? 1 : available;
+  return arguments.rows * cycles_per_row(kernel, arguments) < kWorthSharing ? 1 : available;
 }
 
-// work(begin, end) for ranges that make up [0, total), on as many threads as that is worth. Each
-// thread takes the next range when it is done with one: none has to wait for another that wakes up
-// late, or is slower. parallel_for(total, cycles of one, function(begin, end)) is TensorFlow's.
+// Calls work(begin, end) for ranges that make up [0, total), on `threads` threads. Each thread takes
+// the next range when it has finished one, so none waits for another that wakes up late or is slower.
+// parallel_for(total, cycles of one, function(begin, end)) is TensorFlow's.
 template <typename ParallelFor, typename Work>
 void share(int64_t total, double cycles, int64_t range, int threads,
            const ParallelFor& parallel_for, const Work& work) {
@@ -39,40 +39,40 @@ void share(int64_t total, double cycles, int64_t range, int threads,
   });
 }
 
-// Computes a quantity of all rows, and returns when all are done.
+// Runs a kernel on all rows, and returns when all are done.
 template <typename T, typename ParallelFor>
-void compute(const Quantity<T>& quantity, const Problem<T>& problem, int threads,
+void compute(const Kernel<T>& kernel, const KernelArguments<T>& arguments, int threads,
              const ParallelFor& parallel_for) {
   constexpr int64_t kRanges = 16;  // for each thread
   constexpr int64_t kLanes = 16;   // of the widest vectors: narrow rows fill them
-  const int64_t rows = problem.rows;
-  const double cycles = cycles_per_row(quantity, problem);
-  const int64_t pieces = (problem.num_classes + kPiece - 1) / kPiece;
-  if (threads < 2) return quantity.rows(problem, 0, rows);
-  // Rows in one go keep the processor's caches warm from stage to stage. Pieces only where threads
-  // would else be idle for a good part of the time.
+  const int64_t rows = arguments.rows;
+  const double cycles = cycles_per_row(kernel, arguments);
+  const int64_t pieces = (arguments.num_classes + kPiece - 1) / kPiece;
+  if (threads < 2) return kernel.rows(arguments, 0, rows);
+  // A whole row in one go keeps the processor's caches warm from stage to stage. Rows are cut into
+  // pieces only if threads would otherwise be idle for a good part of the time.
   if (pieces < 2 || rows >= 4 * threads) {
     int64_t range = (rows - 1) / (kRanges * threads) + 1;
     if (range > kLanes) range = (range + kLanes - 1) / kLanes * kLanes;
     share(rows, cycles, range, threads, parallel_for,
-          [&](int64_t begin, int64_t end) { quantity.rows(problem, begin, end); });
+          [&](int64_t begin, int64_t end) { kernel.rows(arguments, begin, end); });
     return;
   }
   std::vector<Partial<T>> partials(rows * pieces);
   std::unique_ptr<Precise<T>[]> kept;
-  if (quantity.keeps && sizeof(T) != sizeof(Precise<T>)) {
-    kept.reset(new Precise<T>[rows * problem.num_classes]);
+  if (kernel.keeps && sizeof(T) != sizeof(Precise<T>)) {
+    kept.reset(new Precise<T>[rows * arguments.num_classes]);
     for (int64_t i = 0; i < rows * pieces; ++i)
-      partials[i].kept = kept.get() + i / pieces * problem.num_classes;
+      partials[i].kept = kept.get() + i / pieces * arguments.num_classes;
   }
-  for (int stage = 0; stage < quantity.stages; ++stage) {
+  for (int stage = 0; stage < kernel.stages; ++stage) {
     share(rows * pieces, cycles / pieces, 1, threads, parallel_for, [&](int64_t i, int64_t) {
       const int64_t row = i / pieces;
-      quantity.piece(problem, stage, row, i % pieces, &partials[row * pieces]);
+      kernel.piece(arguments, stage, row, i % pieces, &partials[row * pieces]);
     });
     bool is_next_needed = false;
     for (int64_t row = 0; row < rows; ++row)
-      is_next_needed |= quantity.combine(problem, stage, row, pieces, &partials[row * pieces]);
+      is_next_needed |= kernel.combine(arguments, stage, row, pieces, &partials[row * pieces]);
     if (!is_next_needed) ++stage;
   }
 }

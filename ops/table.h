@@ -1,9 +1,9 @@
-// What the row mathematics computes, and on what: plain types, shared by all levels.
+// The kernels' arguments and signatures: plain types, shared by all levels.
 //
-// The same functions are compiled once for each level of vector instructions; a table of them is
-// what a level exports. Nothing here, and nothing that the levels include, has inline functions of
-// the standard library: the linker keeps one copy of such a function, and it might be the one that
-// only newer processors understand.
+// The same kernels are compiled once for each level of vector instructions, and a level exports a
+// table of them. Neither this file nor what the levels include uses inline functions of the standard
+// library. The linker keeps one copy of such a function, and that might be one with instructions that
+// the processor lacks.
 
 #ifndef TF1XENT_TABLE_H_
 #define TF1XENT_TABLE_H_
@@ -12,7 +12,7 @@
 
 namespace tf1xent {
 
-// Numbers of 16 bits, by their bits; they are computed with in float.
+// Numbers of 16 bits, as bits; computations with them are in float.
 struct Half {
   uint16_t bits;
 };
@@ -37,14 +37,14 @@ struct Labels {
   bool wide;  // int64, else int32
 };
 
-// Numbers that the loss leaves behind for each row, for the gradient: a matrix of one of these rows.
+// Numbers that the loss keeps of each row for the gradient: a matrix with a row for each of these.
 constexpr int kSparseStatistics = 3;  // m, s, Z
 constexpr int kDenseStatistics = 4;   // m, s, S, S without the pivot's label
 
-// Inputs and outputs of every function; each reads and writes what it needs. Matrices are
-// [rows, num_classes], with rows one after another; the others are by row.
+// Inputs and outputs of every kernel; each reads and writes what it needs. Matrices are
+// [rows, num_classes], contiguous; the others have one number per row.
 template <typename T>
-struct Problem {
+struct KernelArguments {
   int64_t rows;
   int64_t num_classes;
   const T* logits;
@@ -59,13 +59,14 @@ struct Problem {
   bool streams;  // whether the output is memory of its own, and too large to stay in a cache
 };
 
-// A row of many classes is computed in pieces of this many, always the same ones, so that results
-// do not depend on the number of threads; and those in blocks that stay in the first cache.
+// A row of many classes is computed in pieces of this many classes. The pieces do not depend on the
+// number of threads, so neither do the results. A piece is computed in blocks that stay in the first
+// cache.
 constexpr int64_t kPiece = 1 << 15;
 constexpr int64_t kBlock = 1 << 11;
 static_assert(kPiece % kBlock == 0, "a piece has whole blocks");
 
-// Numbers of a piece of a row, and after merging of the whole row.
+// Numbers of a piece of a row; after merging, of the whole row.
 template <typename T>
 struct Partial {
   Precise<T> largest;      // m
@@ -83,38 +84,39 @@ struct Partial {
   Precise<T> largest_up_to[kPiece / kBlock];  // the largest logit up to each block of the piece
 };
 
-// One quantity: for ranges of whole rows; or, for few rows of many classes, in stages. In a stage the
-// pieces of a row may be computed in any order, each on its own of the row's partials; `combine`,
-// after them, hands what they have in common to the next stage, or writes what is by row.
+// One kernel. `rows` computes ranges of whole rows. For few rows of many classes the kernel runs in
+// stages instead: in a stage the pieces of a row are computed in any order, each with one of the row's
+// partials. Then `combine` merges the partials for the next stage, or writes the numbers per row, and
+// says whether the next stage is needed.
 template <typename T>
-struct Quantity {
-  void (*rows)(const Problem<T>& problem, int64_t begin, int64_t end);
+struct Kernel {
+  void (*rows)(const KernelArguments<T>& arguments, int64_t begin, int64_t end);
   int stages;
-  void (*piece)(const Problem<T>& problem, int stage, int64_t row, int64_t piece,
+  void (*piece)(const KernelArguments<T>& arguments, int stage, int64_t row, int64_t piece,
                 Partial<T>* partials);
-  bool (*combine)(const Problem<T>& problem, int stage, int64_t row, int64_t pieces,
+  bool (*combine)(const KernelArguments<T>& arguments, int stage, int64_t row, int64_t pieces,
                   Partial<T>* partials);
-  bool keeps;            // whether exponentials are kept from stage to stage
-  double cycles_per_class;  // about; for the sharing out over threads
+  bool keeps;               // whether exponentials are kept from stage to stage
+  double cycles_per_class;  // a rough estimate, for the choice of threads
 };
 
 template <typename T>
-struct Quantities {
-  Quantity<T> sparse_loss;
-  Quantity<T> sparse_gradient;
-  Quantity<T> sparse_hessian_product;
-  Quantity<T> dense_loss;
-  Quantity<T> dense_gradient;
-  Quantity<T> label_gradient;
-  Quantity<T> dense_hessian_product;
+struct Kernels {
+  Kernel<T> sparse_loss;
+  Kernel<T> sparse_gradient;
+  Kernel<T> sparse_hessian_product;
+  Kernel<T> dense_loss;
+  Kernel<T> dense_gradient;
+  Kernel<T> label_gradient;
+  Kernel<T> dense_hessian_product;
 };
 
-struct Table {
+struct KernelTable {
   const char* level;
-  Quantities<float> of_float;
-  Quantities<double> of_double;
-  Quantities<Half> of_half;
-  Quantities<BFloat16> of_bfloat16;
+  Kernels<float> of_float;
+  Kernels<double> of_double;
+  Kernels<Half> of_half;
+  Kernels<BFloat16> of_bfloat16;
   // For tests: elementwise, on arrays.
   void (*exp_of_floats)(const float* x, int64_t size, float* result);
   void (*exp_of_doubles)(const double* x, int64_t size, double* result);
@@ -122,20 +124,20 @@ struct Table {
   void (*log1p_of_doubles)(const double* x, int64_t size, double* result);
 };
 
-inline const Quantities<float>& quantities(const Table& table, const float*) {
+inline const Kernels<float>& kernels(const KernelTable& table, const float*) {
   return table.of_float;
 }
-inline const Quantities<double>& quantities(const Table& table, const double*) {
+inline const Kernels<double>& kernels(const KernelTable& table, const double*) {
   return table.of_double;
 }
-inline const Quantities<Half>& quantities(const Table& table, const Half*) { return table.of_half; }
-inline const Quantities<BFloat16>& quantities(const Table& table, const BFloat16*) {
+inline const Kernels<Half>& kernels(const KernelTable& table, const Half*) { return table.of_half; }
+inline const Kernels<BFloat16>& kernels(const KernelTable& table, const BFloat16*) {
   return table.of_bfloat16;
 }
 
-// The table of the best level that this processor has; the environment variable
-// TF1XENT_KERNEL_LEVEL (baseline, avx2, avx512) may lower it. Chosen once.
-const Table& best_table();
+// The table of the best level that this processor has, chosen once. The environment variable
+// TF1XENT_KERNEL_LEVEL (baseline, avx2, avx512) sets the highest level.
+const KernelTable& best_table();
 
 }  // namespace tf1xent
 

@@ -22,7 +22,7 @@ struct WideHessianProduct {
   static constexpr int kStages = 3;
   static constexpr bool kKeeps = true;
 
-  static void piece(const Problem<T>& p, int stage, int64_t row, int64_t number,
+  static void piece(const KernelArguments<T>& p, int stage, int64_t row, int64_t number,
                     Partial<T>* partials) {
     const int64_t begin = W::piece_begin(number), size = W::piece_end(p, number) - begin;
     const int64_t offset = row * p.num_classes + begin;
@@ -127,7 +127,7 @@ struct WideHessianProduct {
     });
   }
 
-  static bool combine(const Problem<T>& p, int stage, int64_t row, int64_t pieces,
+  static bool combine(const KernelArguments<T>& p, int stage, int64_t row, int64_t pieces,
                       Partial<T>* partials) {
     Partial<T>& all = partials[0];
     if (stage == 0) {

@@ -122,21 +122,21 @@ struct WideRows {
   TF1XENT_INLINE P reference(P m) { return m == P(-kInfinity) ? P(0) : m; }
 
   TF1XENT_INLINE int64_t piece_begin(int64_t piece) { return piece * kPiece; }
-  TF1XENT_INLINE int64_t piece_end(const Problem<T>& p, int64_t piece) {
+  TF1XENT_INLINE int64_t piece_end(const KernelArguments<T>& p, int64_t piece) {
     const int64_t end = (piece + 1) * kPiece;
     return end < p.num_classes ? end : p.num_classes;
   }
 
-  // What a quantity is computed by: stages, and whether exponentials are kept from one to the next.
+  // The form of a kernel: its stages, and whether exponentials are kept from one to the next.
   struct OneStage {
     static constexpr int kStages = 1;
     static constexpr bool kKeeps = false;
-    static bool combine(const Problem<T>&, int, int64_t, int64_t, Partial<T>*) { return true; }
+    static bool combine(const KernelArguments<T>&, int, int64_t, int64_t, Partial<T>*) { return true; }
   };
 
-  // Rows one after another, each by the stages of a quantity.
+  // Rows one after another, each through the stages of a kernel.
   template <typename Q>
-  static void rows(const Problem<T>& p, int64_t begin, int64_t end) {
+  static void rows(const KernelArguments<T>& p, int64_t begin, int64_t end) {
     const int64_t pieces = (p.num_classes + kPiece - 1) / kPiece;
     Partial<T> few[kMostPieces];
     Partial<T>* partials = few;
@@ -173,7 +173,7 @@ struct WideRows {
       *largest = to;
     }
 
-    static void piece(const Problem<T>& p, int, int64_t row, int64_t number,
+    static void piece(const KernelArguments<T>& p, int, int64_t row, int64_t number,
                       Partial<T>* partials) {
       const int64_t label = label_of(p.labels, row, p.num_classes);
       const T* x = p.logits + row * p.num_classes;
@@ -200,7 +200,7 @@ struct WideRows {
       partials[number].sum = s;
     }
 
-    static bool combine(const Problem<T>& p, int, int64_t row, int64_t pieces,
+    static bool combine(const KernelArguments<T>& p, int, int64_t row, int64_t pieces,
                         Partial<T>* partials) {
       P m = partials[0].largest;
       for (int64_t i = 1; i < pieces; ++i)
@@ -216,7 +216,7 @@ struct WideRows {
   };
 
   struct SparseGradient : OneStage {
-    static void piece(const Problem<T>& p, int, int64_t row, int64_t number, Partial<T>*) {
+    static void piece(const KernelArguments<T>& p, int, int64_t row, int64_t number, Partial<T>*) {
       const P* const statistics = p.statistics + row;
       const P m = statistics[0], s = statistics[p.rows];
       const P factor = p.scale[row] / statistics[2 * p.rows];
@@ -266,7 +266,7 @@ struct WideRows {
       sums.largest = m;
     }
 
-    static void piece(const Problem<T>& p, int, int64_t row, int64_t number,
+    static void piece(const KernelArguments<T>& p, int, int64_t row, int64_t number,
                       Partial<T>* partials) {
       const T* x = p.logits + row * p.num_classes;
       const T* l = p.distributions + row * p.num_classes;
@@ -293,7 +293,7 @@ struct WideRows {
       partials[number] = sums;
     }
 
-    static bool combine(const Problem<T>& p, int, int64_t row, int64_t pieces,
+    static bool combine(const KernelArguments<T>& p, int, int64_t row, int64_t pieces,
                         Partial<T>* partials) {
       Partial<T> all = partials[0];
       for (int64_t i = 1; i < pieces; ++i) {
@@ -315,7 +315,7 @@ struct WideRows {
   };
 
   struct DenseGradient : OneStage {
-    static void piece(const Problem<T>& p, int, int64_t row, int64_t number, Partial<T>*) {
+    static void piece(const KernelArguments<T>& p, int, int64_t row, int64_t number, Partial<T>*) {
       const P* const statistics = p.statistics + row;
       const P m = statistics[0], s = statistics[p.rows], label_sum = statistics[2 * p.rows];
       const P scale = p.scale[row], factor = label_sum / (1 + s);
@@ -336,7 +336,7 @@ struct WideRows {
   };
 
   struct LabelGradient : OneStage {
-    static void piece(const Problem<T>& p, int, int64_t row, int64_t number, Partial<T>*) {
+    static void piece(const KernelArguments<T>& p, int, int64_t row, int64_t number, Partial<T>*) {
       const P m = p.statistics[row], scale = p.scale[row];
       const P t = log1p_nonnegative<P>(splat(p.statistics[p.rows + row]))[0];
       const int64_t begin = piece_begin(number), end = piece_end(p, number);

@@ -1,14 +1,24 @@
 """Softmax cross-entropy for TensorFlow graphs: exact to every order, accurate, on TF 1.13 to 2.21.
 
-``import tf1xent; tf1xent.patch()`` puts the functions of `tf1xent.nn` in the place of TensorFlow's;
-``tf1xent.override_gradients()`` only puts right the derivatives of TensorFlow's own ops, also in
-graphs that exist already; `tf1xent.graphs` reports on graphs in files and rewrites them. Importing
-the package registers its gradient names and does nothing else.
+``import tf1xent; tf1xent.patch()`` replaces TensorFlow's functions by those of `tf1xent.nn`.
+``tf1xent.override_gradients()`` corrects only the derivatives of TensorFlow's own ops, also in
+graphs that exist already. `tf1xent.graphs` reports on graphs in files and rewrites them.
+
+The import itself imports no TensorFlow: names load on first use. It registers the gradients that
+saved graphs name as soon as TensorFlow is imported, before or after tf1xent.
 """
 
-from tf1xent import errors, graphs, kernels, losses, metrics, nn
-from tf1xent.gradients import override_gradients, restore_gradients
-from tf1xent.patching import get_original, is_patched, patch, patched, status, unpatch
+import importlib
+from typing import TYPE_CHECKING, Any, List
+
+from tf1xent import _registration, errors
+
+if TYPE_CHECKING:  # the names of `_PACKAGES` and `_HOMES`, for type checkers and editors
+    from tf1xent import gradients as gradients
+    from tf1xent import graphs, kernels, losses, metrics, nn
+    from tf1xent import patching as patching
+    from tf1xent.gradients import override_gradients, restore_gradients
+    from tf1xent.patching import get_original, is_patched, patch, patched, status, unpatch
 
 __version__ = "0.1.0"
 
@@ -28,3 +38,33 @@ __all__ = [
     "status",
     "unpatch",
 ]
+
+# What needs TensorFlow: the packages, and the functions by the package that defines them.
+_PACKAGES = ("gradients", "graphs", "kernels", "losses", "metrics", "nn", "patching")
+_HOMES = {
+    "get_original": "patching",
+    "is_patched": "patching",
+    "override_gradients": "gradients",
+    "patch": "patching",
+    "patched": "patching",
+    "restore_gradients": "gradients",
+    "status": "patching",
+    "unpatch": "patching",
+}
+
+if not TYPE_CHECKING:  # a type checker would believe that every name exists
+
+    def __getattr__(name: str) -> Any:
+        """Loads a name on first use. Not stored here, so that a reload finds the new one."""
+        if name in _PACKAGES:
+            return importlib.import_module(f"tf1xent.{name}")
+        if name in _HOMES:
+            return getattr(importlib.import_module(f"tf1xent.{_HOMES[name]}"), name)
+        raise AttributeError(f"module 'tf1xent' has no attribute {name!r}")
+
+
+def __dir__() -> List[str]:
+    return sorted({*globals(), *__all__, *_PACKAGES})
+
+
+_registration.register_when_tensorflow_is_there()

@@ -24,10 +24,16 @@ Graph = Any
 GraphDef = Any
 NodeDef = Any
 MetaGraphDef = Any
+SavedModel = Any
+FunctionDef = Any
+OpDef = Any
+# Any message of a protocol buffer, and its class.
+Proto = Any
+ProtoClass = Any
 Session = Any
 # One of the strings of `tf1xent.losses.Reduction`.
 ReductionName = str
 Path = Union[str, "os.PathLike[str]"]
 # What reports and rewrites read: a graph in memory, or the path of a file or folder that holds one.
-GraphSource = Union[Graph, GraphDef, MetaGraphDef, Path]
+GraphSource = Union[Graph, GraphDef, MetaGraphDef, SavedModel, Path]
 Name = Optional[str]

@@ -1,24 +1,24 @@
-"""Exceptions of the package: each is also one of Python's own, so that old handlers catch it."""
+"""Exceptions of the package. Each derives from one of Python's own that old handlers catch."""
 
 
 class PatchConflictWarning(UserWarning):
-    """Somebody else replaced what tf1xent had put in place, and theirs was left."""
+    """Other code has replaced what tf1xent replaces; the message says whose function is used."""
 
 
 class MissingDerivativeError(LookupError):
-    """A derivative was asked for that cannot be had here; the message says what to do instead."""
+    """A derivative cannot be computed here; the message says what to do instead."""
 
 
 class GraphFileError(ValueError):
-    """A file or proto holds no graph that can be read: damaged, contradictory, or too new."""
+    """A file or proto has no graph that can be read: it is damaged, contradictory or too new."""
 
 
 class CleanUpWarning(UserWarning):
-    """A file is written, or left as it was, but what was put aside for that cannot be removed."""
+    """A file is written, or left as it was, but a temporary file or folder cannot be removed."""
 
 
 class RewriteError(ValueError):
-    """A graph cannot be rewritten as asked; nothing was changed or written."""
+    """A graph cannot be rewritten as requested; nothing was changed or written."""
 
 
 class KernelsError(RuntimeError):

@@ -2,25 +2,27 @@
 
 ``SparseSoftmaxCrossEntropyWithLogits`` and ``SoftmaxCrossEntropyWithLogits`` return the loss and,
 as a second output, its gradient. TensorFlow's first-order gradient is that output times the
-incoming gradient, and stays so here, bit by bit. What is put right is the derivative of the second
-output, which TensorFlow 1.x refuses and the dense op leaves wrong in the labels:
+incoming gradient, and stays so here, bit by bit. What changes is the derivative of the second
+output, which TensorFlow 1.x refuses, and which is wrong in the labels for the dense op:
 
     d <v, output 1> / d logits = S H(x) v        S = 1 for the sparse op
     d <v, output 1> / d labels = <p, v> - v      dense op only
 
 The functions are registered under public names of their own (`SPARSE_GRADIENT`, `DENSE_GRADIENT`,
 `GUARD_GRADIENT`) when tf1xent is imported, for ``graph.gradient_override_map`` and for saved graphs
-that carry them; `override_gradients` puts them where TensorFlow looks them up by default.
+that carry the names. `override_gradients` makes them TensorFlow's default.
 """
 
 import threading
 import warnings
 import weakref
-from typing import Any, Optional, Set
+from typing import Any, Callable, List, Optional, Set, Tuple
 
 from tf1xent import _tf
 from tf1xent._math import softmax
+from tf1xent._math.dtypes import is_half
 from tf1xent._tf import tf
+from tf1xent._typing import Graph, Operation, Tensor
 from tf1xent.errors import MissingDerivativeError, PatchConflictWarning
 
 __all__ = [
@@ -38,8 +40,8 @@ DENSE_GRADIENT = GRADIENT_NAMES[_tf.DENSE_OP]
 GUARD_GRADIENT = GRADIENT_NAMES[_tf.GUARD_OP]
 
 
-def _input(op, index, what):
-    """An input of `op`; eager tapes keep only those that TensorFlow's own gradient needs."""
+def _input(op: Operation, index: int, what: str) -> Tensor:
+    """An input of `op`. Eager tapes keep only the inputs that TensorFlow's own gradient needs."""
     tensor = None if op.inputs is None else op.inputs[index]
     if tensor is None:
         raise MissingDerivativeError(
@@ -49,16 +51,20 @@ def _input(op, index, what):
     return tensor
 
 
-def _times_rows(row_factors, matrix):
-    # The ops of TensorFlow's own gradient, in their order: first-order values stay bit-identical.
+def _times_rows(row_factors: Tensor, matrix: Tensor) -> Tensor:
+    # The same ops in the same order as in TensorFlow's own gradient keep first-order values
+    # bit-identical.
     return tf.expand_dims(row_factors, -1) * matrix
 
 
-def _sum(first, second):
+def _sum(first: Optional[Tensor], second: Tensor) -> Tensor:
     return second if first is None else first + second
 
 
-def _sparse_gradient(op, loss_cotangent, backprop_cotangent):
+@_tf.gradient_of(SPARSE_GRADIENT)
+def _sparse_gradient(
+    op: Operation, loss_cotangent: Optional[Tensor], backprop_cotangent: Optional[Tensor]
+) -> Tuple[Optional[Tensor], None]:
     in_logits = None
     if loss_cotangent is not None:
         in_logits = _times_rows(loss_cotangent, op.outputs[1])
@@ -71,7 +77,10 @@ def _sparse_gradient(op, loss_cotangent, backprop_cotangent):
     return in_logits, None
 
 
-def _dense_gradient(op, loss_cotangent, backprop_cotangent):
+@_tf.gradient_of(DENSE_GRADIENT)
+def _dense_gradient(
+    op: Operation, loss_cotangent: Optional[Tensor], backprop_cotangent: Optional[Tensor]
+) -> Tuple[Optional[Tensor], Optional[Tensor]]:
     logits = _input(op, 0, "logits")
     in_logits = in_labels = None
     if loss_cotangent is not None:
@@ -89,19 +98,19 @@ def _dense_gradient(op, loss_cotangent, backprop_cotangent):
     return in_logits, in_labels if labels is None else _tf.sum_to_shape(in_labels, labels)
 
 
-def _labels_sum(op, shape):
-    """S of each row. Eager tapes of TF 2.x keep no labels: there, from TF's gradient p - l."""
+def _labels_sum(op: Operation, shape: Tensor) -> Tensor:
+    """S of each row. Eager tapes of TF 2.x keep no labels; there it is 1 - sum of TF's p - l."""
     if op.inputs[1] is None:
         return 1 - tf.reduce_sum(tf.stop_gradient(op.outputs[1]), axis=1)
     return tf.reduce_sum(_tf.broadcast_to(op.inputs[1], shape), axis=1)
 
 
-def _in_float32(function):
+def _in_float32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """`function` of tensors that are half or bfloat16, computed in float32 and cast back."""
 
-    def apply(*tensors):
+    def apply(*tensors: Tensor) -> Tensor:
         dtype = tensors[0].dtype.base_dtype
-        if dtype not in (tf.float16, tf.bfloat16):
+        if not is_half(tensors[0]):
             return function(*tensors)
         return tf.cast(function(*(tf.cast(t, tf.float32) for t in tensors)), dtype)
 
@@ -112,39 +121,32 @@ hessian_product = _in_float32(softmax.hessian_product)
 centre = _in_float32(softmax.centre)
 
 
-def _guard_gradient(op, cotangent):
-    """Lets gradients through where the guarded tensor is a cross-entropy op's second output."""
+@_tf.gradient_of(GUARD_GRADIENT)
+def _guard_gradient(op: Operation, cotangent: Tensor) -> Optional[Tensor]:
+    """Passes the gradient on if the guarded tensor is a cross-entropy op's second output."""
     if _tf.guards_cross_entropy(op):
         return cotangent
     return _tf.STOCK_GRADIENTS[_tf.GUARD_OP](op, cotangent)
 
 
-_FUNCTIONS = {
-    _tf.SPARSE_OP: _sparse_gradient,
-    _tf.DENSE_OP: _dense_gradient,
-    _tf.GUARD_OP: _guard_gradient,
-}
-
-for _op_type, _function in _FUNCTIONS.items():
-    _tf.register_gradient(GRADIENT_NAMES[_op_type], _function)
-
-
 # --- Where TensorFlow looks gradients up ------------------------------------------------------
 
 _lock = threading.RLock()
-# By graph or function: the names of its ops that carry our attribute.
+# By graph or function: the names of its ops that carry the attribute set here.
 _graph_ops: "weakref.WeakKeyDictionary[Any, Set[str]]" = _tf.kept_in_process(
     "graphs with our gradients", weakref.WeakKeyDictionary
 )
 
 
-def override_gradients(graph: Optional[Any] = None) -> None:
-    """Puts right the second and higher derivatives of TensorFlow's own cross-entropy ops.
+def override_gradients(graph: Optional[Graph] = None) -> None:
+    """Corrects the second and higher derivatives of TensorFlow's own cross-entropy ops.
 
-    The ops, their values and their first-order gradients stay what they are, bit by bit; no op is
-    added to any graph. Gradients that are built from now on, with `tf.gradients`, `tf.hessians` or
-    a tape, can be differentiated to any order, also for graphs that were built or imported earlier
-    and for gradient tensors that they already hold::
+    Use it where first-order numbers must stay TensorFlow's, or where a graph exists already;
+    `tf1xent.patch` makes values and first derivatives exact too. The ops, their values and their
+    first-order gradients stay the same, bit by bit, and no op is added to any graph. Gradients
+    built after the call, with `tf.gradients`, `tf.hessians` or a tape, can be differentiated to any
+    order. This includes graphs that were built or imported before the call, and the gradient
+    tensors that they hold::
 
         H v = S p (v - <p, v>)      d2 loss / d labels d logits = p - e_j
 
@@ -153,21 +155,23 @@ def override_gradients(graph: Optional[Any] = None) -> None:
     `tf1xent.patch` makes the first order exact too.
 
     Args:
-      graph: a `tf.Graph`: only the ops that it and its functions hold now, by their gradient
-        attribute, which is saved with the graph. Default: every graph of the process, and eager
-        tapes, by TensorFlow's gradient registry.
+      graph: a `tf.Graph`. Only the ops that it and its functions hold now are changed, by their
+        gradient attribute, which is saved with the graph. Default: every graph of the process, and
+        eager tapes, by TensorFlow's gradient registry.
 
     **Derivatives**: of every order, in logits and (dense op) labels. Under an eager tape TensorFlow
       keeps only what its own gradient needs: the sparse op on TF 1.x then raises LookupError for a
       second derivative, and the dense op on TF 2.x treats S as a constant from the third order on.
 
     Raises:
-      TypeError: `graph` is not a `tf.Graph`. If somebody else has replaced one of TensorFlow's
-      gradients in the process's registry, ours takes its place until `restore_gradients`, and a
-      `tf1xent.errors.PatchConflictWarning` says so.
+      TypeError: `graph` is not a `tf.Graph`.
+
+    Warns:
+      PatchConflictWarning: other code has replaced one of TensorFlow's gradients in the process's
+        registry. Ours takes its place until `restore_gradients`.
 
     Returns:
-      None. A second call changes nothing, for a graph it takes in the ops added since.
+      None. Repeating the call is harmless; with `graph` it includes ops added since.
 
     Example:
 
@@ -200,29 +204,30 @@ def override_gradients(graph: Optional[Any] = None) -> None:
                 names.add(op.name)
 
 
-def restore_gradients(graph: Optional[Any] = None) -> None:
-    """Undoes `override_gradients`: the very gradient functions that were there are back.
+def restore_gradients(graph: Optional[Graph] = None) -> None:
+    """Undoes `override_gradients`: the gradient functions that were there before are back.
 
     Args:
       graph: as given to `override_gradients`; default: the process.
 
-    **Derivatives**: none are computed here; those built before the call stay as they are.
+    Gradients built before the call stay as they are. While `tf1xent.patch` is in force, the
+    process's gradients stay overridden, because the patch includes them.
 
     Raises:
       TypeError: `graph` is not a `tf.Graph`.
 
+    Warns:
+      PatchConflictWarning: other code has replaced one of the gradients since the override. Its
+        gradient stays.
+
     Returns:
-      None. Without an override it does nothing. While `tf1xent.patch` is in force the process's
-      gradients stay overridden, since they come with it. If somebody else replaced one of them in
-      between, theirs stays and a `PatchConflictWarning` says so.
+      None. Without an override it does nothing.
 
     Example:
 
     >>> import tf1xent
     >>> tf1xent.override_gradients()
     >>> tf1xent.restore_gradients()
-
-    Source: none.
     """
     with _lock:
         if graph is None:
@@ -237,7 +242,7 @@ def restore_gradients(graph: Optional[Any] = None) -> None:
                     _tf.set_gradient_attribute(op, None)
 
 
-def _check_graph(function, graph):
+def _check_graph(function: str, graph: Graph) -> None:
     if not isinstance(graph, tf.Graph):
         raise TypeError(
             f"{function}: `graph` must be a tf.Graph, got {type(graph).__name__}. "
@@ -245,7 +250,7 @@ def _check_graph(function, graph):
         )
 
 
-def _override_process():
+def _override_process() -> None:
     name = "override_gradients"
     newly, conflicts = _tf.hold_process_override(name)
     try:
@@ -256,7 +261,7 @@ def _override_process():
         raise
 
 
-def warn_of_conflicts(function, conflicts, stacklevel):
-    """One warning for each: after everything else is done, since a warning may be an error."""
+def warn_of_conflicts(function: str, conflicts: List[str], stacklevel: int) -> None:
+    """Warns of each conflict. Call it last, because a warning may be an error."""
     for conflict in conflicts:
         warnings.warn(f"{function}: {conflict}.", PatchConflictWarning, stacklevel=stacklevel)

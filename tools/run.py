@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
-"""Run the demo or the tests on a machine that has nothing but Python 3.9 to 3.13.
+"""Run the demo or the tests, or build the documentation; needs nothing but Python 3.9 to 3.13.
 
     python3 tools/run.py demo [arguments of the demo]
-    python3 tools/run.py test [--require-all] [-e ENVIRONMENT ...] [-- arguments of pytest]
+    python3 tools/run.py test [-- arguments of pytest]
+    python3 tools/run.py test --matrix [--require-all] [-- arguments of pytest]
+    python3 tools/run.py test -e ENVIRONMENT ... [-- arguments of pytest]
+    python3 tools/run.py docs
 
-Each makes the private environment that it needs inside the checkout (.venvs and .tox, both
-ignored by git), and uses it again while it is up to date. `test` runs the matrix of setup.cfg
-on every interpreter that it finds on PATH and among pyenv's.
+Each makes the private environments that it needs inside the checkout (.venvs and .tox, both
+ignored by git), and uses them again while they are up to date. `test` runs on this Python and the
+newest TensorFlow for it, all cores at once. `test --matrix` runs every environment of setup.cfg
+whose interpreter is on PATH or among pyenv's, long searches included.
 """
 
 import argparse
@@ -28,12 +32,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SUPPORTED = ((3, 9), (3, 13))
 # virtualenv 20.27 and later make no environments of Python 3.7; this tox is of its age.
 TOX = ("tox==4.23.2", "virtualenv==20.26.6")
-# What may stand in for an environment of the matrix where its Python is missing, so that one
-# interpreter of any supported version is enough to run something. Not under --require-all.
-STAND_INS = {
-    "py39-tf215": ("py310-tf215", "py311-tf215"),
-    "py311-tf221": ("py312-tf221", "py310-tf221"),
-}
+# The newest TensorFlow for each Python, by the name that it has in setup.cfg.
+NEWEST = {(3, 9): "tf220"}
+NEWEST_OF_ALL = "tf221"
+# `test` runs these on every core; `--matrix` keeps the cores busy with two environments.
+EVERY_CORE = ("--numprocesses", "auto", "--dist", "loadscope")
 
 # What tox draws over and over on one line while environments run side by side.
 SPINNER_FRAME = re.compile(r"\x1b\[K|[\u2800-\u28ff] \[\d+/\d+\].*")
@@ -65,20 +68,49 @@ def private_environment(name, requirements, depends_on=()):
     return str(python)
 
 
-def run_demo(arguments):
-    """Run `python -m tf1xent demo` with the newest TensorFlow of this Python."""
-    version = "2.15.1" if sys.version_info < (3, 10) else "2.21.0"
+def newest_environment():
+    """Return the name of the environment of this Python with the newest TensorFlow for it."""
+    tensorflow = NEWEST.get(sys.version_info[:2], NEWEST_OF_ALL)
+    return "py{}{}-{}".format(*sys.version_info[:2], tensorflow)
+
+
+def read_configuration():
+    """Return setup.cfg, and the versions of TensorFlow by the names that it gives them."""
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(str(ROOT / "setup.cfg"), encoding="utf-8")
+    return config, dict(re.findall(r"(tf\d+): tensorflow\S*?==(\S+)", config["testenv"]["deps"]))
+
+
+def run_with_extra(extra, arguments):
+    """Run Python with the package, one of its extras and the newest TensorFlow; return the code."""
+    version = read_configuration()[1][newest_environment().split("-")[1]]
     # The build without GPU support is a third of the size, but not made for every platform.
     small = sys.platform == "linux" and platform.machine() == "x86_64"
     tensorflow = "{}=={}".format("tensorflow-cpu" if small else "tensorflow", version)
     python = private_environment(
-        "demo",
-        ("--editable", ".[demo]", tensorflow),
+        extra,
+        ("--editable", f".[{extra}]", tensorflow),
         depends_on=(ROOT / "setup.cfg", ROOT / "setup.py"),
     )
     # The environment stays private if nothing leads Python to packages outside of it.
     variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONPATH")}
-    return subprocess.call([python, "-m", "tf1xent", "demo"] + arguments, env=variables)
+    return subprocess.call([python, *arguments], env=variables)
+
+
+def run_demo(arguments):
+    """Run `python -m tf1xent demo`."""
+    return run_with_extra("demo", ["-m", "tf1xent", "demo", *arguments])
+
+
+def build_docs():
+    """Build the guides and the reference as static pages; a warning is an error."""
+    pages = ROOT / "build" / "docs"
+    shutil.rmtree(str(pages), ignore_errors=True)
+    options = ["--fail-on-warning", "--keep-going", "--quiet", "-c", str(ROOT / "tools/docs")]
+    code = run_with_extra("docs", ["-m", "sphinx", *options, str(ROOT), str(pages)])
+    if code == 0:
+        print(f"The pages start at {(pages / 'tools' / 'docs' / 'index.html').relative_to(ROOT)}")
+    return code
 
 
 @functools.lru_cache(maxsize=None)
@@ -107,14 +139,13 @@ def find_interpreter(version):
     return None
 
 
-def read_matrix(chosen, strict):
+def read_matrix(chosen):
     """Return the environments of setup.cfg, or those `chosen`, each with its interpreter."""
-    config = configparser.ConfigParser(interpolation=None)
-    config.read(str(ROOT / "setup.cfg"), encoding="utf-8")
+    config, tensorflows = read_configuration()
     names = config["tox:tox"]["env_list"].split()
     # Those that only `-e` runs, like references, have a section of their own.
     own = [name.split(":", 1)[1] for name in config.sections() if name.startswith("testenv:")]
-    known = sorted(set(names).union(own, *STAND_INS.values()))
+    known = sorted(set(names).union(own, [newest_environment()]))
     unknown = sorted(set(chosen) - set(known))
     if unknown:
         sys.exit(
@@ -122,13 +153,7 @@ def read_matrix(chosen, strict):
                 ", ".join(unknown), ", ".join(known)
             )
         )
-    tensorflows = dict(re.findall(r"(tf\d+): tensorflow\S*?==(\S+)", config["testenv"]["deps"]))
-    matrix = []
-    for name in chosen or names:
-        stand_ins = () if strict or chosen else STAND_INS.get(name, ())
-        options = [describe(option, tensorflows, config) for option in (name, *stand_ins)]
-        matrix.append(next((option for option in options if option.interpreter), options[0]))
-    return matrix
+    return [describe(name, tensorflows, config) for name in chosen or names]
 
 
 def describe(name, tensorflows, config):
@@ -213,8 +238,8 @@ def count_tests(environment):
 
 
 def run_tests(chosen, require_all, arguments):
-    """Run the matrix, print its table, and return the exit code."""
-    matrix = read_matrix(chosen, strict=require_all)
+    """Run environments, print their table, and return the exit code."""
+    matrix = read_matrix(chosen)
     present = [environment for environment in matrix if environment.interpreter]
     for environment in matrix:
         print(f"{environment.name}: {environment.interpreter or 'no interpreter'}")
@@ -257,12 +282,20 @@ def main(arguments):
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("demo", help="what follows goes to `python -m tf1xent demo`")
     test = commands.add_parser("test", help="what follows -- goes to pytest")
+    test.add_argument("--matrix", action="store_true", help="every TensorFlow, every long search")
     test.add_argument("--require-all", action="store_true", help="fail if a Python is missing")
     test.add_argument(
         "-e", dest="chosen", action="extend", nargs="+", default=[], metavar="ENVIRONMENT"
     )
+    commands.add_parser("docs", help="guides and reference as static pages, in build/docs")
     options = parser.parse_args(arguments[:end])
-    return run_tests(options.chosen, options.require_all, arguments[end + 1 :])
+    if options.command == "docs":
+        return build_docs()
+    for_pytest = arguments[end + 1 :]
+    if not options.matrix and not options.chosen:
+        options.chosen = [newest_environment()]
+        for_pytest = [*EVERY_CORE, "-m", "not exhaustive", *for_pytest]
+    return run_tests(options.chosen, options.require_all, for_pytest)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def rewritten_proto(path, mode):
     return graphs.rewrite_graph_def(tf.GraphDef.FromString(FROZEN.read_bytes()), mode)
 
 
-@pytest.mark.parametrize("mode", ["logsumexp", "tag", "fused"])
+@pytest.mark.parametrize("mode", ["logsumexp", "tag", "untag"])
 def test_rewrite_writes_what_the_functions_return(mode, tmp_path, capsys):
     for source in (FROZEN, FROZEN_TEXT, FUNCTIONS):
         want = rewritten_proto(source, mode)

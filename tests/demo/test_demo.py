@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -89,6 +90,25 @@ def test_stock_ends_in_lookup_error_exactly_where_tensorflow_raises_it(demo):
         assert demo.figures["lookup_error"].startswith("LookupError: Gradient explicitly disabled")
         assert demo.figures["lookup_error"] in demo.output
         assert "stock_difference" not in demo.figures
+
+
+def test_probes_say_what_is_wrong_on_this_tensorflow_and_nothing_else(demo):
+    probes = demo.figures["probes"]
+    wrong = {question for question, verdict in probes.items() if verdict != "right"}
+    for part in ("mixed derivative", "do not sum to 1", "confident"):
+        assert [question for question in wrong if part in question], part
+    (second,) = [question for question in probes if "second derivative" in question]
+    want = "right" if stock_has_second_derivative() else "raises LookupError"
+    assert probes[second] == want
+    for question, verdict in probes.items():
+        assert f"{question}: {verdict}\n" in demo.output
+    shown = [line for line in demo.output.splitlines() if line.startswith("    TensorFlow ")]
+    assert len(shown) == len(wrong)
+    for line in shown:
+        stock, ours, exact = re.fullmatch(
+            " +TensorFlow (.+), tf1xent (.+), exact (.+)", line
+        ).groups()
+        assert ours == exact != stock
 
 
 def test_picture_is_written(demo):

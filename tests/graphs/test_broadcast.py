@@ -67,6 +67,7 @@ def check_right(proto):
         np.testing.assert_allclose(found, want, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("recorded", [True, False], ids=["shapes recorded", "not"])
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
 def test_a_batch_of_unknown_size_takes_a_rewrite(loss, recorded):

@@ -37,7 +37,7 @@ WRITER = "tf113" if tensorflow.__version__.startswith("1.13.") else "tf115"
 # process and by "logsumexp" in another; TF 1.x differentiates them as they are too.
 COLLIDING = [] if IS_TF1 else [name for name in ENTRIES if name.endswith("_v2")]
 # In increasing order of what it takes.
-VERDICTS = (Verdict.AS_IT_IS, Verdict.OVERRIDE, Verdict.REWRITE, Verdict.NOT)
+VERDICTS = (Verdict.AS_IT_IS, Verdict.OVERRIDE, Verdict.REWRITE, Verdict.UNSUPPORTED)
 # The calls of these functions hold cross-entropy ops, and are inlined.
 CALLING = ("defun", "defun_with_gradient", "tf_function")
 # All is float64. Differences of the fourth order at 3e-4 leave 1e-10; twice over, for "defun", 1e-8
@@ -205,7 +205,7 @@ def build(graph, entry, names, with_new):
 
 def answers_of(entry, mode, replacement=None):
     """Import, differentiate and run one graph. Gradients come first: functional loops want that."""
-    overrides = {"original": (False, True) if is_measured(entry) else (), "fused": (True,)}
+    overrides = {"original": (False, True) if is_measured(entry) else (), "untag": (True,)}
     with opened(entry, replacement) as (graph, session, restore):
         names, with_new = parameters_of(entry), mode == "original" and program(entry) in CALLING
         parameters, directions, first = build(graph, entry, names, with_new)
@@ -235,8 +235,8 @@ def rewritten(entry, mode, folder):
     """Return what to open in the stead of an entry."""
     if mode == "original":
         return None
-    if mode == "fused":
-        return graphs.rewrite_meta_graph(rewritten(entry, "tag", folder), "fused")
+    if mode == "untag":
+        return graphs.rewrite_meta_graph(rewritten(entry, "tag", folder), "untag")
     if entry.kind == "meta":
         return graphs.rewrite_meta_graph(entry.path, mode)
     if entry.kind == "graph_def":
@@ -278,7 +278,7 @@ def answers_elsewhere():
 
 @functools.lru_cache(maxsize=None)
 def answers(name, mode):
-    """Return the answers of an entry in a mode, "original" and "fused" among them."""
+    """Return the answers of an entry in a mode, "original" and "untag" among them."""
     if name in COLLIDING and mode == "logsumexp":
         return answers_elsewhere()[name]
     return answers_here(ENTRIES[name], mode)
@@ -325,7 +325,7 @@ def test_hessian_vector_products_after_override_gradients(name):
 
 def test_inlined_calls_are_differentiated_twice_without_tags_too():
     name = WRITER + "-tf_function"
-    found = answers(name, "fused")
+    found = answers(name, "untag")
     check_products(ENTRIES[name], found.overridden, LIMITS)
     for key, value in answers(name, "original").values.items():
         np.testing.assert_array_equal(found.values[key], value, err_msg=key)
@@ -355,7 +355,7 @@ def measured_verdict(entry):
         return Verdict.OVERRIDE
     if all(all_right(answers(entry.id, mode).products) for mode in MODES):
         return Verdict.REWRITE
-    return Verdict.NOT
+    return Verdict.UNSUPPORTED
 
 
 def reported(entry):

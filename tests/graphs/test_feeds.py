@@ -1,7 +1,7 @@
-"""What can be fed and fetched in a graph, can be after it is rewritten: every tensor in its turn.
+"""What can be fed and fetched in a graph, can be after it is rewritten.
 
-TensorFlow computes, for a fetch, what it needs and what is not fed. So each tensor is fed, and of
-the placeholders only those that the graph as it was needs then.
+TensorFlow computes, for a fetch, what it needs and what is not fed. So one tensor at a time is fed,
+and of the placeholders only those that the graph as it was needs then.
 """
 
 import numpy as np
@@ -11,13 +11,13 @@ import tensorflow.compat.v1 as tf
 
 import tf1xent
 from tests.corpus.reading import entries
-from tests.graphs.test_inlining import LABELS, LOGITS, both_outputs, exact
+from tests.support.called_losses import LABELS, LOGITS, both_outputs, exact
 from tf1xent import graphs
 
 WRITER = "tf113" if tensorflow.__version__.startswith("1.13.") else "tf115"
 ENTRIES = {entry.id: entry for entry in entries()}
 RUNNING = [e.id for e in entries() if e.id.startswith(WRITER) and e.refusal() is None]
-# Of which every tensor is fed in a run, too.
+# Of which one tensor in three is fed in a run, too, whatever it is.
 THOROUGHLY = [WRITER + "-" + name for name in ("dense_classifier", "defun_with_gradient", "cond")]
 # Of these "tag" changes more than attributes.
 CALLING = ("defun", "defun_with_gradient", "tf_function")
@@ -81,6 +81,7 @@ def feeds_and_fetches(needs, entry, names):
             yield fed, fetch
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", [name for name in ENTRIES if name.startswith(WRITER)])
 def test_no_fetch_needs_more_than_before(name):
     """Whatever tensor of the corpus is fed, but for those inside of v1 loops, which refuse it."""
@@ -146,15 +147,13 @@ def test_what_the_ops_and_calls_read_and_return_can_be_fed(name):
     check_feeds(name, names)
 
 
-class Everything:
-    def __contains__(self, name):
-        return True
-
-
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", THOROUGHLY)
-def test_every_tensor_can_be_fed(name):
-    assert check_feeds(name, Everything()) >= 10
+def test_any_tensor_can_be_fed(name):
+    """One in three: each feed is a graph of its own to the session, and takes its time."""
+    nodes = ENTRIES[name].load_graph_def().node
+    names = [f"{node.name}:{index}" for node in nodes for index in range(2)]
+    assert check_feeds(name, set(names[::3])) >= 10
 
 
 # --- Graphs of our own --------------------------------------------------------------------------
@@ -191,6 +190,7 @@ def imported(graph, mode):
     return graph_def if mode is None else graphs.rewrite_graph_def(graph_def, mode)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("static", [True, False], ids=["static", "unknown"])
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
 def test_the_logits_can_be_fed(loss, static):

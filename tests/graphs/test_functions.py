@@ -7,7 +7,7 @@ import tensorflow
 import tensorflow.compat.v1 as tf
 
 import tf1xent
-from tests.graphs.test_inlining import DIRECTION, LABELS, LOGITS, computed, exact, inputs
+from tests.support.called_losses import DIRECTION, LABELS, LOGITS, computed, exact, inputs
 from tf1xent import graphs
 from tf1xent.errors import RewriteError
 from tf1xent.graphs import Verdict
@@ -127,7 +127,7 @@ def test_a_dataset_that_computes_losses(mode):
         tf.group(iterator.initializer, name="start")
     graph_def = graph.as_graph_def()
     report = graphs.inspect_graph(graph_def)
-    assert [op.verdict for op in report.ops] == [Verdict.NOT]
+    assert [op.verdict for op in report.ops] == [Verdict.UNSUPPORTED]
     assert "Dataset" in report.ops[0].reason and "no gradient" in report.ops[0].reason
     with tf.Graph().as_default(), tf.Session() as session:
         tf.import_graph_def(graphs.rewrite_graph_def(graph_def, mode), name="")
@@ -175,7 +175,7 @@ def test_a_function_without_a_loss_may_call_itself():
     graph_def = calling_graph("f")
     add_function(graph_def, "f", call="f")
     assert [op.name for op in graphs.inspect_graph(graph_def).ops] == ["xent/xent"]
-    for mode in ("tag", "logsumexp", "fused"):
+    for mode in ("tag", "logsumexp", "untag"):
         after = graphs.rewrite_graph_def(graph_def, mode)
         assert after.library == graph_def.library and after.node[-1 if mode == "tag" else 2]
 
@@ -190,9 +190,9 @@ def test_a_function_with_a_loss_that_calls_itself_is_judged_and_refused(loss_in)
         add_function(graph_def, name, op if name == loss_in else None, **calls)
     report = graphs.inspect_graph(graph_def)
     verdicts = {op.function: (op.verdict, op.reason) for op in report.ops}
-    assert set(verdicts) == {None, loss_in} and verdicts[None][0] is not Verdict.NOT
+    assert set(verdicts) == {None, loss_in} and verdicts[None][0] is not Verdict.UNSUPPORTED
     judged, reason = verdicts[loss_in]
-    assert judged is Verdict.NOT and "calls itself" in reason
+    assert judged is Verdict.UNSUPPORTED and "calls itself" in reason
     for mode in ("tag", "logsumexp"):
         with pytest.raises(RewriteError, match="function `[fg]` calls itself"):
             graphs.rewrite_graph_def(graph_def, mode)
@@ -249,7 +249,7 @@ def test_every_loop_around_a_loss_counts(build):
 
     meta_graph = without_control_flow_v2(of_product)
     (op,) = graphs.inspect_graph(meta_graph).ops
-    assert op.verdict is Verdict.NOT and "v1 while loop" in op.reason
+    assert op.verdict is Verdict.UNSUPPORTED and "v1 while loop" in op.reason
     for mode in ("tag", "logsumexp"):
         rewritten = graphs.rewrite_meta_graph(meta_graph, mode)
         with tf.Graph().as_default() as graph:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from tests.graphs.test_kernels import kernel_graph
-from tests.graphs.test_patched import dense, placeholders, sparse
+from tests.support.kernel_graphs import kernel_graph
+from tests.support.patched_losses import dense, placeholders, sparse
 from tf1xent import graphs
 
 LOGITS = np.array([[300.0, 0.0, -200.0], [0.0, 0.0, 0.0], [1.0, 2.0, 3.0], [-1e30, 1e30, 5.0]])
@@ -23,6 +23,7 @@ def stock(loss, dtype):
     return graphs.rewrite_meta_graph(meta_graph).graph_def
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("dtype", ["float32", "float64", "half"])
 @pytest.mark.parametrize("loss", [sparse, dense], ids=lambda loss: loss.__name__)
 def test_losses_and_derivatives(loss, dtype):

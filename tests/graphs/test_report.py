@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import tensorflow.compat.v1 as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,26 +44,39 @@ def test_a_report_as_it_is_printed():
         described("in_loop", graph="serve", function="f", context="while", shape=(5, 3)),
     ]
     assert str(report(*ops)).splitlines() == [
-        "model.meta: 3 cross-entropy ops, for TensorFlow 1.15.5",
+        "model.meta: 3 cross-entropy ops, judged for TensorFlow 1.15.5",
         "",
         "     op         verdict",
         "[1]  loss/xent  override_gradients",
-        "     sparse, float32 [?, 10], 2 gradients, 1 guard",
+        "     sparse, float32 [?, 10], 2 gradients, 1 guarded",
         "[2]  sampled    as it is",
         "     dense, float32 [...]",
         "[3]  in_loop    override_gradients",
-        "     sparse, float32 [5, 3], in serve, f, while",
+        "     sparse, float32 [5, 3], in graph serve, function f, v1 loop",
         "",
         "[1, 3] override_gradients: this TensorFlow refuses its second derivative.",
         "[2] as it is: this TensorFlow refuses its second derivative.",
     ]
 
 
+def test_the_older_name_of_unsupported_is_accepted():
+    assert Verdict.NOT is Verdict("not") is Verdict.UNSUPPORTED
+    assert Verdict.UNSUPPORTED.value == "unsupported"
+    assert [verdict.name for verdict in Verdict] == [
+        "AS_IT_IS",
+        "OVERRIDE",
+        "REWRITE",
+        "UNSUPPORTED",
+    ]
+    with pytest.raises(ValueError):
+        Verdict("nothing")
+
+
 def test_long_names_are_shortened_in_the_middle():
     found = report(described(LONG, function=LONG), source=f"/{LONG}.meta", unknown=[LONG])
     lines = str(found).splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0].startswith("/tower_0/model/") and "/xent.meta: 1 cross-entropy op, " in lines[0]
+    assert lines[0].startswith("/tower_0/") and "/xent.meta: 1 cross-entropy op, " in lines[0]
     (row,) = [line for line in lines if line.startswith("[1]  tower_0/model/")]
     assert "..." in row and "cross_entropy/xent  override_gradients" in row
     wide = found.to_text(None)
@@ -87,6 +101,7 @@ def test_names_do_nothing_to_a_terminal():
 names = st.text(max_size=300) | st.text("ab/_`", min_size=60, max_size=200)
 
 
+@pytest.mark.lengthy
 @settings(max_examples=30)
 @given(
     st.lists(

@@ -200,12 +200,12 @@ def test_what_links_lead_to_is_copied(tmp_path):
 def test_dangling_links_are_something_that_is_there(source, tmp_path, capsys):
     link, real = tmp_path / ("link" + source.suffix), tmp_path / ("real" + source.suffix)
     link.symlink_to(real.name)
-    check_refused(capsys, source, link, message="is there already", folder=tmp_path)
+    check_refused(capsys, source, link, message="exists already", folder=tmp_path)
     assert rewrite(source, link, "--force") == 0
     assert link.is_symlink() and graphs.inspect_graph(real).ops == ()
     lost = tmp_path / "lost"
     lost.symlink_to(os.path.join("none", "new"))
-    check_refused(capsys, source, lost, "--force", message="is not there", folder=tmp_path)
+    check_refused(capsys, source, lost, "--force", message="does not exist", folder=tmp_path)
     assert cli.main(["inspect", str(lost)]) == 2
     assert capsys.readouterr().err == f"tf1xent inspect: {lost}: No such file or directory.\n"
     ring = tmp_path / "ring"

@@ -20,10 +20,10 @@ namespace checking {
 using tf1xent::BFloat16;
 using tf1xent::Half;
 using tf1xent::Precise;
-using tf1xent::Problem;
-using tf1xent::Quantities;
-using tf1xent::Quantity;
-using tf1xent::Table;
+using tf1xent::KernelArguments;
+using tf1xent::Kernels;
+using tf1xent::Kernel;
+using tf1xent::KernelTable;
 
 constexpr int kNotHere = 77;  // exit status: this machine cannot run the test; the output says why
 constexpr int kMostFindings = 20;
@@ -47,9 +47,9 @@ inline int finish() {
 }
 
 // The table of the level that the first argument names.
-inline const Table& table_of(const char* level) {
+inline const KernelTable& table_of(const char* level) {
   setenv("TF1XENT_KERNEL_LEVEL", level, 1);
-  const Table& table = tf1xent::best_table();
+  const KernelTable& table = tf1xent::best_table();
   if (strcmp(table.level, level) != 0) {
     printf("this processor has no %s: its level is %s\n", level, table.level);
     exit(kNotHere);
@@ -192,7 +192,7 @@ class Array {
   T* data_;
 };
 
-// --- Quantities -------------------------------------------------------------------------------------
+// --- Kernels -------------------------------------------------------------------------------------
 
 enum Kind {
   kSparseLoss,
@@ -214,20 +214,20 @@ inline bool is_loss(int kind) { return kind == kSparseLoss || kind == kDenseLoss
 inline bool is_product(int kind) { return kind == kSparseProduct || kind == kDenseProduct; }
 
 template <typename T>
-const Quantity<T>& quantity_of(const Table& table, int kind) {
-  const Quantities<T>& all = tf1xent::quantities(table, static_cast<const T*>(nullptr));
-  const Quantity<T>* const quantities[] = {
+const Kernel<T>& kernel_of(const KernelTable& table, int kind) {
+  const Kernels<T>& all = tf1xent::kernels(table, static_cast<const T*>(nullptr));
+  const Kernel<T>* const kernels[] = {
       &all.sparse_loss,    &all.sparse_gradient, &all.sparse_hessian_product, &all.dense_loss,
       &all.dense_gradient, &all.label_gradient,  &all.dense_hessian_product};
-  return *quantities[kind];
+  return *kernels[kind];
 }
 
-// What of a problem, besides the logits, the output may be in place of; null where nothing. Products
+// What of a arguments, besides the logits, the output may be in place of; null where nothing. Products
 // of 16 bits are computed entry by entry; others are kept in the output before they are done.
 template <typename T>
-const T* Problem<T>::*second_place(int kind) {
-  if (is_product(kind) && sizeof(T) == 2) return &Problem<T>::vectors;
-  return is_sparse(kind) ? nullptr : &Problem<T>::distributions;
+const T* KernelArguments<T>::*second_place(int kind) {
+  if (is_product(kind) && sizeof(T) == 2) return &KernelArguments<T>::vectors;
+  return is_sparse(kind) ? nullptr : &KernelArguments<T>::distributions;
 }
 
 inline int statistics_of(int kind) {

@@ -166,7 +166,7 @@ void check_edges(const char* name, Apply<P> exp_of, Apply<P> log1p_of) {
 
 int main(int, char** arguments) {
   using namespace checking;
-  const Table& table = table_of(arguments[1]);
+  const KernelTable& table = table_of(arguments[1]);
   const int64_t stride = atoll(arguments[2]);
   check_edges<float>("float", table.exp_of_floats, table.log1p_of_floats);
   check_edges<double>("double", table.exp_of_doubles, table.log1p_of_doubles);

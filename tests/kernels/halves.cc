@@ -2,7 +2,7 @@
 //
 //     halves LEVEL STRIDE     all numbers of 16 bits; of the floats, every STRIDE-th, and all ties
 //
-// Through quantities of one class: the largest logit is what was read, and with statistics (0, -f, 1)
+// Through kernels on one class: the largest logit is what was read, and with statistics (0, -f, 1)
 // of the loss the gradient at the label is f as it is written.
 
 #include <vector>
@@ -12,20 +12,20 @@
 namespace checking {
 
 template <typename T>
-void check_reading(const Table& table) {
+void check_reading(const KernelTable& table) {
   const int64_t rows = 1 << 16;
   std::vector<T> logits(rows);
   for (int64_t i = 0; i < rows; ++i) logits[i].bits = uint16_t(i);
   const std::vector<int32_t> labels(rows, 0);
   std::vector<float> loss(rows), statistics(rows * tf1xent::kSparseStatistics);
-  Problem<T> p = {};
+  KernelArguments<T> p = {};
   p.rows = rows;
   p.num_classes = 1;
   p.logits = logits.data();
   p.labels.data = labels.data();
   p.loss = loss.data();
   p.statistics_out = statistics.data();
-  quantity_of<T>(table, kSparseLoss).rows(p, 0, rows);
+  kernel_of<T>(table, kSparseLoss).rows(p, 0, rows);
   for (int64_t i = 0; i < rows; ++i) {
     const float got = statistics[i];
     const float want = float(Type<T>::value(logits[i]));
@@ -37,7 +37,7 @@ void check_reading(const Table& table) {
 template <typename T>
 class Writing {
  public:
-  explicit Writing(const Table& table) : quantity_(quantity_of<T>(table, kSparseGradient)) {}
+  explicit Writing(const KernelTable& table) : kernel_(kernel_of<T>(table, kSparseGradient)) {}
 
   void add(float value) {
     values_.push_back(value);
@@ -55,7 +55,7 @@ class Writing {
       statistics[2 * rows + row] = 1;
     }
     std::vector<T> output(rows);
-    Problem<T> p = {};
+    KernelArguments<T> p = {};
     p.rows = rows;
     p.num_classes = 1;
     p.logits = logits.data();
@@ -63,7 +63,7 @@ class Writing {
     p.scale = scale.data();
     p.statistics = statistics.data();
     p.output = output.data();
-    quantity_.rows(p, 0, rows);
+    kernel_.rows(p, 0, rows);
     for (int64_t i = 0; i < rows; ++i) {
       const T want = Type<T>::nearest(values_[i]);
       const double got = Type<T>::value(output[i]);
@@ -80,13 +80,13 @@ class Writing {
  private:
   static constexpr size_t kRows = 8195;  // the last vector is in part
 
-  const Quantity<T>& quantity_;
+  const Kernel<T>& kernel_;
   std::vector<float> values_;
   int64_t count_ = 0;
 };
 
 template <typename T>
-void check_writing(const Table& table, int64_t stride) {
+void check_writing(const KernelTable& table, int64_t stride) {
   Writing<T> writing(table);
   for (int64_t bits = 0; bits < int64_t(1) << 32; bits += stride)
     writing.add(bits_of<float>(uint32_t(bits)));
@@ -111,7 +111,7 @@ void check_writing(const Table& table, int64_t stride) {
 
 int main(int, char** arguments) {
   using namespace checking;
-  const Table& table = table_of(arguments[1]);
+  const KernelTable& table = table_of(arguments[1]);
   const int64_t stride = atoll(arguments[2]);
   check_reading<Half>(table);
   check_reading<BFloat16>(table);

@@ -43,7 +43,7 @@ class Region {
   T* data_;
 };
 
-// All that a problem reads and writes.
+// All memory that kernels read and write.
 template <typename T>
 struct Matrices {
   typedef Precise<T> P;
@@ -60,8 +60,8 @@ struct Matrices {
         loss(rows),
         statistics(rows * tf1xent::kDenseStatistics) {}
 
-  Problem<T> problem() const {
-    Problem<T> p = {};
+  KernelArguments<T> arguments() const {
+    KernelArguments<T> p = {};
     p.rows = rows;
     p.num_classes = num_classes;
     p.logits = logits.data();
@@ -99,7 +99,7 @@ bool same(const P* a, const P* b, int64_t size) {
 }
 
 template <typename T>
-void check_many_rows(const Table& table, int64_t rows, int64_t num_classes) {
+void check_many_rows(const KernelTable& table, int64_t rows, int64_t num_classes) {
   const int64_t last = 37, first = rows - last;
   Matrices<T> all(rows, num_classes), few(last, num_classes);
   all.fill(first * num_classes, last * num_classes);
@@ -109,9 +109,9 @@ void check_many_rows(const Table& table, int64_t rows, int64_t num_classes) {
     all.scale[first + row] = few.scale[row] = 0.5f + float(row);
   }
   for (int kind = 0; kind < kKinds; ++kind) {
-    const Quantity<T>& quantity = quantity_of<T>(table, kind);
-    quantity.rows(all.problem(), first, rows);
-    quantity.rows(few.problem(), 0, last);
+    const Kernel<T>& kernel = kernel_of<T>(table, kind);
+    kernel.rows(all.arguments(), first, rows);
+    kernel.rows(few.arguments(), 0, last);
     bool right = true;
     if (is_loss(kind)) {
       right = same(&all.loss[first], &few.loss[0], last);
@@ -129,7 +129,7 @@ void check_many_rows(const Table& table, int64_t rows, int64_t num_classes) {
 // Two rows, of which all but the last classes of the second are logits of 0, labels of 0 and
 // vectors of 0. Pieces like that are computed once, and taken to be all but the last.
 template <typename T>
-void check_many_classes(const Table& table, int64_t pieces) {
+void check_many_classes(const KernelTable& table, int64_t pieces) {
   const int64_t tail = 1001, num_classes = (pieces - 1) * kPiece + tail, row = 1;
   Matrices<T> all(2, num_classes), few(1, kPiece + tail);
   const int64_t begin = (row + 1) * num_classes - tail;
@@ -142,21 +142,21 @@ void check_many_classes(const Table& table, int64_t pieces) {
   std::vector<tf1xent::Partial<T>> partials(pieces), few_partials(2);
   const Region<Precise<T>> kept(num_classes), few_kept(few.num_classes);
   for (int kind = 0; kind < kKinds; ++kind) {
-    const Quantity<T>& quantity = quantity_of<T>(table, kind);
-    const Problem<T> p = all.problem();
-    Problem<T> q = few.problem();
+    const Kernel<T>& kernel = kernel_of<T>(table, kind);
+    const KernelArguments<T> p = all.arguments();
+    KernelArguments<T> q = few.arguments();
     for (int i = 0; i < statistics_of(kind); ++i)
       few.statistics[i] = all.statistics[i * all.rows + row];
     for (auto& partial : partials) partial.kept = kept.data();
     for (auto& partial : few_partials) partial.kept = few_kept.data();
-    for (int stage = 0; stage < quantity.stages; ++stage) {
-      quantity.piece(p, stage, row, 0, partials.data());
+    for (int stage = 0; stage < kernel.stages; ++stage) {
+      kernel.piece(p, stage, row, 0, partials.data());
       for (int64_t i = 1; i < pieces - 1; ++i) partials[i] = partials[0];
-      quantity.piece(p, stage, row, pieces - 1, partials.data());
+      kernel.piece(p, stage, row, pieces - 1, partials.data());
       // Of the few, the last piece with what all have in common.
       few_partials[1] = partials[pieces - 1];
-      if (!is_loss(kind)) quantity.piece(q, stage, 0, 1, few_partials.data());
-      quantity.combine(p, stage, row, pieces, partials.data());
+      if (!is_loss(kind)) kernel.piece(q, stage, 0, 1, few_partials.data());
+      kernel.combine(p, stage, row, pieces, partials.data());
       few_partials[1] = partials[pieces - 1];
     }
     if (is_loss(kind)) {
@@ -191,7 +191,7 @@ void check_loss(int kind, const Matrices<T>& all, int64_t row, int64_t begin, in
 
 int main(int, char** arguments) {
   using namespace checking;
-  const Table& table = table_of(arguments[1]);
+  const KernelTable& table = table_of(arguments[1]);
   const int64_t beyond = int64_t(1) << 31;
   check_many_rows<BFloat16>(table, (int64_t(1) << 28) + 3, 10);
   check_many_rows<float>(table, beyond + 5, 3);

@@ -28,16 +28,16 @@ void in_threads(int64_t total, int threads, const Work& work) {
 
 // Row by row in pieces, the last piece first: none may depend on what is computed before it.
 template <typename T>
-void backwards(const Quantity<T>& quantity, const Problem<T>& p) {
+void backwards(const Kernel<T>& kernel, const KernelArguments<T>& p) {
   const int64_t pieces = (p.num_classes + kPiece - 1) / kPiece;
   std::vector<tf1xent::Partial<T>> partials(pieces);
   std::vector<Precise<T>> kept(p.num_classes);
   const bool beside = sizeof(T) != sizeof(Precise<T>);
   for (auto& partial : partials) partial.kept = beside ? kept.data() : nullptr;
   for (int64_t row = 0; row < p.rows; ++row) {
-    for (int stage = 0; stage < quantity.stages; ++stage) {
-      for (int64_t i = pieces; i-- > 0;) quantity.piece(p, stage, row, i, partials.data());
-      if (!quantity.combine(p, stage, row, pieces, partials.data())) ++stage;
+    for (int stage = 0; stage < kernel.stages; ++stage) {
+      for (int64_t i = pieces; i-- > 0;) kernel.piece(p, stage, row, i, partials.data());
+      if (!kernel.combine(p, stage, row, pieces, partials.data())) ++stage;
     }
   }
 }
@@ -79,7 +79,7 @@ class Case {
     if (rows > 2) logits_[3 * num_classes - 3] = Type<T>::nearest(NAN);
   }
 
-  void check(const Table& table) {
+  void check(const KernelTable& table) {
     for (int kind = 0; kind < kKinds; ++kind) {
       if (is_loss(kind)) statistics_ = run_loss(table, kind, nullptr, 1);
       for (int place = kOwn; place < kPlaces; ++place) {
@@ -105,17 +105,18 @@ class Case {
   }
 
   // All rows in one go where `share` is null, and pieces backwards where there are no threads.
-  void compute(const Table& table, int kind, const Problem<T>& p, For share, int threads) const {
-    const Quantity<T>& quantity = quantity_of<T>(table, kind);
-    if (threads == 0) return backwards(quantity, p);
-    if (share == nullptr) return quantity.rows(p, 0, rows_);
-    tf1xent::compute(quantity, p, threads, [&](int64_t total, int64_t, const Work& work) {
+  void compute(const KernelTable& table, int kind, const KernelArguments<T>& p, For share,
+               int threads) const {
+    const Kernel<T>& kernel = kernel_of<T>(table, kind);
+    if (threads == 0) return backwards(kernel, p);
+    if (share == nullptr) return kernel.rows(p, 0, rows_);
+    tf1xent::compute(kernel, p, threads, [&](int64_t total, int64_t, const Work& work) {
       share(total, threads, work);
     });
   }
 
-  Problem<T> problem() const {
-    Problem<T> p = {};
+  KernelArguments<T> arguments() const {
+    KernelArguments<T> p = {};
     p.rows = rows_;
     p.num_classes = num_classes_;
     p.logits = logits_.data();
@@ -128,9 +129,9 @@ class Case {
     return p;
   }
 
-  std::vector<P> run_loss(const Table& table, int kind, For share, int threads) const {
+  std::vector<P> run_loss(const KernelTable& table, int kind, For share, int threads) const {
     std::vector<P> result(rows_ * (statistics_of(kind) + 1));
-    Problem<T> p = problem();
+    KernelArguments<T> p = arguments();
     p.statistics_out = result.data();
     p.loss = result.data() + rows_ * statistics_of(kind);
     compute(table, kind, p, share, threads);
@@ -138,14 +139,15 @@ class Case {
   }
 
   // The bits of the result.
-  std::vector<uint64_t> run(const Table& table, int kind, int place, For share, int threads) const {
+  std::vector<uint64_t> run(const KernelTable& table, int kind, int place, For share,
+                            int threads) const {
     if (is_loss(kind)) {
       const std::vector<P> result = run_loss(table, kind, share, threads);
       return bits(result.data(), int64_t(result.size()));
     }
-    Problem<T> p = problem();
-    const T* Problem<T>::*const replaced = place == kSecond ? second_place<T>(kind)
-                                                            : &Problem<T>::logits;
+    KernelArguments<T> p = arguments();
+    const T* KernelArguments<T>::*const replaced = place == kSecond ? second_place<T>(kind)
+                                                            : &KernelArguments<T>::logits;
     Array<T> output(logits_.size());
     p.output = output.data();
     if (place != kOwn) {
@@ -175,7 +177,7 @@ class Case {
 };
 
 template <typename T>
-void check_type(const Table& table) {
+void check_type(const KernelTable& table) {
   Case<T>(1, 3 * kPiece + 5).check(table);
   Case<T>(2, 70001).check(table);
   Case<T>(3, 2 * kPiece).check(table);
@@ -187,7 +189,7 @@ void check_type(const Table& table) {
 
 int main(int, char** arguments) {
   using namespace checking;
-  const Table& table = table_of(arguments[1]);
+  const KernelTable& table = table_of(arguments[1]);
   check_type<float>(table);
   if (strcmp(arguments[2], "few") == 0) return finish();
   check_type<double>(table);

@@ -1,4 +1,4 @@
-// The formulas of the quantities for one row, in long double, and how far a result may be off.
+// The formulas of the kernels for one row, in long double, and how far a result may be off.
 
 #ifndef TF1XENT_TESTS_REFERENCE_H_
 #define TF1XENT_TESTS_REFERENCE_H_
@@ -33,7 +33,7 @@ class Reference {
   typedef Type<T> N;
 
  public:
-  // For two labels, either of which may be out of range: the sparse quantities are NaN then.
+  // For two labels, either of which may be out of range: the sparse results are NaN then.
   Reference(int64_t num_classes, const T* logits, int64_t label, int64_t other_label,
             const T* distribution, const T* vector, P scale)
       : num_classes_(num_classes),

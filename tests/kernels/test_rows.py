@@ -41,7 +41,7 @@ MOST_LINES = 40
 # Program, sanitizer of the kernels in it, level or levels, other arguments. What a level does with
 # threads is the same for all: the thread sanitizer sees one.
 RUNS = [
-    *[("quantities", ADDRESS, level, ()) for level in LEVELS],
+    *[("kernels", ADDRESS, level, ()) for level in LEVELS],
     *[("functions", None, level, ("1",)) for level in LEVELS],
     *[("halves", None, level, ("257",)) for level in LEVELS],
     *[("halves", ADDRESS, level, ("65537",)) for level in LEVELS],
@@ -219,8 +219,8 @@ def shared_symbols(names, level):
 
     >>> shared_symbols("0 T _ZN7tf1xent4avx25tableEv\\n0 t _ZN3any4nameEv\\n U memcpy", "avx2")
     []
-    >>> shared_symbols("0 W _ZN7tf1xent10quantitiesEv\\n0 W _ZSt3maxIdERKT_S2_S2_", "avx2")
-    ['_ZN7tf1xent10quantitiesEv', '_ZSt3maxIdERKT_S2_S2_']
+    >>> shared_symbols("0 W _ZN7tf1xent7kernelsEv\\n0 W _ZSt3maxIdERKT_S2_S2_", "avx2")
+    ['_ZN7tf1xent7kernelsEv', '_ZSt3maxIdERKT_S2_S2_']
     """
     # Also variables within functions, and the flags that say whether those are there yet.
     own = re.compile(rf"_+Z(?:GV)?Z*N7tf1xent{len(level)}{level}\w+$")

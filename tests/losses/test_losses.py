@@ -68,6 +68,7 @@ def test_reduction_has_tensorflows_strings():
             assert getattr(Reduction, name) == getattr(tf.losses.Reduction, name)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("dtype", ["float32", "half"])
 @pytest.mark.parametrize("name", [SPARSE, DENSE])
 def test_values_are_those_of_tf_losses(name, dtype):
@@ -198,6 +199,7 @@ def counted_losses(counted, class_weights, weights):
     }
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", [SPARSE, DENSE])
 def test_every_denominator(name):
     mask = np.array([True, True, False, True, True, False])
@@ -235,6 +237,24 @@ def test_every_denominator(name):
             assert value == pytest.approx(expected, rel=1e-13), (key, mask, class_weights, weights)
 
 
+def test_several_ignored_labels_in_every_reduced_loss():
+    with tf.Graph().as_default(), tf.Session() as session:
+        logits, ignored = tf.constant(LOGITS), tf.placeholder(tf.int32, [None])
+        found = []
+        for labels_to_ignore in ([0, 2], ignored):
+            options = {"ignore_label": labels_to_ignore}
+            found += [
+                tf1xent.losses.sparse_softmax_cross_entropy(LABELS, logits, **options),
+                tf1xent.losses.linear_softmax_cross_entropy(LABELS, logits, np.eye(4), **options),
+                tf1xent.losses.sequence_loss(
+                    logits[tf.newaxis], LABELS[np.newaxis], np.ones((1, 6)), **options
+                ),
+            ]
+        values = session.run(found, {ignored: [2, 0]})
+    wanted = rows_of_losses(one_hot(LABELS), LOGITS)[[1, 2, 3]].mean()  # the labels 3, 1, 1
+    assert values == pytest.approx([wanted] * 6, rel=1e-13)
+
+
 def test_the_denominators_differ():
     losses, denominators = counted_losses(np.arange(6) < 4, CLASS_WEIGHTS, WEIGHTS)
     assert losses.sum() > 0
@@ -270,6 +290,7 @@ def test_counts_are_integers_that_do_not_end_at_those_of_float32():
 # --- Nothing to count -------------------------------------------------------------------------
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", [SPARSE, DENSE])
 def test_nothing_to_count_is_zero_with_zero_gradients(name):
     labels = LABELS if name == SPARSE else one_hot(LABELS)

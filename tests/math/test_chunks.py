@@ -100,6 +100,7 @@ def test_masked_classes_and_lone_labels_have_no_derivative():
     assert not products[1][:, masked].any()
 
 
+@pytest.mark.lengthy
 def test_third_order_against_finite_differences(chunk_size=3):
     random = np.random.RandomState(2)
     directions = [random.normal(size=value.shape) for value in (INPUTS, WEIGHTS, BIASES)]

@@ -69,6 +69,7 @@ def check(got, gamma, dtype):
             assert error <= allowed, (gamma, s, order, got[order][i], float(true[order]))
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_derivatives_in_the_surprisal(dtype):
     graph = FocalGraph(dtype)
@@ -138,6 +139,7 @@ def _mixed_derivative(s, gamma, order, gamma_order):
         return float(true), float((abs(true) + abs(in_s)) * logarithm + abs(in_gamma))
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_surprisals_of_zero_and_infinity(dtype):
     with tf.Graph().as_default(), tf.Session(config=unoptimised()) as session:

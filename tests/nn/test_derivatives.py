@@ -84,6 +84,7 @@ def test_confident_rows_keep_relative_accuracy_at_high_order(name):
     np.testing.assert_allclose(got, want.astype(np.float64), rtol=1e-4)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     "dtype, width, known", [("float32", 70, True), ("float64", 4, True), ("float64", 4, False)]
 )

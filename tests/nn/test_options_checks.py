@@ -156,13 +156,41 @@ def test_policies_and_ignored_labels_that_do_not_exist(function):
             _call(function, invalid_labels=policy)
         _check_message(caught, function, "invalid_labels")
     logits = LOGITS
-    for dtype, ignored in ((np.int32, 2**31), (np.int32, -(2**31) - 1), (np.int64, 2**63)):
+    too_large = (
+        (np.int32, 2**31),
+        (np.int32, -(2**31) - 1),
+        (np.int64, 2**63),
+        (np.int32, [0, 2**31]),
+    )
+    for dtype, ignored in too_large:
         with tf.Graph().as_default(), pytest.raises(ValueError) as caught:
             function(LABELS.astype(dtype), logits, ignore_label=ignored)
         _check_message(caught, function, "ignore_label")
-    for ignored in (0.5, "1", [1]):
-        with tf.Graph().as_default(), pytest.raises((TypeError, ValueError)) as caught:
+    no_integers = (0.5, "1", b"1", True, [0.5], ["1"], [1, None], np.array([1.5]), [True], object())
+    for ignored in no_integers:
+        with tf.Graph().as_default(), pytest.raises(TypeError) as caught:
             _call(function, ignore_label=ignored)
+        _check_message(caught, function, "ignore_label")
+    for ignored in ([[1]], np.array([[1]])):
+        with tf.Graph().as_default(), pytest.raises(ValueError) as caught:
+            _call(function, ignore_label=ignored)
+        _check_message(caught, function, "ignore_label")
+
+
+@pytest.mark.parametrize("function", SPARSE, ids=_name)
+def test_tensors_that_are_no_labels_to_ignore(function):
+    for dtype in (tf.float32, tf.bool, tf.string, tf.uint64):
+        with tf.Graph().as_default(), pytest.raises(TypeError) as caught:
+            _call(function, ignore_label=tf.placeholder(dtype, []))
+        _check_message(caught, function, "ignore_label")
+    with tf.Graph().as_default(), pytest.raises(ValueError) as caught:
+        _call(function, ignore_label=tf.placeholder(tf.int32, [None, 1]))
+    _check_message(caught, function, "ignore_label")
+    with tf.Graph().as_default(), tf.Session() as session:
+        fed = tf.placeholder(tf.int32)
+        loss = _call(function, ignore_label=fed)
+        with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+            session.run(loss, {fed: [[1]]})
         _check_message(caught, function, "ignore_label")
 
 

@@ -24,7 +24,8 @@ from tests.support.option_cases import (
     placeholder,
 )
 from tf1xent import losses
-from tf1xent._loss import resolve
+from tf1xent._loss import option_checks
+from tf1xent._loss.options import TABLE
 
 NEUTRAL = {"label_smoothing": 0.0, "z_loss": 0.0, "temperature": 1.0, "focal_gamma": 0.0}
 # Values that change nothing, and others; all are exact in float32.
@@ -34,6 +35,7 @@ VALUES += [("focal_gamma", 1.0), ("focal_gamma", 2.5), ("softcap", 6.0)]
 OF_PROBABILITIES = ("label_smoothing", "focal_gamma", "epsilon")
 OF_LINEAR = ("label_smoothing", "z_loss")
 KINDS = ("sparse", "soft", "probabilities", "linear")
+NUMBERS = [option.name for option in TABLE if option.requirement and not option.by_class]
 
 
 def cases(kind):
@@ -182,6 +184,36 @@ def test_weights_and_masks_as_variables(holder):
             np.testing.assert_allclose(in_class_weights, want["class_weights"], rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_several_labels_to_ignore(dtype):
+    """Given as a list, an array and a tensor, also one that only the run knows, of any shape."""
+    labels = np.array([2, -1, 255, 1, 2**31 - 1, 0]).astype(dtype)
+    several = [(), [-1], [255, -1, 2**31 - 1], [0, 1, 2, -1, 255, 2**31 - 1]]
+    options = {"invalid_labels": "ignore", "label_smoothing": 0.125, "z_loss": 0.25}
+    with tf.Graph().as_default(), tf.Session() as session:
+        fed, logits = tf.placeholder(dtype, [None]), tf.constant(LOGITS)
+        by_run = [tf.placeholder("int64", shape) for shape in (None, [None])] + [
+            tf.placeholder("int32", shape) for shape in (None, [None])
+        ]
+        function = FUNCTIONS["sparse"][0]
+        for ignored in several:
+            known = [ignored, tuple(ignored), np.array(ignored, dtype)]
+            losses_of_all = [
+                function(fed, logits, ignore_label=given, **options) for given in known + by_run
+            ]
+            feed = dict([(fed, labels)] + [(tensor, ignored) for tensor in by_run])
+            got = session.run(losses_of_all, feed)
+            want = OptionReference(labels, LOGITS, ignore_label=ignored, **options).loss()
+            for values in got:
+                np.testing.assert_allclose(values, want, rtol=1e-12)
+        scalar = tf.placeholder("int64")
+        loss_of_all = function(fed, logits, ignore_label=scalar, **options)
+        # Equal to a label only modulo 2^32.
+        got = session.run([loss_of_all], {fed: labels, scalar: 2**32 + 2})[0]
+        want = OptionReference(labels, LOGITS, **options).loss()
+        np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
 # --- Numbers in the computing dtype -------------------------------------------------------------
 
 # In range, but not once they are float32: too small (TensorFlow computes with less than the
@@ -203,6 +235,7 @@ LOST = [
 ]
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("kind, name, value, rounded", LOST)
 def test_numbers_that_the_computing_dtype_does_not_have(kind, name, value, rounded):
     with tf.Graph().as_default(), tf.Session() as session:
@@ -220,27 +253,27 @@ def test_numbers_that_the_computing_dtype_does_not_have(kind, name, value, round
 def test_numbers_that_the_computing_dtype_rounds_to_neutral_ones():
     with tf.Graph().as_default():
         for name, value in NEUTRAL.items():
-            assert resolve.number("f", name, value + 1e-46, tf.float32) is None
-            assert resolve.number("f", name, np.array(value), tf.float32) is None
-            assert resolve.number("f", name, tf.constant(value), tf.float32) is not None
+            assert option_checks.number("f", name, value + 1e-46, tf.float32) is None
+            assert option_checks.number("f", name, np.array(value), tf.float32) is None
+            assert option_checks.number("f", name, tf.constant(value), tf.float32) is not None
 
 
 def test_what_is_no_number():
     with tf.Graph().as_default():
-        for name in resolve._REQUIREMENTS:
+        for name in NUMBERS:
             for value in ("2", b"2", object(), {}, 1j, tf.constant("2"), tf.constant(True)):
                 with pytest.raises(TypeError, match=f"^f: `{name}` must be a number"):
-                    resolve.number("f", name, value, tf.float32)
+                    option_checks.number("f", name, value, tf.float32)
             for value in ([0.5], (0.5,), np.array([0.5]), tf.constant([0.5])):
                 with pytest.raises(ValueError, match=f"^f: `{name}` must be a number"):
-                    resolve.number("f", name, value, tf.float32)
+                    option_checks.number("f", name, value, tf.float32)
 
 
 def test_tensors_of_unknown_rank():
     with tf.Graph().as_default(), tf.Session() as session:
-        for name in resolve._REQUIREMENTS:
+        for name in NUMBERS:
             fed = tf.placeholder(tf.float32)
-            number = resolve.number("f", name, fed, tf.float32)
+            number = option_checks.number("f", name, fed, tf.float32)
             assert number.shape.as_list() == []
             assert session.run(number, {fed: 0.5}) == 0.5
             with pytest.raises(tf.errors.InvalidArgumentError, match=name):
@@ -250,9 +283,10 @@ def test_tensors_of_unknown_rank():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_no_op_of_a_check_makes_a_number_that_is_not_finite(dtype):
     with tf.Graph().as_default(), tf.Session() as session:
-        fed = {name: tf.placeholder(dtype, []) for name in resolve._REQUIREMENTS}
+        fed = {name: tf.placeholder(dtype, []) for name in NUMBERS}
         found = [
-            resolve.number("f", name, given, tf.as_dtype(dtype)) for name, given in fed.items()
+            option_checks.number("f", name, given, tf.as_dtype(dtype))
+            for name, given in fed.items()
         ]
         # tf.add_check_numerics_ops takes no graph with the branches that 1.x has in assertions.
         operations = tf.get_default_graph().get_operations()

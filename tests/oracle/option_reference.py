@@ -173,7 +173,7 @@ class OptionReference:
                 self.counts &= (soft != 0).any(axis=-1)
             return
         if ignore_label is not None:
-            self.counts &= self.labels != ignore_label
+            self.counts &= ~np.isin(self.labels, ignore_label)
         invalid = (self.labels < 0) | (self.labels >= self.shape[-1])
         if invalid_labels == "ignore":
             self.counts &= ~invalid

@@ -9,9 +9,18 @@ import pytest
 
 from tests import ROOT
 
-README = ROOT / "README.md"
-TEXT = README.read_text(encoding="utf-8") if README.exists() else ""
+DOCUMENTS = ("README.md", "ops/README.md", "tools/benchmarks/RESULTS.md") + tuple(
+    sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("tf1xent/*/README.md"))
+)
+TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
 SHELLS = ("bash", "console", "sh", "shell")
+# Commands that run elsewhere: the demo's tests, and what the matrix itself is made of.
+RUN_ELSEWHERE = {
+    "pip install .": "tox installs the wheel in every environment",
+    "python -m tf1xent build-kernels": "the first command of every environment",
+    "python3 tools/run.py demo": "makes its environment and runs `python -m tf1xent demo`",
+    "python3 tools/run.py test": "the tests themselves",
+}
 # Where the path of a file of the checkout starts, in a command.
 FOLDERS = ("./", ".ci/", "ops/", "tests/", "tf1xent/", "tools/")
 
@@ -46,15 +55,20 @@ def linked_files(text):
     return [t.split("#")[0] for t in targets if not re.match(r"\w+:|#", t)]
 
 
-def run_block(code, folder):
-    """Run a block as a script, or as a doctest if it has prompts; return (exit code, output)."""
-    is_session = code.lstrip().startswith(">>>")
-    path = folder / ("block.txt" if is_session else "block.py")
-    path.write_text(code, encoding="utf-8")
-    # As after an installation, whatever folder the reader is in.
+def run_sessions(sessions, folder):
+    """Run texts of prompts and outputs in one process, each by itself; return (code, output)."""
+    paths = []
+    for number, session in enumerate(sessions):
+        paths.append(folder / f"session{number}.txt")
+        paths[-1].write_text(session, encoding="utf-8")
+    return run(["-m", "doctest", *map(str, paths)], folder)
+
+
+def run(arguments, folder):
+    """Run Python as after an installation, whatever folder the reader is in."""
     paths = [str(ROOT)] + [p for p in [os.environ.get("PYTHONPATH")] if p]
     done = subprocess.run(
-        [sys.executable] + (["-m", "doctest"] if is_session else []) + [str(path)],
+        [sys.executable, *arguments],
         cwd=str(folder),
         env=dict(os.environ, PYTHONPATH=os.pathsep.join(paths)),
         stdout=subprocess.PIPE,
@@ -64,47 +78,78 @@ def run_block(code, folder):
     return done.returncode, done.stdout
 
 
-BLOCKS = fenced_blocks(TEXT)
-PYTHON = [pytest.param(code, id=f"line{line}") for line, kind, code in BLOCKS if kind == "python"]
+def commands(text):
+    """Return the shell commands of a text, a line each."""
+    blocks = [code for _, kind, code in fenced_blocks(text) if kind in SHELLS]
+    return [line for code in blocks for line in code.splitlines() if line.strip()]
+
+
+BLOCKS = [block for text in TEXTS.values() for block in fenced_blocks(text)]
+SESSIONS = [code for _, kind, code in BLOCKS if kind == "python"]
+MODEL = """
+import tensorflow.compat.v1 as tf
+tf.disable_eager_execution()
+logits = tf.placeholder(tf.float32, [None, 3], name="logits")
+labels = tf.placeholder(tf.int32, [None], name="labels")
+loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+tf.train.export_meta_graph("model.meta")
+"""
 
 
 @pytest.mark.lengthy
-def test_all_python_runs_pasted_into_one_session(tmp_path):
-    sessions = [code for _, kind, code in BLOCKS if kind == "python" and code.startswith(">>>")]
-    exit_code, output = run_block("\n".join(sessions), tmp_path)
+def test_every_block_runs_by_itself(tmp_path):
+    exit_code, output = run_sessions(SESSIONS, tmp_path)
     assert exit_code == 0, output
 
 
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("code", PYTHON)
-def test_python_runs(code, tmp_path):
-    exit_code, output = run_block(code, tmp_path)
+@pytest.mark.lengthy
+def test_all_blocks_of_a_document_run_pasted_into_one_session(tmp_path):
+    documents = [fenced_blocks(text) for text in TEXTS.values()]
+    sessions = ["\n".join(c for _, kind, c in blocks if kind == "python") for blocks in documents]
+    exit_code, output = run_sessions(sessions, tmp_path)
+    assert exit_code == 0, output
+
+
+@pytest.mark.lengthy
+def test_every_command_runs(tmp_path):
+    lines = [line for text in TEXTS.values() for line in commands(text)]
+    lines = [line for line in dict.fromkeys(lines) if line not in RUN_ELSEWHERE]
+    assert lines and all(line.startswith("python -m tf1xent ") for line in lines), lines
+    program = MODEL + "".join(
+        f"from tf1xent.cli import main\nassert main({line.split()[3:]!r}) == 0\n" for line in lines
+    )
+    exit_code, output = run(["-c", program], tmp_path)
     assert exit_code == 0, output
 
 
 def test_there_is_something_to_run():
-    assert PYTHON
-    assert [kind for _, kind, _ in BLOCKS if kind in SHELLS]
+    assert len(SESSIONS) >= 5
+    assert all(code.startswith(">>> ") for code in SESSIONS)
 
 
 def test_every_block_says_its_language():
     assert [line for line, kind, _ in BLOCKS if not kind] == []
 
 
-def test_files_exist():
-    names = [name for _, kind, code in BLOCKS if kind in SHELLS for name in files_named(code)]
-    assert [name for name in names + linked_files(TEXT) if not (ROOT / name).exists()] == []
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_exist(document):
+    folder = (ROOT / document).parent
+    links = [folder / name for name in linked_files(TEXTS[document])]
+    named = [ROOT / name for line in commands(TEXTS[document]) for name in files_named(line)]
+    assert [path for path in links + named if not path.exists()] == []
 
 
-def test_both_commands_stand_in_it_and_ci_runs_the_same():
-    commands = [line for _, kind, code in BLOCKS if kind in SHELLS for line in code.splitlines()]
-    assert "python3 tools/run.py demo" in commands
-    assert "python3 tools/run.py test" in commands
+def test_both_commands_stand_in_the_readme_and_ci_runs_the_same():
+    assert "python3 tools/run.py demo" in commands(TEXTS["README.md"])
+    assert "python3 tools/run.py test" in commands(TEXTS["README.md"])
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert "python3 tools/run.py test --require-all" in ci
+    assert "python3 tools/run.py test --matrix --require-all" in ci
+
+
+def test_the_readme_is_short():
+    assert len(TEXTS["README.md"].splitlines()) <= 120
 
 
 def test_a_block_that_fails_is_caught(tmp_path):
-    assert run_block("assert 1 + 1 == 3\n", tmp_path)[0] != 0
-    assert run_block(">>> 1 + 1\n3\n", tmp_path)[0] != 0
-    assert run_block(">>> 1 + 1\n2\n", tmp_path)[0] == 0
+    assert run_sessions([">>> 1 + 1\n2\n", ">>> 1 + 1\n3\n"], tmp_path)[0] != 0
+    assert run_sessions([">>> 1 + 1\n2\n"], tmp_path)[0] == 0

@@ -1,9 +1,10 @@
-"""Runs all routes of one behaviour, patched before or after the programs were imported.
+"""Runs all routes of one behaviour, patched before and after the programs were imported.
 
-    python -m tests.routes.run graph|eager "patched first"|"imported first" RESULTS.npz
+    python -m tests.routes.run graph|eager RESULTS.npz
 
-Writes arrays under "program.name/quantity", or a text: what TensorFlow lacks, or an error's
-traceback.
+Writes arrays under "order/program.name/quantity", or a text: what TensorFlow lacks, or an error's
+traceback. The derivatives are the same functions' in both orders, so one of the orders goes only as
+far as it takes to tell whose function was called.
 """
 
 import importlib
@@ -47,7 +48,7 @@ def dense_or_sparse_labels(route):
     return table.SOFT_LABELS, table.ONE_HOT
 
 
-def run_in_graph(route, function, num_orders):
+def run_in_graph(route, function, quantities):
     """Results of a function of logits and labels, or of a program with a variable of its own."""
     labels, confident_labels = dense_or_sparse_labels(route)
     with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
@@ -61,8 +62,11 @@ def run_in_graph(route, function, num_orders):
             loss = function(logits, labels_in)
             feed, confident_feed = {labels_in: labels}, {labels_in: confident_labels}
         loss = tf.reduce_sum(loss)
-        derivatives = chained_products(loss, variable, num_orders)
-        fetches = [loss, tf.hessians(loss, variable)[0]] + derivatives
+        fetches = {"loss": loss}
+        derivatives = chained_products(loss, variable, num_orders(quantities))
+        fetches.update(zip(table.DERIVATIVES, derivatives))
+        if "hessian" in quantities:
+            fetches["hessian"] = tf.hessians(loss, variable)[0]
         value = tf.placeholder(tf.float32, variable.shape)
         assign = tf.assign(variable, value)
         session.run([tf.global_variables_initializer(), tf.tables_initializer()])
@@ -71,10 +75,11 @@ def run_in_graph(route, function, num_orders):
         session.run(assign, {value: table.LOGITS})
         results = session.run(fetches, feed)
         session.run(assign, {value: table.CONFIDENT_LOGITS})
+        fetches = {name: fetches[name] for name in table.CONFIDENT_QUANTITIES}
         return results, session.run(fetches, confident_feed)
 
 
-def run_with_tapes(route, function, num_orders):
+def run_with_tapes(route, function, quantities):
     """Results of a function of logits and labels under nested tapes, eager and in tf.function."""
 
     def orders_up_to(order, logits, labels):
@@ -88,51 +93,52 @@ def run_with_tapes(route, function, num_orders):
                 last = tf.reduce_sum(last * table.VECTORS[order - 2])
         return results + [tape.gradient(last, logits)]
 
-    def with_hessian(logits, labels):
-        with tensorflow.GradientTape() as tape:
-            tape.watch(logits)
-            gradient = orders_up_to(1, logits, labels)[-1]
-        results = orders_up_to(num_orders, logits, labels)
-        return results[:1] + [tape.jacobian(gradient, logits)] + results[1:]
+    def all_quantities(logits, labels):
+        names = ("loss", *table.DERIVATIVES)
+        results = dict(zip(names, orders_up_to(num_orders(quantities), logits, labels)))
+        if "hessian" in quantities:
+            with tensorflow.GradientTape() as tape:
+                tape.watch(logits)
+                gradient = orders_up_to(1, logits, labels)[-1]
+            results["hessian"] = tape.jacobian(gradient, logits)
+        return results
 
-    traced = tensorflow.function(with_hessian)
+    traced = tensorflow.function(all_quantities)
     labels, confident_labels = (tf.constant(array) for array in dense_or_sparse_labels(route))
     ordinary = traced(tf.constant(table.LOGITS), labels)
     confident = traced(tf.constant(table.CONFIDENT_LOGITS), confident_labels)
-    eager = orders_up_to(num_orders, tf.constant(table.LOGITS), labels)
-    for one, other in zip(eager, ordinary[:1] + ordinary[2:]):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
-    return ordinary, confident
+    eager = orders_up_to(num_orders(quantities), tf.constant(table.LOGITS), labels)
+    for one, name in zip(eager, ("loss", *table.DERIVATIVES)):
+        np.testing.assert_allclose(one, ordinary[name], rtol=1e-4, atol=1e-6)
+    return ordinary, {name: confident[name] for name in table.CONFIDENT_QUANTITIES}
 
 
-QUANTITIES = ("loss", "hessian", "order 1", "order 2", "order 3", "order 4")
+def num_orders(quantities):
+    """How many of the derivatives are among the quantities."""
+    return len(set(table.DERIVATIVES) & set(quantities))
 
 
-def main(behaviour, order, path):
-    if behaviour == "graph" and hasattr(tf, "disable_v2_behavior"):
-        tf.disable_v2_behavior()
-    routes = {
-        "graph": table.GRAPH_ROUTES + table.MODEL_ROUTES,
-        "eager": table.EAGER_ROUTES,
-    }[behaviour]
+def run_order(order, routes, run):
+    """The results of all routes in one of the orders."""
+    programs = {"tests.routes." + route.program for route in routes}
+    for program in programs:
+        sys.modules.pop(program, None)
     if order == "patched first":
         tf1xent.patch()
-    programs = {}
-    for program in sorted({route.program for route in routes}):
-        programs[program] = importlib.import_module("tests.routes." + program)
+    for program in sorted(programs):
+        importlib.import_module(program)
     if order == "imported first":
         tf1xent.patch()
-    run = run_in_graph if behaviour == "graph" else run_with_tapes
-    num_orders = 4 if order == "imported first" else 3  # the fourth takes most of the time
     results = {}
     for route in routes:
-        key = f"{route.program}.{route.name}"
+        key = f"{order}/{route.program}.{route.name}"
         lacking = lacks(route.needs)
         if lacking:
             results[key + "/lacks"] = lacking
             continue
+        function = getattr(sys.modules["tests.routes." + route.program], route.name)
         try:
-            both = run(route, getattr(programs[route.program], route.name), num_orders)
+            both = run(route, function, table.QUANTITIES[order])
         except NotImplementedError as error:
             results[key + "/lacks"] = str(error)
             continue
@@ -140,8 +146,23 @@ def main(behaviour, order, path):
             results[key + "/error"] = traceback.format_exc()
             continue
         for logits, arrays in zip(("ordinary", "confident"), both):
-            for quantity, array in zip(QUANTITIES, arrays):
+            for quantity, array in arrays.items():
                 results[f"{key}/{logits} {quantity}"] = array
+    tf1xent.unpatch()
+    return results
+
+
+def main(behaviour, path):
+    results = {}
+    if behaviour == "graph":
+        if hasattr(tf, "disable_v2_behavior"):
+            tf.disable_v2_behavior()
+        routes, run = table.GRAPH_ROUTES + table.MODEL_ROUTES, run_in_graph
+    else:
+        routes, run = table.EAGER_ROUTES, run_with_tapes
+    # Patched first comes first: then TensorFlow has loaded none of its parts for the programs yet.
+    for order in ("patched first", "imported first"):
+        results.update(run_order(order, routes, run))
     np.savez(path, **results)
 
 

@@ -18,6 +18,14 @@ SOFT_LABELS = np.array(
 ONE_HOT = np.eye(4, dtype=np.float32)[LABELS]
 VECTORS = np.random.RandomState(5).normal(size=(3,) + LOGITS.shape).astype(np.float32)
 
+# What is computed of ordinary rows, by the order of imports; and of confident ones.
+DERIVATIVES = ("order 1", "order 2", "order 3", "order 4")
+QUANTITIES = {
+    "patched first": ("loss", *DERIVATIVES[:2]),
+    "imported first": ("loss", "hessian", *DERIVATIVES),
+}
+CONFIDENT_QUANTITIES = ("loss", *DERIVATIVES[:2])
+
 # name: of the function in the program. needs: what TensorFlow must have. labels: sparse or dense.
 # divisor: of the sum of losses (a mean over rows has 3). rebound: whether the call reaches us;
 # "patched first" says that the program keeps what it found when it was imported.

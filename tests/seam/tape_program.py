@@ -1,4 +1,4 @@
-"""A program of its own: derivatives under eager tapes, tf.function, XLA and forward mode.
+"""Derivatives under eager tapes, tf.function, XLA and forward mode; on TF 1.x a process of its own.
 
     python -m tests.seam.tape_program RESULT.npz
 

@@ -1,6 +1,7 @@
 """Graph files of the corpus, and the command that rewrites them, for tests of files and folders."""
 
 import os
+import re
 import shutil
 
 from tests.corpus.reading import FILES
@@ -47,3 +48,17 @@ def check_refused(capture, source, target, *options, message, folder):
     assert message in errors and ".partial" not in errors, errors
     assert errors.count("tf1xent rewrite:") == 1
     assert contents(folder) == before
+
+
+def check_damaged_is_refused(source, mode, capsys, message=""):
+    """On the command line: one line that names the file `source`, and every file as it was."""
+    target = source.parent / ("target" + source.suffix)
+    target.write_bytes(b"as it was")
+    before = contents(source.parent)
+    code = cli.main(["rewrite", str(source), str(target), "--mode", mode, "--force"])
+    output, errors = capsys.readouterr()
+    assert (code, output) == (2, "")
+    assert len(errors.splitlines()) == 1 and str(source) in errors, errors
+    assert re.search(message, errors), errors
+    assert contents(source.parent) == before
+    assert not list(source.parent.glob("*.partial"))

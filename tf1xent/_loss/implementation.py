@@ -1,8 +1,10 @@
 """Which implementation computes a loss: stock TensorFlow ops, or the native kernels."""
 
 import os
+from typing import Optional
 
 from tf1xent import _tf, kernels
+from tf1xent.kernels import op_names
 
 IMPLEMENTATIONS = kernels.IMPLEMENTATIONS
 GRAPH, KERNEL, AUTO = IMPLEMENTATIONS
@@ -10,7 +12,7 @@ GRAPH, KERNEL, AUTO = IMPLEMENTATIONS
 ENVIRONMENT_VARIABLE = "TF1XENT_IMPLEMENTATION"
 
 
-def check_implementation(function, implementation):
+def check_implementation(function: str, implementation: Optional[str]) -> None:
     """Raises ValueError unless `implementation` is one, or None."""
     if implementation is not None and implementation not in IMPLEMENTATIONS:
         raise ValueError(
@@ -19,7 +21,7 @@ def check_implementation(function, implementation):
         )
 
 
-def uses_kernels(function, implementation):
+def uses_kernels(function: str, implementation: Optional[str]) -> bool:
     """Whether the kernels compute what is built now.
 
     "kernel" raises `tf1xent.errors.KernelsError` where they are not there; "auto" then means
@@ -32,10 +34,10 @@ def uses_kernels(function, implementation):
         return False
     if asked_for == KERNEL:
         kernels.library()
-    return _tf.runs_on_cpu() and kernels.available()
+    return _tf.runs_on_cpu(op_names.SPARSE_LOSS) and kernels.available()
 
 
-def chosen_implementation(implementation):
+def chosen_implementation(implementation: Optional[str]) -> str:
     """`implementation`, or where that is None what the process's environment says."""
     if implementation is not None:
         return implementation

@@ -1,177 +1,89 @@
 """Softmax cross-entropy of a linear layer, X W + b, chunk by chunk of its classes.
 
-The logits of all classes at once, [batch_size, num_classes], are never held, neither in the value
-nor in a derivative. Chunk c of the classes, with logits x_c = X W_c + b_c, gives for each row
+The whole matrix of logits, [batch_size, num_classes], is never in memory, neither for the value nor
+for a derivative. Chunk c of the classes, with logits x_c = X W_c + b_c, gives for each row
 
     a_c = the label's logit, if the label lies in this chunk, else 0
     z_c = log sum_{j in chunk, j != y} exp(x_j)         the smallest number if no class is left
 
-and then, since the label's own term is nowhere added to the others,
+(`tf1xent._math.chunk`) and, because the label's own term is never added to the others,
 
     loss = cross-entropy of the row [x_y, z_1, ..., z_n] with label 0,      x_y = sum_c a_c.
 
-A map like (X, W, b) -> (x_y, z) is one function applied chunk after chunk. What it reads is the
-same for all chunks, or a piece for each; what it makes is summed over the chunks, or laid side by
-side. Its vector-Jacobian product reads the same and the cotangents, makes what the map reads, and
-is a map of the same sort. So one rule gives derivatives of every order, each computing its chunks
-of logits anew.
+A map like (X, W, b) -> (x_y, z) is one function applied chunk after chunk. An input is the same for
+all chunks, or sliced; an output is summed over the chunks, or concatenated. The map's
+vector-Jacobian product takes the inputs and the cotangents, returns what is like the inputs, and is
+a map of the same form. So one rule gives derivatives of every order; each recomputes its chunks of
+logits.
 """
 
-import collections
 import functools
 import itertools
-from typing import Any, Dict
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from tf1xent import _tf
-from tf1xent._math import softmax
-from tf1xent._math.matrix import (
-    is_left_out,
-    label_classes,
-    put,
-    row_sum,
-    scale_rows,
-    smallest,
-    take,
-)
-from tf1xent._tf import tf
+from tf1xent._math import chunk as one_chunk
+from tf1xent._math.labels import label_classes
+from tf1xent._tf import Gradients, tf
+from tf1xent._typing import Tensor
 
-_MAPS: Dict[str, Any] = {}  # what `_registered` made, by name
+# By name, what `_registered` made.
+_MAPS: Dict[str, "_ChunkMap"] = {}
+_PRIMITIVES: Dict[str, _tf.Primitive] = {}
 
 
-# --- One chunk ----------------------------------------------------------------------------------
-#
-# `inside` says which labels lie in the chunk, `classes` which of its classes they are; for a label
-# of another chunk, that is its first. A row that has no other class is one of the `lone` rows.
+# An integer where it is known when the graph is built.
+_Size = Union[int, Tensor]
 
 
-def _at_label(matrix, inside, classes):
-    """The entries of `matrix` at the labels, 0 for labels of other chunks: [batch_size]."""
-    values = take(matrix, classes)
-    return _tf.where(inside, values, tf.zeros_like(values))
+class _Kind(NamedTuple):
+    """How a tensor splits: a slice along an axis for each chunk, or shared by all.
 
-
-def _put_at_label(matrix, inside, classes, new_values):
-    """`matrix` with new values at the labels that lie in the chunk."""
-    values = take(matrix, classes)
-    increments = _tf.where(inside, new_values - values, tf.zeros_like(values))
-    new_values = _tf.where(inside, new_values, values)
-    return put(matrix, classes, new_values, increments)
-
-
-def _others(logits, inside, classes):
-    """(m, e without the label's, their sum) of each row: e = exp(x - m), m the largest logit."""
-    largest = tf.reduce_max(logits, axis=1)
-    none_left = is_left_out(largest)
-    largest = _tf.where(none_left, tf.zeros_like(largest), largest)
-    exponentials = tf.exp(logits - largest[:, tf.newaxis])
-    zeros = tf.zeros_like(largest)
-    exponentials = _put_at_label(exponentials, inside, classes, zeros)
-    return largest, exponentials, row_sum(exponentials)
-
-
-def _statistics_pull_back(values, cotangents, inputs, residuals):
-    at_labels, partitions = (
-        _tf.with_static_shape(tf.zeros_like(value) if cotangent is None else cotangent, value.shape)
-        for value, cotangent in zip(values, cotangents)
-    )
-    return [_chunk_gradient(*inputs, at_labels, partitions, rows=residuals), None, None]
-
-
-_tf.register_pull_back("Tf1xentChunkStatistics", 2, 3, _statistics_pull_back)
-
-
-def _statistics(logits, inside, classes):
-    """(a, z) of a chunk of logits: [batch_size] each."""
-
-    def compute():
-        largest, others, others_sum = _others(logits, inside, classes)
-        lone = tf.equal(others_sum, 0)
-        log_sum = largest + tf.log(_tf.where(lone, tf.ones_like(others_sum), others_sum))
-        values = [
-            _at_label(logits, inside, classes),
-            _tf.where(lone, smallest(log_sum), log_sum),
-        ]
-        return values, (others, others_sum)
-
-    inputs = logits, inside, classes
-    return _tf.with_pull_back("Tf1xentChunkStatistics", compute, inputs, _statistics_pull_back)
-
-
-def _chunk_gradient_gradient(cotangent, inputs, _):
-    logits, inside, classes, _, partitions = inputs
-    others = _without_labels(logits, inside, classes)
-    lone = _without_labels_and_lone(logits, inside, classes)[1]
-    mean = softmax.mean(others, cotangent)
-    zeros = tf.zeros_like(partitions)
-    return [
-        softmax.hessian_product(others, cotangent, _tf.where(lone, zeros, partitions)),
-        None,
-        None,
-        _at_label(cotangent, inside, classes),
-        _tf.where(lone, zeros, mean),
-    ]
-
-
-@_tf.primitive("Tf1xentChunkGradient", _chunk_gradient_gradient)
-def _chunk_gradient(logits, inside, classes, at_labels, partitions, *, rows=None):
-    """Gradient of `at_labels` a + `partitions` z in the logits: [batch_size, chunk_size].
-
-    That is the softmax of the others times d z, and at the label d a.
+    Attributes:
+      axis: the sliced axis. None: as an input it is the same for all chunks; as an output it is the
+        sum over all chunks.
+      by_class: whether a slice has one entry for each class of the chunk, or one entry in all.
     """
-    others, others_sum = _others(logits, inside, classes)[1:] if rows is None else rows
-    lone = tf.equal(others_sum, 0)
-    divisor = _tf.where(lone, tf.ones_like(others_sum), others_sum)
-    scale = _tf.where(lone, tf.zeros_like(partitions), partitions / divisor)
-    gradient = scale_rows(scale, others)
-    return _put_at_label(gradient, inside, classes, at_labels), ()
+
+    axis: Optional[int]
+    by_class: bool
 
 
-def _without_labels_gradient(cotangent, inputs, _):
-    # The derivatives of what is computed from it are 0 at the labels, and where it is all zeros.
-    return [cotangent, None, None]
-
-
-@_tf.primitive("Tf1xentChunkWithoutLabels", _without_labels_gradient)
-def _without_labels(logits, inside, classes):
-    """The logits with the smallest number at the labels; zeros in rows where no class is left."""
-    others, lone = _without_labels_and_lone(logits, inside, classes)
-    return _tf.select_rows(lone, tf.zeros_like(others), others), ()
-
-
-def _without_labels_and_lone(logits, inside, classes):
-    """The logits with the smallest number at the labels; which rows have no other, [batch_size]."""
-    others = _put_at_label(logits, inside, classes, smallest(logits[:, 0]))
-    return others, tf.reduce_max(others, axis=1) <= logits.dtype.min
-
-
-# --- Functions of one chunk, applied to all -----------------------------------------------------
-
-# How a tensor belongs to the chunks: a piece of its axis `axis` is each chunk's own, one entry for
-# each class of the chunk or one in all; with `axis` None it is the same for all as an input, and
-# the sum over all as an output.
-_Kind = collections.namedtuple("_Kind", ["axis", "by_class"])
 _SHARED = _Kind(None, False)
 _STACKED = _Kind(1, False)
 
-# function(labels, inputs), of one chunk, returns the list of the chunk's outputs; `inputs` and
-# `outputs` are their kinds, and zeros(inputs, num_chunks) the outputs before the first chunk.
-_ChunkMap = collections.namedtuple("_ChunkMap", ["name", "function", "zeros", "inputs", "outputs"])
+
+class _ChunkMap(NamedTuple):
+    """A function of one chunk, to be applied to all.
+
+    Attributes:
+      name: under which the gradient is registered.
+      function: (labels, inputs) -> the outputs, of one chunk.
+      zeros: (inputs, num_chunks) -> the outputs before the first chunk.
+      inputs, outputs: how each splits.
+    """
+
+    name: str
+    function: Callable[[Tensor, List[Tensor]], List[Tensor]]
+    zeros: Callable[[List[Tensor], _Size], List[Tensor]]
+    inputs: List[_Kind]
+    outputs: List[_Kind]
 
 
 @functools.lru_cache(maxsize=None)
-def _statistics_map(transposed, biased):
+def _statistics_map(transposed: bool, biased: bool) -> _ChunkMap:
     """(X, W[, b]) -> (x_y, z)."""
 
-    def function(labels, inputs):
+    def function(labels: Tensor, inputs: List[Tensor]) -> List[Tensor]:
         features, weights = inputs[:2]
         logits = tf.matmul(features, tf.cast(weights, features.dtype), transpose_b=transposed)
         if biased:
             logits = tf.nn.bias_add(logits, tf.cast(inputs[2], features.dtype))
         inside, classes = label_classes(logits, labels)
-        at_label, partition = _statistics(logits, inside, classes)
+        at_label, partition = one_chunk.statistics(logits, inside, classes)
         return [at_label, partition[:, tf.newaxis]]
 
-    def zeros(inputs, num_chunks):
+    def zeros(inputs: List[Tensor], num_chunks: _Size) -> List[Tensor]:
         features = inputs[0]
         batch_size = _size(features, 0)
         shapes = [batch_size], [batch_size, num_chunks]
@@ -183,19 +95,19 @@ def _statistics_map(transposed, biased):
 
 
 @functools.lru_cache(maxsize=None)
-def _derivative(name, outputs):
+def _derivative(name: str, outputs: Tuple[int, ...]) -> _ChunkMap:
     """The vector-Jacobian product of the map `name`, for cotangents of the given outputs of it."""
     forward = _MAPS[name]
     count = len(forward.inputs)
 
-    def function(labels, inputs):
-        def differentiated(operands):
+    def function(labels: Tensor, inputs: List[Tensor]) -> List[Tensor]:
+        def differentiated(operands: List[Tensor]) -> List[Tensor]:
             values = forward.function(labels, operands)
             return [values[i] for i in outputs]
 
         return _vector_jacobian(differentiated, inputs[:count], inputs[count:])
 
-    def zeros(inputs, _):
+    def zeros(inputs: List[Tensor], _: _Size) -> List[Tensor]:
         return [_tf.buffer_like(operand) for operand in inputs[:count]]
 
     name = name + "By" + "And".join(str(i) for i in outputs)
@@ -203,7 +115,11 @@ def _derivative(name, outputs):
     return _registered(_ChunkMap(name, function, zeros, kinds, forward.inputs))
 
 
-def _vector_jacobian(function, operands, cotangents):
+def _vector_jacobian(
+    function: Callable[[List[Tensor]], List[Tensor]],
+    operands: List[Tensor],
+    cotangents: List[Tensor],
+) -> List[Tensor]:
     """Gradients of <function(operands), cotangents> in the operands."""
     if tf.executing_eagerly():  # 1.13, which has no tf.function
         with tf.GradientTape() as tape:
@@ -218,22 +134,24 @@ def _vector_jacobian(function, operands, cotangents):
     ]
 
 
-def _piece(tensor, kind, chunk, first, size):
-    """What the chunk number `chunk`, of classes [first, first + size), reads of an input."""
+def _piece(tensor: Tensor, kind: _Kind, chunk: _Size, first: _Size, size: _Size) -> Tensor:
+    """The part of an input that chunk number `chunk`, classes [first, first + size), reads."""
     if kind.axis is None:
-        return tf.identity(tensor)  # the chunk's own, to be differentiated in this chunk alone
+        return tf.identity(tensor)  # a copy, to be differentiated in this chunk alone
     begin = [0] * tensor.shape.ndims
     sizes = [_size(tensor, axis) for axis in range(tensor.shape.ndims)]
     begin[kind.axis], sizes[kind.axis] = (first, size) if kind.by_class else (chunk, 1)
     return tf.slice(tensor, begin, sizes)
 
 
-def _apply_chunkwise(chunk_map, labels, inputs, num_chunks):
-    """The outputs of the map: of each chunk in turn, summed or laid side by side."""
+def _apply_chunkwise(
+    chunk_map: _ChunkMap, labels: Tensor, inputs: List[Tensor], num_chunks: _Size
+) -> List[Tensor]:
+    """The outputs of the map: those of the chunks, summed or concatenated."""
     num_classes = _size(inputs[1], chunk_map.inputs[1].axis)
     full_size = (num_classes + num_chunks - 1) // num_chunks  # the last chunk may be smaller
 
-    def add_chunk(chunk, outputs, size):
+    def add_chunk(chunk: _Size, outputs: List[Tensor], size: _Size) -> List[Tensor]:
         first = chunk * full_size
         operands = [
             _piece(tensor, kind, chunk, first, size)
@@ -245,8 +163,8 @@ def _apply_chunkwise(chunk_map, labels, inputs, num_chunks):
             for output, result, kind in zip(outputs, results, chunk_map.outputs)
         ]
 
-    # Nothing starts before all inputs are there, cotangents too: else the first chunk would wait
-    # for them, holding its logits, while the function that they are of still computes.
+    # Nothing starts before all inputs, cotangents included, are computed. Otherwise the first chunk
+    # would hold its logits in memory while it waits for them.
     with tf.control_dependencies(inputs):
         outputs = chunk_map.zeros(inputs, num_chunks)
     last = num_chunks - 1
@@ -264,31 +182,33 @@ def _apply_chunkwise(chunk_map, labels, inputs, num_chunks):
         return add_chunk(last, outputs, num_classes - last * full_size)
 
 
-def _loop_name(counter):
-    """A name that no other loop has. A v1 loop is told from others by its name, and TensorFlow
-    keeps that apart from those of loops built here, but not from those of an imported graph; the
-    names of ops it does."""
+def _loop_name(counter: Tensor) -> Optional[str]:
+    """A name for a v1 loop that no other loop of the graph has, made from the name of an op.
+
+    TensorFlow identifies v1 loops by name, but makes a loop's name unique only among the loops
+    built in this process, not among those of an imported graph. Names of ops are always unique.
+    """
     return None if tf.executing_eagerly() else counter.op.name.split("/")[-1] + "_loop"
 
 
-def _size(tensor, axis):
+def _size(tensor: Tensor, axis: Optional[int]) -> _Size:
     """The number of entries along an axis: an integer where it is known, else a tensor."""
     size = tensor.shape.as_list()[axis]
     return tf.shape(tensor)[axis] if size is None else size
 
 
-def _with_result(output, result, kind, chunk, first):
-    """An output of the map, as far as it is computed, with the result of one more chunk."""
+def _with_result(output: Tensor, result: Tensor, kind: _Kind, chunk: _Size, first: _Size) -> Tensor:
+    """A partial output of the map with the result of one more chunk."""
     if kind.axis is None:
         return _tf.with_static_shape(output + result, output.shape)
     return _tf.put_slice(output, result, kind.axis, first if kind.by_class else chunk)
 
 
-def _chunkwise(chunk_map, num_chunks):
+def _chunkwise(chunk_map: _ChunkMap, num_chunks: _Size) -> Callable[..., List[Tensor]]:
     """`_apply_chunkwise` as a function of tensors; eagerly, one that runs as a graph.
 
-    Only in graphs are pieces written in place; and a tape within, by which to differentiate a chunk
-    eagerly, records nothing while a forward accumulator asks for a derivative.
+    Slices are written in place only in graphs. And an inner tape, by which a chunk would be
+    differentiated eagerly, records nothing while a forward accumulator is active.
     """
     if tf.executing_eagerly() and hasattr(tf, "function"):
         return _graph_function(chunk_map.name, num_chunks)
@@ -296,34 +216,42 @@ def _chunkwise(chunk_map, num_chunks):
 
 
 @functools.lru_cache(maxsize=None)
-def _graph_function(name, num_chunks):
-    def function(labels, *inputs):
+def _graph_function(name: str, num_chunks: _Size) -> Callable[..., List[Tensor]]:
+    def function(labels: Tensor, *inputs: Tensor) -> List[Tensor]:
         return _apply_chunkwise(_MAPS[name], labels, list(inputs), num_chunks)
 
     return tf.function(function, autograph=False)
 
 
-def _apply(chunk_map, labels, inputs, num_chunks):
+def _apply(
+    chunk_map: _ChunkMap, labels: Tensor, inputs: List[Tensor], num_chunks: _Size
+) -> List[Tensor]:
     """The outputs of the map, with its gradient."""
     copies = _tf.detached([labels] + inputs)
     values = _chunkwise(chunk_map, num_chunks)(copies[0], *copies[1:])
-    pull_back = functools.partial(_pull_back, chunk_map.name)
-    return _tf.with_pull_back(chunk_map.name, lambda: (values, ()), [labels] + inputs, pull_back)
+    return _PRIMITIVES[chunk_map.name](labels, *inputs, values=values)
 
 
-def _pull_back(name, values, cotangents, inputs, _):
-    """The gradient of the map `name`, told from the op's values and inputs alone."""
-    chunk_map = _MAPS[name]
-    labels, inputs = inputs[0], list(inputs[1:])
+def _map_gradient(
+    chunk_map: _ChunkMap,
+    values: List[Tensor],
+    cotangents: Sequence[Optional[Tensor]],
+    labels: Tensor,
+    inputs: List[Tensor],
+) -> Gradients:
+    """The gradient of `_apply` in `inputs`, from what the primitive's op holds.
+
+    `cotangents` has None for a value that nothing uses.
+    """
     kinds = chunk_map.inputs + chunk_map.outputs
     stacked = (inputs + list(values))[kinds.index(_STACKED)]
-    # tf.gradients sends zeros for what does not matter. But the zeros that a forward accumulator
-    # sends stand for any cotangent: it differentiates in them.
+    # tf.gradients passes zeros for unused outputs; they are skipped. Forward mode differentiates in
+    # the zeros that it passes; they are not.
     no_cotangent = _tf.is_zero if _tf.in_plain_graph() else lambda cotangent: cotangent is None
     present = [i for i, cotangent in enumerate(cotangents) if not no_cotangent(cotangent)]
     if not present:
-        return [None] * (1 + len(inputs))
-    if _STACKED not in chunk_map.inputs:  # the value: both of its outputs are small
+        return [None] * len(inputs)
+    if _STACKED not in chunk_map.inputs:  # the map itself, whose two outputs are small
         present = list(range(len(values)))
     cotangents = [
         tf.zeros_like(values[i])
@@ -331,25 +259,39 @@ def _pull_back(name, values, cotangents, inputs, _):
         else _tf.with_static_shape(cotangents[i], values[i].shape)
         for i in present
     ]
-    derivative = _derivative(name, tuple(present))
+    derivative = _derivative(chunk_map.name, tuple(present))
     gradients = _apply(derivative, labels, inputs + cotangents, _size(stacked, 1))
-    return [None] + [
+    return [
         _tf.with_static_shape(gradient, operand.shape)
         for gradient, operand in zip(gradients, inputs)
     ]
 
 
-def _registered(chunk_map):
-    """The map, its gradient known to TensorFlow by its name."""
-    pull_back = functools.partial(_pull_back, chunk_map.name)
+def _registered(chunk_map: _ChunkMap) -> _ChunkMap:
+    """The map, its gradient registered with TensorFlow under its name."""
     num_inputs = 1 + len(chunk_map.inputs)  # labels come first
-    _tf.register_pull_back(chunk_map.name, len(chunk_map.outputs), num_inputs, pull_back)
+
+    @_tf.primitive_list(chunk_map.name, len(chunk_map.outputs), num_inputs)
+    def carried(*_: Tensor, values: List[Tensor]) -> Tuple[List[Tensor], Sequence[Tensor]]:
+        return values, ()
+
+    @carried.gradient
+    def _(
+        values: List[Tensor],
+        cotangents: Sequence[Optional[Tensor]],
+        inputs: Sequence[Tensor],
+        _: Sequence[Tensor],
+    ) -> Gradients:
+        labels, *operands = inputs
+        return [None, *_map_gradient(chunk_map, values, cotangents, labels, operands)]
+
     _MAPS[chunk_map.name] = chunk_map
+    _PRIMITIVES[chunk_map.name] = carried
     return chunk_map
 
 
-def _register_two_derivatives():
-    """So that a graph that another process saved can be differentiated in this one."""
+def _register_two_derivatives() -> None:
+    """Registers what a graph saved by another process needs to be differentiated twice."""
     for transposed, biased in itertools.product((False, True), repeat=2):
         first = _derivative(_statistics_map(transposed, biased).name, (0, 1))
         outputs = range(len(first.outputs))
@@ -364,13 +306,21 @@ _register_two_derivatives()
 # --- All chunks ---------------------------------------------------------------------------------
 
 
-def statistics(labels, inputs, weights, biases, *, chunk_size, transpose_weights=False):
+def statistics(
+    labels: Tensor,
+    inputs: Tensor,
+    weights: Tensor,
+    biases: Optional[Tensor],
+    *,
+    chunk_size: int,
+    transpose_weights: bool = False,
+) -> List[Tensor]:
     """(x_y, z), [batch_size] and [batch_size, num_chunks], of the logits X W + b; see the module.
 
-    `inputs` are [batch_size, dim], float32 or float64; `weights` [dim, num_classes], or with
-    `transpose_weights` [num_classes, dim]; `biases` [num_classes] or None. These two may be of
-    another dtype; they are cast chunk by chunk. Chunks are of at most `chunk_size` classes, and of
-    one size but for the last. x_y is 0 for labels out of range.
+    `inputs` are [batch_size, dim], float32 or float64; `weights` are [dim, num_classes], or with
+    `transpose_weights` [num_classes, dim]; `biases` are [num_classes] or None. Weights and biases
+    may have another dtype; they are cast chunk by chunk. Chunks have at most `chunk_size` classes,
+    all the same number but for the last. x_y is 0 for labels out of range.
     """
     chunk_map = _statistics_map(transpose_weights, biases is not None)
     operands = [inputs, weights] + ([] if biases is None else [biases])

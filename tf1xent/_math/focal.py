@@ -7,117 +7,106 @@ With q = exp(-s), E = 1 - q and r = s / E, where r(0) = 1; with the falling fact
     d^n/ds^n E^gamma     = q sum_{k=1}^n (g)_k c_{n,k} E^(gamma-k),
                            c_{1,1} = 1,  c_{n+1,k} = c_{n,k-1} - (gamma - k + 1) c_{n,k}.
 
-By d^n/ds^n [s u] = s u^(n) + n u^(n-1), and with the terms of equal powers put together,
+With d^n/ds^n [s u] = s u^(n) + n u^(n-1), collecting equal powers gives
 
     f'     = E^gamma (1 + gamma q r)
     f^(n)  = q E^(gamma-n+1) sum_{k=1}^n (g)_{k-1} E^(n-k) [(gamma-k+1) r c_{n,k} + n c_{n-1,k-1}].
 
-For small s the term k = n is the largest, (gamma + 1) (g)_{n-1} s^(gamma+1-n). Nothing cancels in
-it, and for gamma = 0, 1, ..., n - 2 its factor (g)_{n-1} is exactly 0, as it is in the truth.
+For small s the term k = n is the largest: (gamma + 1) (g)_{n-1} s^(gamma+1-n). Nothing cancels in
+it, and for gamma = 0, 1, ..., n - 2 its factor (g)_{n-1} is exactly 0, as it should be.
 
-A confident example has s = 1e-23 and ds/dx as small. Then f''(s) may be above the largest float
-where f''(s) (ds/dx)^2 is a normal number. So the derivative in s is not computed apart from what it
-is multiplied by: `_derivative` computes f^(n)(s) a_1 a_2 ... a_n, where a_1 is the cotangent of f,
-and the others are changes of s, each about as small as s. These share the power among them, the
-term k being
+A confident example has s = 1e-23 and a similar ds/dx. Then f''(s) can overflow although
+f''(s) (ds/dx)^2 is a normal number. So a derivative in s is never computed without its factors:
+`_derivative` computes f^(n)(s) a_1 a_2 ... a_n, where a_1 is the cotangent of f and the other a_i
+are changes of s, about as small as s. The power is shared among them, and term k is
 
     (... E^(n-k)) a_1 (E^y a_2) ... (E^y a_n),   y = gamma / (n - 1) - 1 >= -1,
 
-in which no factor exceeds the reciprocal of the smallest normal number. Such a product is linear in
-each a_i, and its derivative in s is the product of order n + 1 with one more factor, so that these
-functions are each other's gradients. Derivatives in gamma are of the same kind: m of them give
+in which no factor exceeds the reciprocal of the smallest normal number. The product is linear in
+each a_i, and its derivative in s is the product of order n + 1 with one more factor. So these
+functions are each other's gradients. Derivatives in gamma are of the same form: m of them give
 
     sum_i binomial(m, i) (log E)^(m-i) E^gamma d^i/dgamma^i (the polynomial in gamma).
 
-At s = 0, where the loss has underflowed or a given probability is 1, f^(n) is
-n gamma! c_{n-1,gamma} for gamma = 0, 1, ..., n - 1 (c_{0,0} = 1), and 0 for a larger gamma. Any
-other gamma makes it infinite, and so do derivatives in gamma for these: it is taken as 0 there, so
-that the example contributes nothing, instead of infinity or NaN. That is right for logits, whose
-a_i are 0 too.
+s = 0 if the loss has underflowed or a given probability is 1. There f^(n) is n gamma! c_{n-1,gamma}
+for gamma = 0, 1, ..., n - 1 (c_{0,0} = 1), and 0 for a larger gamma. For any other gamma it is
+infinite, and so are its derivatives in gamma for these. The code takes 0 instead of infinity, so
+that the example contributes nothing. That is right for logits, whose a_i are 0 too.
 """
 
 import functools
 import math
+from typing import Any, Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from tf1xent import _tf
 from tf1xent._tf import tf
+from tf1xent._typing import Tensor
 
-# Here exp(-s) is 0 in every dtype, and f(s) = s.
+# Gamma, and what is computed from it: a number where it is known, else a scalar tensor.
+_Number = Union[float, Tensor]
+
+# From here on exp(-s) is 0 in every dtype, and f(s) = s.
 _FLAT = 1e3
 
 
-def focal(surprisal, gamma):
+def focal(surprisal: Tensor, gamma: Union[np.generic, Tensor, None]) -> Tensor:
     """(1 - exp(-surprisal))^gamma surprisal, of the shape of `surprisal`, which is at least 0.
 
-    `gamma`, at least 0, is a constant if it is a NumPy number, or a scalar tensor, which is
-    differentiated; None stands for no factor.
+    `gamma` is at least 0: a NumPy number is a constant, a scalar tensor is differentiated, and None
+    means no factor.
     """
     if gamma is None:
         return surprisal
     is_fixed = isinstance(gamma, np.generic)
     gamma = tf.convert_to_tensor(gamma, surprisal.dtype.base_dtype)
-    return _derivative(surprisal, gamma, [], None if is_fixed else 0)
-
-
-def _derivative(surprisal, gamma, factors, gamma_order):
-    """d^n/ds^n d^m/dgamma^m f times the n `factors`; m = `gamma_order`, None: gamma is constant."""
-    order = len(factors)
-
-    def compute():
-        known = _tf.constant_value(gamma) if gamma_order is None else None
-        exponent = gamma if known is None else float(known)
-        if order:
-            return [_product(surprisal, exponent, factors, gamma_order or 0)], ()
-        return [_value(surprisal, exponent, gamma_order or 0)], ()
-
-    return _tf.with_pull_back(
-        _registered(order, gamma_order),
-        compute,
-        [surprisal, gamma] + list(factors),
-        _pull_back(order, gamma_order),
-    )[0]
-
-
-def _pull_back(order, gamma_order):
-    """The gradient of `_derivative` of those orders."""
-
-    def pull_back(values, cotangents, inputs, _):
-        cotangent = _tf.with_static_shape(cotangents[0], values[0].shape)
-        surprisal, gamma, factors = inputs[0], inputs[1], list(inputs[2:])
-        in_gamma = None
-        if gamma_order is not None:
-            in_gamma = _derivative(surprisal, gamma, factors, gamma_order + 1)
-            in_gamma = tf.reduce_sum(in_gamma * cotangent)
-        in_factors = [
-            _derivative(surprisal, gamma, factors[:i] + [cotangent] + factors[i + 1 :], gamma_order)
-            for i in range(order)
-        ]
-        in_surprisal = _derivative(surprisal, gamma, factors + [cotangent], gamma_order)
-        return [in_surprisal, in_gamma] + in_factors
-
-    return pull_back
+    return _derivative(0, None if is_fixed else 0)(surprisal, gamma)
 
 
 @functools.lru_cache(maxsize=None)
-def _registered(order, gamma_order):
-    """The name under which the gradient of `_derivative` of those orders is registered."""
+def _derivative(order: int, gamma_order: Optional[int]) -> _tf.Primitive:
+    """The primitive (s, gamma, *factors) -> d^n/ds^n d^m/dgamma^m f times the n `factors`.
+
+    n = `order`, m = `gamma_order`; with m None gamma is a constant.
+    """
     name = f"Tf1xentFocal{order}" + ("" if gamma_order is None else f"Gamma{gamma_order}")
-    _tf.register_pull_back(name, 1, 2 + order, _pull_back(order, gamma_order))
-    return name
+
+    @_tf.primitive(name, num_inputs=2 + order)
+    def derivative(surprisal: Tensor, gamma: Tensor, *factors: Tensor) -> _tf.Computed:
+        known = _tf.constant_value(gamma) if gamma_order is None else None
+        exponent = gamma if known is None else float(known)
+        if factors:
+            return _product(surprisal, exponent, factors, gamma_order or 0), ()
+        return _value(surprisal, exponent, gamma_order or 0), ()
+
+    @derivative.gradient
+    def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> _tf.Gradients:
+        surprisal, gamma, *factors = inputs
+        in_gamma = None
+        if gamma_order is not None:
+            in_gamma = _derivative(order, gamma_order + 1)(surprisal, gamma, *factors)
+            in_gamma = tf.reduce_sum(in_gamma * cotangent)
+        in_factors = [
+            derivative(surprisal, gamma, *factors[:i], cotangent, *factors[i + 1 :])
+            for i in range(order)
+        ]
+        following = _derivative(order + 1, gamma_order)
+        return [following(surprisal, gamma, *factors, cotangent), in_gamma, *in_factors]
+
+    return derivative
 
 
-# Graphs that another process has saved name these; higher orders are registered when first built.
+# Saved graphs name these. Gradients of higher orders are registered when they are first built.
 for _order in range(6):
     for _gamma_order in (None, 0, 1, 2):
-        _registered(_order, _gamma_order)
+        _derivative(_order, _gamma_order)
 
 
 # --- Values -------------------------------------------------------------------------------------
 
 
-def _value(surprisal, gamma, gamma_order):
+def _value(surprisal: Tensor, gamma: _Number, gamma_order: int) -> Tensor:
     """d^m/dgamma^m f."""
     if not gamma_order:
         return tf.pow(-tf.expm1(-surprisal), gamma) * surprisal
@@ -126,7 +115,9 @@ def _value(surprisal, gamma, gamma_order):
     return _tf.where(at_zero, tf.zeros_like(value), value)
 
 
-def _product(surprisal, gamma, factors, gamma_order):
+def _product(
+    surprisal: Tensor, gamma: _Number, factors: Sequence[Tensor], gamma_order: int
+) -> Tensor:
     """d^n/ds^n d^m/dgamma^m f times the factors, n of them and at least one."""
     order = len(factors)
     at_zero, inner = _regular(surprisal)
@@ -143,7 +134,7 @@ def _product(surprisal, gamma, factors, gamma_order):
     limit = tf.zeros_like(surprisal)
     if not gamma_order:
         limit += _at_zero(order, gamma)
-    # Selected before it is multiplied: what is not selected must not overflow either.
+    # Select before multiplying: an entry that is not selected must not overflow either.
     value = _tf.where(at_zero, limit, value) * factors[0]
     if order == 1:
         return value
@@ -154,16 +145,16 @@ def _product(surprisal, gamma, factors, gamma_order):
     return value
 
 
-def _regular(surprisal):
-    """Where the surprisal is 0, and itself with other numbers there and where f(s) = s."""
+def _regular(surprisal: Tensor) -> Tuple[Tensor, Tensor]:
+    """Where the surprisal is 0; and the surprisal with 1 there, and at most `_FLAT`."""
     at_zero = surprisal < np.finfo(surprisal.dtype.as_numpy_dtype).tiny
     ones = tf.ones_like(surprisal)
     inner = _tf.where(surprisal > _FLAT, _FLAT * ones, surprisal)  # NaN stays NaN
     return at_zero, _tf.where(at_zero, ones, inner)
 
 
-def _log_factor(inner):
-    """log(1 - exp(-s)), at both ends."""
+def _log_factor(inner: Tensor) -> Tensor:
+    """log(1 - exp(-s)), accurate for small and for large s."""
     q = tf.exp(-inner)
     return _tf.where(q < 0.5, tf.log1p(-tf.minimum(q, 0.5)), tf.log(-tf.expm1(-inner)))
 
@@ -172,21 +163,21 @@ def _log_factor(inner):
 
 
 class _Series:
-    """A number or tensor that depends on gamma: its first Taylor coefficients."""
+    """The first Taylor coefficients, in gamma, of a number or tensor."""
 
-    def __init__(self, terms):
+    def __init__(self, terms: Iterable[Any]) -> None:
         self.terms = list(terms)
 
     @classmethod
-    def of(cls, value, slope, size):
-        """`value` + `slope` (change of gamma), with as many coefficients."""
+    def of(cls, value: _Number, slope: float, size: int) -> "_Series":
+        """`value` + `slope` (change of gamma), with `size` coefficients."""
         return cls(([value, slope] + [0.0] * size)[:size])
 
-    def __add__(self, other):
+    def __add__(self, other: "_Series") -> "_Series":
         return _Series(a + b for a, b in zip(self.terms, other.terms))
 
-    def __mul__(self, other):
-        """Times a series, or a number or tensor that does not depend on gamma."""
+    def __mul__(self, other: Any) -> "_Series":
+        """The product with a series, or with a number or tensor that does not depend on gamma."""
         if not isinstance(other, _Series):
             return _Series(a * other for a in self.terms)
         return _Series(
@@ -195,7 +186,9 @@ class _Series:
         )
 
 
-def _sums(order, gamma, size, q, factor, ratio):
+def _sums(
+    order: int, gamma: _Number, size: int, q: Tensor, factor: Tensor, ratio: Tensor
+) -> _Series:
     """f^(n) / E^(gamma-n+1) as a series of `size` coefficients."""
     if order == 1:
         return _Series.of(gamma, 1.0, size) * (q * ratio) + _Series.of(1.0, 0.0, size)
@@ -209,7 +202,7 @@ def _sums(order, gamma, size, q, factor, ratio):
     return total * q
 
 
-def _coefficients(order, gamma, size):
+def _coefficients(order: int, gamma: _Number, size: int) -> List[_Series]:
     """c_{n,k} for k = 0, ..., n, where n is at least 1, as series."""
     zero, one = _Series.of(0.0, 0.0, size), _Series.of(1.0, 0.0, size)
     row = [zero, one]
@@ -221,7 +214,7 @@ def _coefficients(order, gamma, size):
     return row
 
 
-def _at_zero(order, gamma):
+def _at_zero(order: int, gamma: _Number) -> _Number:
     """f^(n)(0): a number, or a tensor if `gamma` is one."""
     by_gamma = {0.0: 1.0} if order == 1 else {}
     for k in range(1, order):

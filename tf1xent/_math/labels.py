@@ -1,61 +1,104 @@
 """Integer labels: which are valid, and what an invalid one does to the loss in the run."""
 
+from typing import Callable, Optional, Tuple
+
 from tf1xent import _tf
+from tf1xent._math.matrix import nan_unless
 from tf1xent._tf import tf
+from tf1xent._typing import Tensor
+
+# --- Which labels are valid -------------------------------------------------------------------
 
 
-def checked_labels(logits, labels):
-    """`labels`, [batch_size], after the run's checks; and what the loss of an invalid one becomes.
+def names_a_class(logits: Tensor, labels: Tensor) -> Tensor:
+    """Which labels are in [0, num_classes): [batch_size], bool."""
+    num_classes = tf.shape(logits, out_type=labels.dtype)[1]
+    return tf.logical_and(labels >= 0, labels < num_classes)
 
-    Nothing that reads these labels runs before the checks, so that theirs is the error raised, and
-    the loss depends on the second value, so that no optimisation drops them; None stands for NaN.
-    With op determinism on TensorFlow's function gathers instead of calling its fused op, and its
-    errors are the gather's.
+
+def label_classes(logits: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor]:
+    """Which labels are valid, [batch_size], bool; the labels as int32, with 0 for invalid ones."""
+    valid = names_a_class(logits, labels)
+    return valid, tf.cast(_tf.where(valid, labels, tf.zeros_like(labels)), tf.int32)
+
+
+def where_valid(valid: Tensor, row_values: Tensor, otherwise: Optional[Tensor] = None) -> Tensor:
+    """`row_values` where the label is valid, else the scalar `otherwise`, by default NaN."""
+    if otherwise is None:
+        return row_values + nan_unless(valid, row_values)
+    return _tf.where(valid, row_values, tf.zeros_like(row_values) + otherwise)
+
+
+# --- Checks in the run ------------------------------------------------------------------------
+
+
+def checked_labels(logits: Tensor, labels: Tensor) -> Tuple[Tensor, Optional[Tensor]]:
+    """`labels`, [batch_size], after the run's checks; and the value of an invalid label's loss.
+
+    Everything that reads the returned labels runs after the checks, so an invalid label raises the
+    checks' error and no other. The loss is computed from the second result, so no optimisation can
+    drop the checks; None stands for NaN.
+    """
+    gathered = _checked_by_gather_from_rows(logits, labels)
+    if gathered is not None:
+        return gathered, None
+    return _checked_by_op(logits, with_as_many_rows(logits, labels))
+
+
+def checked_label_values(logits: Tensor, labels: Tensor) -> Tuple[Tensor, Optional[Tensor]]:
+    """As `checked_labels`, for labels that are known to be one per row of `logits`."""
+    gathered = _checked_by_gather_from_rows(logits, labels)
+    if gathered is not None:
+        return gathered, None
+    return _checked_by_op(logits, labels)
+
+
+def checked_by_gather(labels: Tensor, gather: Callable[[], Tensor]) -> Optional[Tensor]:
+    """`labels` that depend on the values of ``gather()``, a gather at them; None if not needed.
+
+    With op determinism on, TensorFlow's function gathers instead of calling its fused op, and its
+    error for an invalid label is that of the gather. Without, the result is None.
     """
     if not _tf.op_determinism_enabled():
-        labels = with_as_many_rows(logits, labels)
-    return checked_label_values(logits, labels)
+        return None
+    at_labels = gather()
+    # Always 0. An optimisation that could tell would drop the gather.
+    never = tf.logical_and(tf.is_nan(at_labels), at_labels > 0)
+    return labels + tf.cast(never, labels.dtype)
 
 
-def checked_label_values(logits, labels):
-    """As `checked_labels`, for as many labels as there are rows of `logits`."""
-    if _tf.op_determinism_enabled():
-        return gathered_labels(labels, tf.gather(logits, labels, batch_dims=1)), None
+def _checked_by_gather_from_rows(logits: Tensor, labels: Tensor) -> Optional[Tensor]:
+    return checked_by_gather(labels, lambda: tf.gather(logits, labels, batch_dims=1))
+
+
+def _checked_by_op(logits: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor]:
     invalid_value = _invalid_label_value(logits, labels)
     with tf.control_dependencies([invalid_value]):
         return tf.identity(labels), invalid_value
 
 
-def gathered_labels(labels, at_labels):
-    """`labels`, which depend on what was gathered at them: with op determinism on, the run's error
-    for an invalid label is that of a gather."""
-    # Always 0, but no optimisation knows: one that did would drop the gather.
-    never = tf.logical_and(tf.is_nan(at_labels), at_labels > 0)
-    return labels + tf.cast(never, labels.dtype)
+def with_as_many_rows(logits: Tensor, labels: Tensor) -> Tensor:
+    """`labels`; the run fails unless they are a vector with one entry per row of `logits`.
 
-
-def with_as_many_rows(logits, labels):
-    """`labels`, failing in the run unless they are a vector with one entry per row of `logits`.
-
-    TensorFlow's own op checks, on one class of zeros: its loss is then exactly 0. Its error shows
-    the shapes that it got, so where it will raise, it gets all classes.
+    TensorFlow's own op checks this on one class of zeros, where its loss is exactly 0. Its error
+    shows the shapes that it got, so it gets all classes where it will raise.
     """
     if labels.shape.is_fully_defined() and logits.shape[:1].is_fully_defined():
         return labels
     shape = tf.shape(logits)
     fits = tf.reduce_all(tf.equal(tf.shape(labels), shape[:1]))
     one_class = tf.zeros(tf.stack([shape[0], _tf.where(fits, 1, shape[1])]), logits.dtype)
-    # Not tf.zeros_like: of constants alone the op would be folded, and the check with it.
+    # Not tf.zeros_like: an op of constants alone would be folded, and the check lost with it.
     zero_labels = tf.minimum(tf.maximum(labels, 0), 0)
     nothing = _tf.stock_sparse_op(one_class, zero_labels, name="shapes")
     return labels + tf.cast(nothing, labels.dtype)
 
 
-def _invalid_label_value(logits, labels):
-    """The value that the loss of an invalid label takes: NaN, or the run's error, as TensorFlow's.
+def _invalid_label_value(logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss of an invalid label: NaN, or an error in the run, whichever TensorFlow's op gives.
 
-    TensorFlow's own op says which: on a CPU it raises, on a GPU and under XLA it returns NaN. It
-    gets one row of zeros, and of the labels the one that is invalid, if any is.
+    TensorFlow's own op is called on one row of zeros. On a CPU it raises; on a GPU and under XLA it
+    returns NaN. Its label is an invalid one if there is any.
     """
     zero = tf.zeros([], labels.dtype)
     smallest = tf.reduce_min(labels)
@@ -65,8 +108,10 @@ def _invalid_label_value(logits, labels):
     return _tf.stock_sparse_op(row, suspect[tf.newaxis], name="labels")[0]
 
 
-def assert_labels_valid(function, labels, valid, num_classes):
-    """`labels`, failing in the run, on every device that runs assertions, unless all are valid."""
+def assert_labels_valid(
+    function: str, labels: Tensor, valid: Tensor, num_classes: Tensor
+) -> Tensor:
+    """`labels`; the run fails unless all are valid, on every device that runs assertions."""
     message = f"{function}: `labels` must be in [0, num_classes), got"
     asserted = tf.Assert(
         tf.reduce_all(valid), [message, labels, "for as many classes as", num_classes]

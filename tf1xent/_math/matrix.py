@@ -1,44 +1,48 @@
 """Matrices of one example a row, [batch_size, num_classes]: sums, scales, single entries."""
 
+from typing import Optional
+
 from tf1xent import _tf
 from tf1xent._tf import tf
+from tf1xent._typing import Tensor
 
-# Up to this many classes an entry per row is written by adding a matrix of zeros and those entries;
-# above it by an update in place. In place costs per row, the sum per entry of the matrix.
+# Up to this many classes, one entry per row is written by adding a matrix that is 0 elsewhere. With
+# more it is an update in place. That costs time for each row, the sum for each entry of the matrix.
 _FEW_CLASSES = 64
 
-# Rows whose length has no divisor of use are filled up with zeros to as many blocks.
+# A row whose length has no useful divisor is padded with zeros to this many blocks.
 _PADDED_BLOCKS = 32
 
 
-def _num_classes(matrix):
+def _num_classes(matrix: Tensor) -> Optional[int]:
     """The static number of classes, or None; TF 1.15 forgets shapes inside v2 while loops."""
     return None if matrix.shape.ndims is None else matrix.shape.as_list()[1]
 
 
-def is_narrow(matrix):
+def is_narrow(matrix: Tensor) -> bool:
+    """Whether `matrix` is known to have few classes."""
     num_classes = _num_classes(matrix)
     return num_classes is not None and num_classes <= _FEW_CLASSES
 
 
-# Positions are int32: TensorFlow's vectorizer, behind tf.vectorized_map and Jacobians, takes
-# nothing else. With few classes they count through the flattened matrix; 2^31 entries of those fail
-# in the run. Of many classes a batch may hold as much: there an entry is named by row and class.
+# Positions are int32, because TensorFlow's vectorizer (tf.vectorized_map, Jacobians) takes no other
+# dtype. With few classes they count through the flattened matrix, so 2^31 entries fail in the run.
+# With many classes a matrix may be that large; there a position is a row and a class.
 
 
-def _flat_positions(matrix, classes):
+def _flat_positions(matrix: Tensor, classes: Tensor) -> Tensor:
     shape = tf.shape(matrix)
     return tf.range(shape[0]) * shape[1] + classes
 
 
-def take(matrix, classes):
+def take(matrix: Tensor, classes: Tensor) -> Tensor:
     """The entries [i, classes[i]] of `matrix`, one per row: [batch_size]; classes are int32."""
     if is_narrow(matrix):
         return _tf.take_by_position(tf.reshape(matrix, [-1]), _flat_positions(matrix, classes))
     return _tf.take_by_row(matrix, classes)
 
 
-def put(matrix, classes, values, increments):
+def put(matrix: Tensor, classes: Tensor, values: Tensor, increments: Tensor) -> Tensor:
     """`matrix` with `values` as the entries [i, classes[i]]; classes are int32.
 
     `increments` = values - take(matrix, classes).
@@ -49,33 +53,30 @@ def put(matrix, classes, values, increments):
         changes = _tf.sums_by_position(increments, flat, tf.size(matrix))
         return matrix + tf.reshape(changes, shape)
     positions = tf.stack([tf.range(shape[0]), classes], axis=1)
-    # The control input lets whoever reads the matrix for `increments` go first, so that it can be
-    # overwritten.
+    # With the control input, `increments` reads the matrix first, and the update can overwrite it.
     with tf.control_dependencies([increments]):
         changed = _tf.put(matrix, positions, values, increments)
-    if not tf.executing_eagerly():
-        changed.set_shape(matrix.shape)
-    return changed
+    return _tf.set_static_shape(changed, matrix.shape)
 
 
-def position_of_largest(matrix):
+def position_of_largest(matrix: Tensor) -> Tensor:
     """The class of the largest entry of each row: [batch_size], int32."""
     return tf.argmax(matrix, axis=1, output_type=tf.int32)
 
 
-def _block_count(num_classes):
-    """Into how many blocks a row is cut to be summed: a divisor near the square root, or None."""
+def _block_count(num_classes: int) -> Optional[int]:
+    """The number of blocks in which a row is summed: a divisor near the square root, or None."""
     root = num_classes**0.5
     near = range(max(2, int(root / 8)), int(root * 2))
     divisors = [n for n in near if num_classes % n == 0]
     return min(divisors, key=lambda n: abs(n - root)) if divisors else None
 
 
-def row_sum(matrix):
+def row_sum(matrix: Tensor) -> Tensor:
     """Sums over the classes: [batch_size].
 
-    TF 1.x adds thousands of terms nearly one after another, and where these are equal its roundings
-    all go one way. Blocks are summed first, and then their sums.
+    TF 1.x adds thousands of terms almost in sequence; if they are equal, all roundings go the same
+    way. So blocks are summed first, and then their sums.
     """
     if is_narrow(matrix):
         return tf.reduce_sum(matrix, axis=1)
@@ -90,51 +91,35 @@ def row_sum(matrix):
     return tf.reduce_sum(tf.reduce_sum(matrix, axis=2), axis=1)
 
 
-def scale_rows(row_factors, matrix):
+def scale_rows(row_factors: Tensor, matrix: Tensor) -> Tensor:
+    """`matrix` with each row multiplied by its factor."""
     return row_factors[:, tf.newaxis] * matrix
 
 
-def names_a_class(logits, labels):
-    """Which labels are in [0, num_classes): [batch_size], bool."""
-    num_classes = tf.shape(logits, out_type=labels.dtype)[1]
-    return tf.logical_and(labels >= 0, labels < num_classes)
+# NaN and infinity are computed in the run, and only in the entries that need them, because NaN
+# detectors look at every tensor of a graph, constants included.
 
 
-def label_classes(logits, labels):
-    """Which labels name a class, [batch_size], bool; and those classes, int32, else class 0."""
-    valid = names_a_class(logits, labels)
-    return valid, tf.cast(_tf.where(valid, labels, tf.zeros_like(labels)), tf.int32)
-
-
-def where_valid(valid, row_values, otherwise=None):
-    """`row_values` where the label is valid, else the scalar `otherwise`, by default NaN."""
-    if otherwise is None:
-        return row_values + nan_unless(valid, row_values)
-    return _tf.where(valid, row_values, tf.zeros_like(row_values) + otherwise)
-
-
-# Made in the run, and only where they belong: NaN detectors look at every tensor of a graph, its
-# constants too.
-
-
-def nan_unless(condition, like):
+def nan_unless(condition: Tensor, like: Tensor) -> Tensor:
     """0 where `condition` holds, else NaN: of the shape and dtype of `like`."""
     ones = tf.ones_like(like)
     return tf.log(_tf.where(condition, ones, -ones))
 
 
-def infinity_unless(condition, like):
+def infinity_unless(condition: Tensor, like: Tensor) -> Tensor:
     """0 where `condition` holds, else infinity: of the shape and dtype of `like`."""
     ones = tf.ones_like(like)
     return -tf.log(_tf.where(condition, ones, tf.zeros_like(like)))
 
 
-def is_left_out(logits):
-    """Which logits are -inf: a class that takes no part."""
+def is_left_out(logits: Tensor) -> Tensor:
+    """Which logits are -inf: their classes are excluded."""
     return logits < logits.dtype.min
 
 
-def smallest(like):
-    """The smallest number, of the shape and dtype of `like`: its exponential is 0. Not -inf, for
-    which NaN detectors would raise."""
+def smallest(like: Tensor) -> Tensor:
+    """The smallest finite number, of the shape and dtype of `like`; its exponential is 0.
+
+    -inf would make NaN detectors raise.
+    """
     return tf.zeros_like(like) + like.dtype.min

@@ -6,31 +6,38 @@ Here both functions are primitives whose gradients are made of the two:
     tanh' = sech^2,    (sech^2)' = -2 sech^2 tanh,    sech^2(x) = 4 e / (1 + e)^2,  e = exp(-2 |x|)
 """
 
+from typing import Sequence
+
 from tf1xent import _tf
-from tf1xent._tf import tf
+from tf1xent._tf import Computed, Gradients, tf
+from tf1xent._typing import Tensor
 
 
-def _tanh_gradient(cotangent, inputs, _):
-    (values,) = inputs
-    return [cotangent * _squared_sech(values)]
-
-
-@_tf.primitive("Tf1xentTanh", _tanh_gradient)
-def _tanh(values):
+@_tf.primitive("Tf1xentTanh")
+def tanh(values: Tensor) -> Computed:
+    """tanh(x)."""
     return tf.tanh(values), ()
 
 
-def _squared_sech_gradient(cotangent, inputs, _):
+@tanh.gradient
+def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradients:
     (values,) = inputs
-    return [-2 * cotangent * _squared_sech(values) * _tanh(values)]
+    return [cotangent * squared_sech(values)]
 
 
-@_tf.primitive("Tf1xentSquaredSech", _squared_sech_gradient)
-def _squared_sech(values):
+@_tf.primitive("Tf1xentSquaredSech")
+def squared_sech(values: Tensor) -> Computed:
+    """sech^2(x) = 1 - tanh^2(x)."""
     decay = tf.exp(-2 * tf.abs(values))
     return 4 * decay / tf.square(1 + decay), ()
 
 
-def capped(logits, bound):
+@squared_sech.gradient
+def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradients:
+    (values,) = inputs
+    return [-2 * cotangent * squared_sech(values) * tanh(values)]
+
+
+def capped(logits: Tensor, bound: Tensor) -> Tensor:
     """`bound` tanh(`logits` / `bound`), of the shape of `logits`."""
-    return bound * _tanh(logits / bound)
+    return bound * tanh(logits / bound)

@@ -13,36 +13,40 @@ row x of logits, with m = max_j x_j, e_j = exp(x_j - m) and Z = sum_j e_j:
              d loss / d l_j = t + (m - x_j)
     H(x) v = p (w - <p, w>),  w = v - v_k if s < 1 else v        the Hessian of both, for S = 1
 
-For the sparse loss the label's term takes the place of the pivot's: if y = k the sums are the same,
-and if not, the loss is at least log 2 and s at least 1, so that an error of one rounding in s or Z
-is one rounding of the result. That saves an argmax.
+The sparse loss leaves out the label's term instead of the largest; this saves an argmax. If y = k
+the sums are the same. If not, the loss is at least log 2 and s at least 1, so an error of one
+rounding in s or Z is one rounding of the result.
 
-Each of these is a primitive: its gradient is one of the others, so that derivatives of every order
-are closed forms. With <p, v> = mean(x, v) and centre(x, v) = v - <p, v>,
+Each of these is a primitive, and its gradient, right below it, is made of the others. So
+derivatives of every order are closed forms. With <p, v> = mean(x, v) and centre(x, v) = v - <p, v>,
 
     d/dx <u, H(x) v> = H(x) (centre(x, u) * centre(x, v)),    d/dx <p, v> = H(x) v.
 
 A class with a logit of -inf has e_j = 0 and drops out of every sum.
 """
 
+from typing import Optional, Sequence, Tuple
+
 from tf1xent import _tf
+from tf1xent._math.labels import label_classes, where_valid
 from tf1xent._math.matrix import (
     is_left_out,
     is_narrow,
-    label_classes,
     position_of_largest,
     put,
     row_sum,
     scale_rows,
     take,
-    where_valid,
 )
-from tf1xent._tf import tf
+from tf1xent._tf import Computed, Gradients, tf
+from tf1xent._typing import Tensor
 
 # --- Sparse labels ----------------------------------------------------------------------------
 
 
-def _sparse_rows(logits, labels, invalid_value):
+def _sparse_rows(
+    logits: Tensor, labels: Tensor, invalid_value: Optional[Tensor]
+) -> Tuple[Tensor, ...]:
     """(m - x_y, e_y, e without e_y, s, the labels' classes); s is NaN for invalid labels."""
     valid, classes = label_classes(logits, labels)
     largest = tf.reduce_max(logits, axis=1)
@@ -53,24 +57,40 @@ def _sparse_rows(logits, labels, invalid_value):
     return largest - take(logits, classes), at_label, others, others_sum, classes
 
 
-def _sparse_loss_gradient(cotangent, inputs, residuals):
-    logits, labels = inputs
-    return [sparse_gradient(logits, labels, cotangent, rows=residuals), None]
-
-
-@_tf.primitive("Tf1xentSparseLoss", _sparse_loss_gradient)
-def sparse_loss(logits, labels, *, invalid_value=None):
+@_tf.primitive("Tf1xentSparseLoss")
+def sparse_loss(
+    logits: Tensor, labels: Tensor, *, invalid_value: Optional[Tensor] = None
+) -> Computed:
     """Loss of integer labels [batch_size]: [batch_size], nats.
 
-    `invalid_value`, a scalar, says what the loss of an invalid label is made of; it should be NaN
-    wherever a label is invalid, which is the default.
+    The loss of an invalid label is computed from the scalar `invalid_value`, by default NaN. A
+    given one must be NaN wherever a label is invalid.
     """
     gap, at_label, others, others_sum, classes = _sparse_rows(logits, labels, invalid_value)
     loss = gap + tf.log1p(others_sum + (at_label - 1))
     return loss, (others, others_sum, others_sum + at_label, classes)
 
 
-def _sparse_gradient_gradient(cotangent, inputs, _):
+@sparse_loss.gradient
+def _(cotangent: Tensor, inputs: Sequence[Tensor], residuals: Sequence[Tensor]) -> Gradients:
+    logits, labels = inputs
+    return [sparse_gradient(logits, labels, cotangent, rows=residuals), None]
+
+
+@_tf.primitive("Tf1xentSparseGradient")
+def sparse_gradient(
+    logits: Tensor, labels: Tensor, scale: Tensor, *, rows: Optional[Sequence[Tensor]] = None
+) -> Computed:
+    """`scale` [batch_size] times the gradient of `sparse_loss`: [batch_size, num_classes]."""
+    if rows is None:
+        _, at_label, others, others_sum, classes = _sparse_rows(logits, labels, None)
+        rows = others, others_sum, others_sum + at_label, classes
+    others, others_sum, total, classes = rows
+    return scale_rows(scale / total, put(others, classes, -others_sum, -others_sum)), ()
+
+
+@sparse_gradient.gradient
+def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradients:
     logits, labels, scale = inputs
     valid, classes = label_classes(logits, labels)
     relative = cotangent - take(cotangent, classes)[:, tf.newaxis]
@@ -81,26 +101,11 @@ def _sparse_gradient_gradient(cotangent, inputs, _):
     ]
 
 
-@_tf.primitive("Tf1xentSparseGradient", _sparse_gradient_gradient)
-def sparse_gradient(logits, labels, scale, *, rows=None):
-    """`scale` [batch_size] times the gradient of `sparse_loss`: [batch_size, num_classes]."""
-    if rows is None:
-        _, at_label, others, others_sum, classes = _sparse_rows(logits, labels, None)
-        rows = others, others_sum, others_sum + at_label, classes
-    others, others_sum, total, classes = rows
-    return scale_rows(scale / total, put(others, classes, -others_sum, -others_sum)), ()
-
-
-def _label_gap_gradient(cotangent, inputs, _):
-    logits, labels = inputs
-    return [_gap_direction(logits, labels, cotangent), None]
-
-
-@_tf.primitive("Tf1xentLabelGap", _label_gap_gradient)
-def label_gap(logits, labels):
+@_tf.primitive("Tf1xentLabelGap")
+def label_gap(logits: Tensor, labels: Tensor) -> Computed:
     """x_y - mean_j x_j: [batch_size], by differences; 0 where the label's own logit is -inf.
 
-    Added to the loss of a label, its epsilon-fold makes the loss of the label smoothed by epsilon.
+    The loss of a label smoothed by epsilon is the loss of the label plus epsilon times this.
     """
     at_label = take(logits, label_classes(logits, labels)[1])
     at_label = _tf.where(is_left_out(at_label), tf.zeros_like(at_label), at_label)
@@ -108,26 +113,33 @@ def label_gap(logits, labels):
     return -row_sum(logits - at_label[:, tf.newaxis]) / num_classes, ()
 
 
-def _gap_direction_gradient(cotangent, inputs, _):
-    return [None, None, label_gap(cotangent, inputs[1])]
+@label_gap.gradient
+def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradients:
+    logits, labels = inputs
+    return [label_gap_direction(logits, labels, cotangent), None]
 
 
-@_tf.primitive("Tf1xentLabelGapDirection", _gap_direction_gradient)
-def _gap_direction(logits, labels, scale):
+@_tf.primitive("Tf1xentLabelGapDirection")
+def label_gap_direction(logits: Tensor, labels: Tensor, scale: Tensor) -> Computed:
     """`scale` times the gradient of `label_gap`, which is constant: [batch_size, num_classes]."""
     share = scale / tf.cast(tf.shape(logits)[1], logits.dtype)
     shares = tf.zeros_like(logits) - share[:, tf.newaxis]
     return put(shares, label_classes(logits, labels)[1], scale - share, scale), ()
 
 
+@label_gap_direction.gradient
+def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradients:
+    return [None, None, label_gap(cotangent, inputs[1])]
+
+
 # --- Dense labels -----------------------------------------------------------------------------
 
 
-def _dense_rows(logits):
+def _dense_rows(logits: Tensor) -> Tuple[Tensor, Tensor, Tuple[Tensor, ...]]:
     """(x - m, t); and for the gradient: e without the pivots' entries, s, the pivots.
 
-    With few classes the pivots are a mask of 0 and 1, in which ties are pivots all; else the
-    position of one.
+    With few classes the pivots are a mask of 0 and 1, in which all ties are 1. Otherwise they are
+    the position of one pivot for each row.
     """
     if is_narrow(logits):
         differences = logits - tf.reduce_max(logits, axis=1)[:, tf.newaxis]
@@ -146,7 +158,21 @@ def _dense_rows(logits):
     return differences, tf.log1p(others_sum), (others, others_sum, pivots)
 
 
-def _dense_loss_gradient(cotangent, inputs, residuals):
+def _dense_loss_and_rows(logits: Tensor, labels: Tensor) -> Computed:
+    differences, log_total, rows = _dense_rows(logits)
+    gap = row_sum(_tf.multiply_no_nan(differences, labels))
+    label_sum = row_sum(labels)
+    return label_sum * log_total - gap, rows + (label_sum,)
+
+
+@_tf.primitive("Tf1xentDenseLoss")
+def dense_loss(logits: Tensor, labels: Tensor) -> Computed:
+    """Loss of label distributions [batch_size, num_classes]: [batch_size], nats."""
+    return _dense_loss_and_rows(logits, labels)
+
+
+@dense_loss.gradient
+def _(cotangent: Tensor, inputs: Sequence[Tensor], residuals: Sequence[Tensor]) -> Gradients:
     logits, labels = inputs
     return [
         dense_gradient(logits, labels, cotangent, rows=residuals),
@@ -154,59 +180,33 @@ def _dense_loss_gradient(cotangent, inputs, residuals):
     ]
 
 
-def _dense_loss_and_rows(logits, labels):
-    differences, log_total, rows = _dense_rows(logits)
-    gap = row_sum(_tf.multiply_no_nan(differences, labels))
-    label_sum = row_sum(labels)
-    return label_sum * log_total - gap, rows + (label_sum,)
-
-
-@_tf.primitive("Tf1xentDenseLoss", _dense_loss_gradient)
-def dense_loss(logits, labels):
-    """Loss of label distributions [batch_size, num_classes]: [batch_size], nats."""
-    return _dense_loss_and_rows(logits, labels)
-
-
-def _dense_loss_gradient_in_logits(cotangent, inputs, residuals):
-    return [dense_gradient(*inputs, cotangent, rows=residuals), None]
-
-
-@_tf.primitive("Tf1xentDenseLossOfLogits", _dense_loss_gradient_in_logits)
-def dense_loss_of_logits(logits, labels):
+@_tf.primitive("Tf1xentDenseLossOfLogits")
+def dense_loss_of_logits(logits: Tensor, labels: Tensor) -> Computed:
     """`dense_loss` of labels that are constants: no gradient in them is built."""
     return _dense_loss_and_rows(logits, labels)
 
 
-def _without_masked(logits, labels, matrix):
+@dense_loss_of_logits.gradient
+def _(cotangent: Tensor, inputs: Sequence[Tensor], residuals: Sequence[Tensor]) -> Gradients:
+    return [dense_gradient(*inputs, cotangent, rows=residuals), None]
+
+
+def _without_masked(logits: Tensor, labels: Tensor, matrix: Tensor) -> Tensor:
     """`matrix` with 0 for the classes that are masked and have no label."""
     masked = tf.logical_and(tf.equal(labels, 0), is_left_out(logits))
     return _tf.where(masked, tf.zeros_like(matrix), matrix)
 
 
-def _dense_gradient_gradient(cotangent, inputs, _):
-    logits, labels, scale = inputs
-    in_logits = hessian_product(logits, cotangent, scale * row_sum(labels))
-    return [in_logits, *dense_gradient_in_labels_and_scale(cotangent, inputs)]
-
-
-def dense_gradient_in_labels_and_scale(cotangent, inputs):
-    """The gradient of <`dense_gradient`, cotangent> in two of its inputs."""
-    logits, labels, scale = inputs
-    centred = centre(logits, cotangent)
-    return [
-        -scale_rows(scale, _without_masked(logits, labels, centred)),
-        -row_sum(labels * centred),
-    ]
-
-
-@_tf.primitive("Tf1xentDenseGradient", _dense_gradient_gradient)
-def dense_gradient(logits, labels, scale, *, rows=None):
+@_tf.primitive("Tf1xentDenseGradient")
+def dense_gradient(
+    logits: Tensor, labels: Tensor, scale: Tensor, *, rows: Optional[Sequence[Tensor]] = None
+) -> Computed:
     """`scale` times the gradient of `dense_loss` in the logits: [batch_size, num_classes]."""
     if rows is None:
         rows = _dense_rows(logits)[2] + (row_sum(labels),)
     others, others_sum, pivots, label_sum = rows
     total = others_sum + 1
-    confident = others_sum < 1  # then there is one pivot, and its label is taken out of the sum
+    confident = others_sum < 1  # then there is one pivot; its label is left out of the sum
     pivots_are_a_mask = pivots.dtype.is_floating
     if pivots_are_a_mask:
         own = pivots * tf.cast(confident, labels.dtype)[:, tf.newaxis]
@@ -228,7 +228,38 @@ def dense_gradient(logits, labels, scale, *, rows=None):
     return scale_rows(scale, gradient), ()
 
 
-def label_gradient_gradient(cotangent, inputs, _=None):
+@dense_gradient.gradient
+def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradients:
+    logits, labels, scale = inputs
+    in_logits = hessian_product(logits, cotangent, scale * row_sum(labels))
+    return [in_logits, *dense_gradient_in_labels_and_scale(cotangent, inputs)]
+
+
+def dense_gradient_in_labels_and_scale(cotangent: Tensor, inputs: Sequence[Tensor]) -> Gradients:
+    """The gradient of <`dense_gradient`, cotangent> in two of its inputs."""
+    logits, labels, scale = inputs
+    centred = centre(logits, cotangent)
+    return [
+        -scale_rows(scale, _without_masked(logits, labels, centred)),
+        -row_sum(labels * centred),
+    ]
+
+
+@_tf.primitive("Tf1xentLabelGradient")
+def label_gradient(logits: Tensor, labels: Tensor, scale: Tensor) -> Computed:
+    """`scale` times the gradient of `dense_loss` in the labels: scale (t + m - x_j).
+
+    A masked class (a logit of -inf) with label 0 adds nothing to the loss; its entry is 0.
+    """
+    differences, log_total, _ = _dense_rows(logits)
+    surprisals = log_total[:, tf.newaxis] - differences
+    return scale_rows(scale, _without_masked(logits, labels, surprisals)), ()
+
+
+@label_gradient.gradient
+def label_gradient_gradient(
+    cotangent: Tensor, inputs: Sequence[Tensor], _residuals: Sequence[Tensor] = ()
+) -> Gradients:
     """The gradient of <`label_gradient`, cotangent> in its inputs."""
     logits, labels, scale = inputs
     cotangent = _without_masked(logits, labels, cotangent)
@@ -239,28 +270,17 @@ def label_gradient_gradient(cotangent, inputs, _=None):
     ]
 
 
-@_tf.primitive("Tf1xentLabelGradient", label_gradient_gradient)
-def label_gradient(logits, labels, scale):
-    """`scale` times the gradient of `dense_loss` in the labels: scale (t + m - x_j).
-
-    A class that is masked (-inf) and has no label contributes nothing to the loss; its entry is 0.
-    """
-    differences, log_total, _ = _dense_rows(logits)
-    surprise = log_total[:, tf.newaxis] - differences
-    return scale_rows(scale, _without_masked(logits, labels, surprise)), ()
-
-
 # --- The softmax distribution: what second and higher derivatives are made of ------------------
 
 
-def _distribution(logits):
+def _distribution(logits: Tensor) -> Tuple[Tensor, ...]:
     """(e, Z, the pivot)."""
     pivots = position_of_largest(logits)
     exponentials = tf.exp(logits - take(logits, pivots)[:, tf.newaxis])
     return exponentials, row_sum(exponentials), pivots
 
 
-def _centred(logits, vectors):
+def _centred(logits: Tensor, vectors: Tensor) -> Tuple[Tensor, ...]:
     """(e, Z, v - <p, v>); v is first shifted to 0 at a pivot with more than half of the mass."""
     exponentials, total, pivots = _distribution(logits)
     at_pivot = take(vectors, pivots)
@@ -270,30 +290,40 @@ def _centred(logits, vectors):
     return exponentials, total, shifted - mean_shifted[:, tf.newaxis]
 
 
-def _softmax_gradient(cotangent, inputs, _):
-    (logits,) = inputs
-    return [hessian_product(logits, cotangent, tf.ones_like(logits[:, 0]))]
-
-
-@_tf.primitive("Tf1xentSoftmax", _softmax_gradient)
-def softmax(logits):
+@_tf.primitive("Tf1xentSoftmax")
+def softmax(logits: Tensor) -> Computed:
     """p: [batch_size, num_classes]."""
     exponentials, total, _ = _distribution(logits)
     return scale_rows(1 / total, exponentials), ()
 
 
-def _log_partition_gradient(cotangent, inputs, _):
+@softmax.gradient
+def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradients:
     (logits,) = inputs
-    return [scale_rows(cotangent, softmax(logits))]
+    return [hessian_product(logits, cotangent, tf.ones_like(logits[:, 0]))]
 
 
-@_tf.primitive("Tf1xentLogPartition", _log_partition_gradient)
-def log_partition(logits):
+@_tf.primitive("Tf1xentLogPartition")
+def log_partition(logits: Tensor) -> Computed:
     """log sum_j exp(x_j): [batch_size]."""
     return tf.reduce_max(logits, axis=1) + _dense_rows(logits)[1], ()
 
 
-def _mean_gradient(cotangent, inputs, _):
+@log_partition.gradient
+def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradients:
+    (logits,) = inputs
+    return [scale_rows(cotangent, softmax(logits))]
+
+
+@_tf.primitive("Tf1xentSoftmaxMean")
+def mean(logits: Tensor, vectors: Tensor) -> Computed:
+    """<p, v>: [batch_size]."""
+    exponentials, total, _ = _distribution(logits)
+    return row_sum(exponentials * vectors) / total, ()
+
+
+@mean.gradient
+def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradients:
     logits, vectors = inputs
     return [
         hessian_product(logits, vectors, cotangent),
@@ -301,14 +331,14 @@ def _mean_gradient(cotangent, inputs, _):
     ]
 
 
-@_tf.primitive("Tf1xentSoftmaxMean", _mean_gradient)
-def mean(logits, vectors):
-    """<p, v>: [batch_size]."""
-    exponentials, total, _ = _distribution(logits)
-    return row_sum(exponentials * vectors) / total, ()
+@_tf.primitive("Tf1xentSoftmaxCentre")
+def centre(logits: Tensor, vectors: Tensor) -> Computed:
+    """v - <p, v>: [batch_size, num_classes]."""
+    return _centred(logits, vectors)[2], ()
 
 
-def _centre_gradient(cotangent, inputs, _):
+@centre.gradient
+def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradients:
     logits, vectors = inputs
     cotangent_sum = row_sum(cotangent)
     return [
@@ -317,13 +347,17 @@ def _centre_gradient(cotangent, inputs, _):
     ]
 
 
-@_tf.primitive("Tf1xentSoftmaxCentre", _centre_gradient)
-def centre(logits, vectors):
-    """v - <p, v>: [batch_size, num_classes]."""
-    return _centred(logits, vectors)[2], ()
+@_tf.primitive("Tf1xentHessianProduct")
+def hessian_product(logits: Tensor, vectors: Tensor, scale: Tensor) -> Computed:
+    """`scale` times H(x) v: [batch_size, num_classes]."""
+    exponentials, total, centred = _centred(logits, vectors)
+    return scale_rows(scale / total, exponentials * centred), ()
 
 
-def hessian_product_gradient(cotangent, inputs, _=None):
+@hessian_product.gradient
+def hessian_product_gradient(
+    cotangent: Tensor, inputs: Sequence[Tensor], _residuals: Sequence[Tensor] = ()
+) -> Gradients:
     """The gradient of <`hessian_product`, cotangent> in its inputs."""
     logits, vectors, scale = inputs
     product = centre(logits, cotangent) * centre(logits, vectors)
@@ -332,10 +366,3 @@ def hessian_product_gradient(cotangent, inputs, _=None):
         hessian_product(logits, cotangent, scale),
         mean(logits, product),
     ]
-
-
-@_tf.primitive("Tf1xentHessianProduct", hessian_product_gradient)
-def hessian_product(logits, vectors, scale):
-    """`scale` times H(x) v: [batch_size, num_classes]."""
-    exponentials, total, centred = _centred(logits, vectors)
-    return scale_rows(scale / total, exponentials * centred), ()

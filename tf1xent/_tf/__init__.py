@@ -13,7 +13,7 @@ operation is recorded by hand.
 
 import tensorflow.compat.v1 as tf
 
-from tf1xent._tf.defuns import tied_to_function_inputs
+from tf1xent._tf.defuns import TIED_GRADIENT, tied_to_function_inputs
 from tf1xent._tf.distribution import across_replicas
 from tf1xent._tf.drop_ins import (
     DENSE_FUNCTIONS,
@@ -45,12 +45,14 @@ from tf1xent._tf.op_definitions import (
 )
 from tf1xent._tf.placement import in_function, runs_on_cpu
 from tf1xent._tf.primitives import (
+    Computed,
+    Gradients,
+    Primitive,
+    Residuals,
     detached,
     is_zero,
     primitive,
-    register_pull_back,
-    with_pull_back,
-    with_static_shape,
+    primitive_list,
 )
 from tf1xent._tf.process import kept_in_process
 from tf1xent._tf.process_override import (
@@ -69,6 +71,7 @@ from tf1xent._tf.registry import (
     SPARSE_OP,
     STOCK_GRADIENTS,
     gradient_attribute,
+    gradient_of,
     gradient_sites,
     guards_cross_entropy,
     handed_on,
@@ -78,6 +81,7 @@ from tf1xent._tf.registry import (
     register_gradient,
     set_gradient_attribute,
 )
+from tf1xent._tf.static_shapes import set_static_shape, with_static_shape
 from tf1xent._tf.stock_ops import (
     broadcast_to,
     buffer_like,
@@ -101,6 +105,7 @@ from tf1xent._tf.vectorization import register_batch_ops
 __all__ = [
     "CONTROL_FLOW_CONTEXTS",
     "CheckpointState",
+    "Computed",
     "DENSE_FUNCTIONS",
     "DENSE_OP",
     "DENSE_STOPPED_FUNCTIONS",
@@ -110,13 +115,17 @@ __all__ = [
     "GRADIENT_ATTRIBUTE",
     "GRADIENT_NAMES",
     "GUARD_OP",
+    "Gradients",
     "NEWEST_GRAPH",
+    "Primitive",
+    "Residuals",
     "SPARSE_FUNCTIONS",
     "SPARSE_OP",
     "STOCK_FUNCTIONS",
     "STOCK_GRADIENTS",
     "STOCK_LOSSES",
     "SavedModel",
+    "TIED_GRADIENT",
     "across_replicas",
     "as_drop_in",
     "broadcast_to",
@@ -129,6 +138,7 @@ __all__ = [
     "drop_in",
     "enum_name",
     "gradient_attribute",
+    "gradient_of",
     "gradient_sites",
     "guards_cross_entropy",
     "handed_on",
@@ -149,19 +159,20 @@ __all__ = [
     "op_determinism_enabled",
     "op_type",
     "primitive",
+    "primitive_list",
     "process_override",
     "put",
     "put_slice",
     "raise_as_stock",
     "register_batch_ops",
     "register_gradient",
-    "register_pull_back",
     "release_process_override",
     "remove_squeezable_dimensions",
     "replaced_in_between",
     "runs_on_cpu",
     "select_rows",
     "set_gradient_attribute",
+    "set_static_shape",
     "stock_public_function",
     "stock_sparse_op",
     "sum_to_shape",
@@ -173,6 +184,5 @@ __all__ = [
     "tied_to_function_inputs",
     "version",
     "where",
-    "with_pull_back",
     "with_static_shape",
 ]

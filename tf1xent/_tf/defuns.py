@@ -1,20 +1,24 @@
 """Losses in the functions of `tf.Defun`, which TensorFlow differentiates in C++."""
 
+from typing import List, Optional
+
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import function
 
-from tf1xent._tf.registry import register_gradient
+from tf1xent._tf.registry import gradient_of
+from tf1xent._typing import Operation, Tensor
 
-_GRADIENT = "Tf1xentTiedToFunctionInputs"
+TIED_GRADIENT = "Tf1xentTiedToFunctionInputs"
 
 
-def tied_to_function_inputs(loss):
-    """`loss`; in a Defun's body, by an op that takes the function's inputs of unknown rank too.
+def tied_to_function_inputs(loss: Tensor) -> Tensor:
+    """`loss`; in a Defun's body, through an op that reads the function's inputs of unknown rank.
 
-    The C++ code looks for no gradient in Python, and has none for the ops that carry ours. It says
-    so when it differentiates one. But TF 1.13 forgets a tensor of which a shape is taken, and all
-    that it depends on: no error, and zeros for a gradient. Through this op the inputs have a path
-    from the loss on which no shape is taken. Derivatives inside the body do not take it.
+    TensorFlow differentiates a Defun in C++, where gradients registered in Python are unknown. It
+    raises when it meets an op that carries ours. But TF 1.13 skips a tensor whose shape is taken,
+    and everything that it depends on, so the gradient is zero without an error. This op gives the
+    inputs a path to the loss on which no shape is taken, so that the error is raised. Derivatives
+    inside the body do not go through it.
     """
     graph = tf.get_default_graph()
     if tf.executing_eagerly() or not isinstance(graph, function._FuncGraph):
@@ -22,12 +26,10 @@ def tied_to_function_inputs(loss):
     inputs = [tensor for tensor in graph.inputs if tensor.dtype.is_floating]
     if all(tensor.shape.ndims is not None for tensor in inputs):
         return loss
-    with graph.gradient_override_map({"IdentityN": _GRADIENT}):
+    with graph.gradient_override_map({"IdentityN": TIED_GRADIENT}):
         return tf.identity_n([loss, *inputs])[0]
 
 
-def _of_the_loss_alone(op, cotangent, *_):
+@gradient_of(TIED_GRADIENT)
+def _(op: Operation, cotangent: Tensor, *_: Optional[Tensor]) -> List[Optional[Tensor]]:
     return [cotangent] + [None] * (len(op.inputs) - 1)
-
-
-register_gradient(_GRADIENT, _of_the_loss_alone)

@@ -1,17 +1,20 @@
-"""What several replicas of a tf.distribute strategy compute together."""
+"""Values over all replicas of a tf.distribute strategy."""
 
 import contextlib
+from typing import Any, Callable, Iterator, Sequence
 
 import tensorflow.compat.v1 as tf
 
+from tf1xent._typing import Tensor
 
-def across_replicas(compute, variables):
+
+def across_replicas(compute: Callable[..., Tensor], variables: Sequence[Any]) -> Tensor:
     """Returns ``compute(*tensors)``, built once, of the variables' sums over all replicas.
 
     Without a strategy the tensors are the values of the variables themselves.
     """
 
-    def merged(strategy, *variables_of_all):
+    def merged(strategy: Any, *variables_of_all: Any) -> Tensor:
         with _outside_the_step(strategy):
             return compute(*[tf.convert_to_tensor(variable) for variable in variables_of_all])
 
@@ -19,9 +22,11 @@ def across_replicas(compute, variables):
 
 
 @contextlib.contextmanager
-def _outside_the_step(strategy):
-    """Builds outside of the loop that some strategies wrap around their training steps, so that a
-    value is not computed at every step."""
+def _outside_the_step(strategy: Any) -> Iterator[None]:
+    """Builds outside the loop that some strategies wrap around their training steps.
+
+    A value that is built inside would be computed at every step.
+    """
     attribute = "_outer_control_flow_context"
     if not hasattr(strategy.extended, attribute):
         yield

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from typing import Any, Callable, Sequence, TypeVar
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple, TypeVar, cast
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import ops
@@ -11,8 +11,9 @@ from tensorflow.python.ops.losses import losses_impl
 from tensorflow.python.util import deprecation, dispatch, tf_decorator, tf_export
 
 from tf1xent._tf.process import kept_in_process
+from tf1xent._typing import DType, Name, Tensor, TensorLike
 
-# TensorFlow's functions refuse a None, or nothing, for these in words of their own.
+# TensorFlow's functions refuse None, or no value, for these with errors of their own.
 _REQUIRED = ("labels", "logits")
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -28,7 +29,7 @@ DENSE_FUNCTIONS = (
     "softmax_cross_entropy_with_logits_v2",
 )
 
-# As they were when the process first imported this module: later ours may stand there.
+# Recorded when the process first imports this module; later they may be replaced by ours.
 STOCK_FUNCTIONS = kept_in_process(
     "stock functions",
     lambda: {
@@ -39,23 +40,24 @@ STOCK_FUNCTIONS = kept_in_process(
 )
 
 
-# By name, what Keras' functional models look up when they are loaded; 1.x has no such models.
+# Keras' functional models look functions up here by name when they are loaded. 1.x has no such
+# models.
 EXPORTED_FUNCTIONS = getattr(tf_export, "_NAME_TO_SYMBOL_MAPPING", None)
 EXPORTS_MODULE = tf_export.__name__
 
 
-def stock_public_function(name):
+def stock_public_function(name: str) -> Callable[..., Any]:
     """TensorFlow's function that `tf.compat.v1.nn` has under `name`."""
-    # There the one with labels that get a gradient goes by another name than in `nn_ops`.
+    # The one that differentiates in the labels has another name in `nn_ops`.
     return STOCK_FUNCTIONS.get(name + "_helper", STOCK_FUNCTIONS[name])
 
 
-def is_stock_function(name):
-    """Whether `name` is that of a cross-entropy of `tf.compat.v1.nn`, or "tf.losses." and one."""
+def is_stock_function(name: str) -> bool:
+    """Whether TensorFlow has a cross-entropy `name` in `tf.compat.v1.nn`, or "tf.losses.NAME"."""
     return name.startswith("tf.losses.") or bool({name, name + "_helper"} & STOCK_FUNCTIONS.keys())
 
 
-# TensorFlow's reduced losses, likewise.
+# TensorFlow's reduced losses, recorded in the same way.
 STOCK_LOSSES = kept_in_process(
     "stock losses",
     lambda: {
@@ -65,22 +67,26 @@ STOCK_LOSSES = kept_in_process(
 )
 
 
-def convert_to_tensor(value, name=None, preferred_dtype=None):
-    """tf.convert_to_tensor without dispatch on types: what Keras means to take whole raises."""
+def convert_to_tensor(
+    value: TensorLike, name: Name = None, preferred_dtype: Optional[DType] = None
+) -> Tensor:
+    """tf.convert_to_tensor without dispatch on types; symbolic tensors of Keras raise TypeError."""
     return ops.convert_to_tensor(value, name=name, preferred_dtype=preferred_dtype)
 
 
-def remove_squeezable_dimensions(labels, logits, weights):
-    """Labels or weights with an axis of size 1 too many lose it, as in tf.losses."""
+def remove_squeezable_dimensions(
+    labels: Tensor, logits: Tensor, weights: Optional[Tensor]
+) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
+    """Removes a surplus axis of size 1 from labels or weights, as tf.losses do."""
     return losses_impl._remove_squeezable_dimensions(labels, logits, weights, expected_rank_diff=1)
 
 
-def note_loss_reduction(reduction):
-    """Leaves a note of a loss's reduction where optimizers look for it when there are replicas."""
+def note_loss_reduction(reduction: str) -> None:
+    """Records a loss's reduction where optimizers look for it when there are replicas."""
     ops.get_default_graph()._last_loss_reduction = reduction
 
 
-def lookup_deprecated_axis(axis, dim):
+def lookup_deprecated_axis(axis: Optional[int], dim: Optional[int]) -> Optional[int]:
     """The one of `axis` and its old name `dim` that is given; ValueError if both are."""
     return deprecation.deprecated_argument_lookup("axis", axis, "dim", dim)
 
@@ -88,10 +94,10 @@ def lookup_deprecated_axis(axis, dim):
 def as_drop_in(stock_name: str) -> Callable[[_Function], _Function]:
     """Decorator: gives a function the signature of TensorFlow's function on this TensorFlow.
 
-    Arguments of the function that are keyword-only, TensorFlow's has not; they are kept.
+    Keyword-only arguments of the function, which TensorFlow's does not have, are kept.
     """
 
-    def decorate(implementation):
+    def decorate(implementation: _Function) -> _Function:
         return drop_in(
             stock_public_function(stock_name), implementation, documentation=implementation
         )
@@ -99,11 +105,16 @@ def as_drop_in(stock_name: str) -> Callable[[_Function], _Function]:
     return decorate
 
 
-def drop_in(stock, implementation, documentation=None, uses_stock=lambda: False):
+def drop_in(
+    stock: Callable[..., Any],
+    implementation: Callable[..., Any],
+    documentation: Optional[Callable[..., Any]] = None,
+    uses_stock: Callable[[], bool] = lambda: False,
+) -> Any:
     """Returns `implementation` with the signature, the refusals and the dispatch of `stock`.
 
-    The result bears the name and the docstring of `documentation`, by default those of `stock`.
-    Where ``uses_stock()`` is true, a call goes to `stock` instead.
+    The result has the name and the docstring of `documentation`, by default of `stock`. If
+    ``uses_stock()`` is true, a call goes to `stock`.
     """
     own = [] if documentation is None else _keyword_only(documentation)
     documentation = documentation or stock
@@ -111,9 +122,9 @@ def drop_in(stock, implementation, documentation=None, uses_stock=lambda: False)
     required = [name for name in signature.parameters if name.split("_")[-1] in _REQUIRED]
     earlier_dispatcher = getattr(stock, "_tf_type_based_dispatcher", None)
 
-    def replacement(*args, **kwargs):
+    def replacement(*args: Any, **kwargs: Any) -> Any:
         ours = {p.name: kwargs.pop(p.name) for p in own if p.name in kwargs}
-        if earlier_dispatcher is not None:  # for types that were registered with TensorFlow's own
+        if earlier_dispatcher is not None:  # for types registered with TensorFlow's function
             result = earlier_dispatcher.Dispatch(args, kwargs)
             if result is not NotImplemented:
                 return result
@@ -135,34 +146,37 @@ def taken_whole(
 ) -> Callable[[_Function], _Function]:
     """Decorator: dispatch on types takes the function as a whole, wherever it is called from.
 
-    Functional Keras models of TF 2.x make one layer of it. Else they make one of every op in it,
-    and the gradient, which belongs to the whole, is lost. For that the function has to convert its
-    labels and logits with `convert_to_tensor` of this module before it does anything else with
-    them. `exported` is the function in `nn_ops` or of tf.losses under whose exported name a saved
-    model finds the layer's function again. That function lacks the keyword arguments
-    `closed_over`, so each choice of them gets a function of its own.
+    Functional Keras models of TF 2.x make one layer of the function. Otherwise they make a layer of
+    every op in it, and the gradient, which belongs to the whole, is lost. The function must first
+    convert its labels and logits with `convert_to_tensor` of this module.
+
+    `exported` is the function in `nn_ops` or in tf.losses under whose exported name a saved model
+    finds the layer's function again. That function does not have the keyword arguments
+    `closed_over`, so each choice of their values gets a function of its own.
     """
 
-    def decorate(function):
+    def decorate(function: _Function) -> _Function:
         if not hasattr(dispatch, "add_dispatch_support"):
             return not_converted(function)
         wholes = {}
 
         @functools.wraps(function)
-        def call(*args, **kwargs):
+        def call(*args: Any, **kwargs: Any) -> Any:
             fixed = {name: kwargs.pop(name) for name in closed_over if name in kwargs}
             choice = tuple(fixed.items())
             if choice not in wholes:
                 wholes[choice] = _whole(function, fixed, exported)
             return wholes[choice](*args, **kwargs)
 
-        return not_converted(call)
+        return cast(_Function, not_converted(call))
 
     return decorate
 
 
-def _whole(function, fixed, exported):
-    def compute(*args, **kwargs):
+def _whole(
+    function: Callable[..., Any], fixed: Dict[str, Any], exported: str
+) -> Callable[..., Any]:
+    def compute(*args: Any, **kwargs: Any) -> Any:
         return function(*args, **fixed, **kwargs)
 
     # TF 2.11's dispatch refuses keyword-only arguments.
@@ -176,14 +190,18 @@ def _whole(function, fixed, exported):
     return _exported_as(stock, dispatch.add_dispatch_support(not_converted(compute)))
 
 
-def _dress(function, like, signature):
+def _dress(
+    function: Callable[..., Any], like: Callable[..., Any], signature: inspect.Signature
+) -> None:
     for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
         setattr(function, attribute, getattr(like, attribute))
     setattr(function, "__signature__", signature)  # noqa: B010 - functions have no such field
 
 
-def _exported_as(stock, function):
-    """`function`, under the names under which TensorFlow exports `stock`."""
+def _exported_as(
+    stock: Optional[Callable[..., Any]], function: Callable[..., Any]
+) -> Callable[..., Any]:
+    """`function`, with the names under which TensorFlow exports `stock`."""
     undecorated = tf_decorator.unwrap(stock)[1], tf_decorator.unwrap(function)[1]
     for attribute in ("_tf_api_names", "_tf_api_names_v1"):
         for theirs, ours in ((stock, function), undecorated):
@@ -192,10 +210,10 @@ def _exported_as(stock, function):
     return function
 
 
-def _dispatched(function, own):
-    """`function` with TensorFlow's dispatch on types, where there is one.
+def _dispatched(function: Callable[..., Any], own: Set[str]) -> Callable[..., Any]:
+    """`function` with TensorFlow's dispatch on types, if this TensorFlow has one.
 
-    Calls with arguments of our `own` go without: TF 2.11's dispatch refuses keyword-only ones.
+    Calls with our `own` arguments go without it, because TF 2.11's refuses keyword-only ones.
     """
     if not hasattr(dispatch, "add_dispatch_support"):
         return function
@@ -204,30 +222,30 @@ def _dispatched(function, own):
         return dispatched
 
     @functools.wraps(dispatched)
-    def replacement(*args, **kwargs):
+    def replacement(*args: Any, **kwargs: Any) -> Any:
         called = dispatched if own.isdisjoint(kwargs) else function
         return called(*args, **kwargs)
 
     return not_converted(replacement)
 
 
-def _keyword_only(function):
+def _keyword_only(function: Callable[..., Any]) -> List[inspect.Parameter]:
     parameters = inspect.signature(function).parameters.values()
     return [parameter for parameter in parameters if parameter.kind == parameter.KEYWORD_ONLY]
 
 
 def not_converted(function: _Function) -> _Function:
-    """Decorator: AutoGraph leaves the function, and what it calls, as they are."""
+    """Decorator: AutoGraph does not convert the function, nor what it calls."""
     if hasattr(tf, "autograph") and hasattr(tf.autograph.experimental, "do_not_convert"):
         return tf.autograph.experimental.do_not_convert(function)
-    return function  # on 1.13 only what is handed to AutoGraph is converted
+    return function  # 1.13 converts only functions that are passed to AutoGraph
 
 
-def raise_as_stock(name, tensors, axis=-1):
+def raise_as_stock(name: str, tensors: Dict[str, Tensor], axis: Optional[int] = -1) -> None:
     """Calls TensorFlow's own function on tensors like these, for the error that it raises.
 
-    So that a refusal has the type and the wording of the TensorFlow at hand. Returns if it accepts
-    them, or cannot be asked: tf.losses know no axis.
+    The error then has the type and the wording of the TensorFlow at hand. Returns if the function
+    accepts the tensors, or has no argument for the axis, as in tf.losses.
     """
     module, _, loss = name.rpartition(".")
     stock = STOCK_LOSSES[loss] if module else stock_public_function(name)

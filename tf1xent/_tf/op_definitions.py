@@ -1,21 +1,22 @@
-"""What this TensorFlow knows of ops: their definitions, and the newest graphs that it takes."""
+"""Definitions of this TensorFlow's ops, and which of them have gradients."""
 
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import op_def_registry
 
 from tf1xent._tf.registry import entry_function, gradient_attribute, gradient_entry
+from tf1xent._typing import Operation
 
 # The newest `versions.min_consumer` of a GraphDef that this TensorFlow imports.
 NEWEST_GRAPH = tf.GRAPH_DEF_VERSION
 
 
-# Those that were found once; the others a library may bring later.
+# Only those that exist: a library that is loaded later may define others.
 _definitions: Dict[str, Any] = {}
 
 
-def op_definition(op_type):
+def op_definition(op_type: str) -> Optional[Any]:
     """Returns the OpDef of an op type, or None where this TensorFlow knows none of that name."""
     if op_type in _definitions:
         return _definitions[op_type]
@@ -28,22 +29,22 @@ def op_definition(op_type):
     return found
 
 
-def has_gradient(name):
-    """Whether a gradient is registered under a name that a graph gives."""
-    return gradient_entry(name) is not None
+def has_gradient(name: Optional[str]) -> bool:
+    """Whether a gradient is registered under a name."""
+    return name is not None and gradient_entry(name) is not None
 
 
-def can_be_differentiated(op_type):
-    """Whether this TensorFlow has a gradient of an op type, and not a note that there is none."""
+def can_be_differentiated(op_type: str) -> bool:
+    """Whether an op type has a gradient function; "not differentiable" may be registered too."""
     return entry_function(gradient_entry(op_type)) is not None
 
 
-# TF 1.13 differentiates what its contrib.eager.defun traced twice to zeros, without a word.
+# In TF 1.13 second derivatives of a function traced by contrib.eager.defun are silently zero.
 _TRACED_FUNCTIONS_HAVE_HESSIANS = hasattr(tf, "function")
 
 
-def call_has_gradients(op):
-    """Whether TensorFlow itself traced what an operation calls, and differentiates that twice."""
+def call_has_gradients(op: Operation) -> bool:
+    """Whether TensorFlow itself traced the called function, and can differentiate it twice."""
     if not _TRACED_FUNCTIONS_HAVE_HESSIANS:
         return False
     if getattr(op, "_gradient_function", None) is not None:
@@ -51,7 +52,7 @@ def call_has_gradients(op):
     return has_gradient(gradient_attribute(op))  # 1.x
 
 
-def enum_name(data_type):
+def enum_name(data_type: int) -> str:
     """The name of a DataType number of a graph, as in "float32"; of an unknown one, its number."""
     try:
         return tf.as_dtype(data_type).name

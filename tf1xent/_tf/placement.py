@@ -1,13 +1,14 @@
-"""Where the ops that are built now will run, as far as that is known before there is a session."""
+"""Where ops that are built now will run, as far as it is known before a session exists."""
 
 import functools
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.client import device_lib
 from tensorflow.python.framework import func_graph, function
 from tensorflow.python.ops import control_flow_util, control_flow_util_v2
 
-# 1.13 looks at no more than the graph at hand.
+# 1.13 has only the check of the current graph, without its parents.
 _in_xla_context = getattr(
     control_flow_util, "GraphOrParentsInXlaContext", control_flow_util.InXlaContext
 )
@@ -23,53 +24,53 @@ _FUNCTION_GRAPHS = func_graph.FuncGraph, function._FuncGraph
 
 
 class _Unplaced:
-    """What device functions are asked about in the place of an op that is not there yet."""
+    """A stand-in, for device functions, for an op that does not exist yet."""
 
-    type = "Tf1xentKernelSparseLoss"
     name = ""
     inputs = ()
     outputs = ()
 
-    def __init__(self):
+    def __init__(self, op_type: str) -> None:
+        self.type = op_type
         self.device = ""
-        self.node_def = tf.NodeDef(op=self.type)
+        self.node_def = tf.NodeDef(op=op_type)
 
-    def _set_device(self, device):
+    def _set_device(self, device: Any) -> None:
         self.device = device if isinstance(device, str) else device.to_string()
 
     _set_device_from_string = _set_device
 
 
-def _device_in_force():
-    """The device string that an op built now is given, by tf.device and the like."""
+def _device_in_force(op_type: str) -> str:
+    """The device that tf.device and device functions give an op of a type, built now."""
     if tf.executing_eagerly():
         return tf.zeros([]).device if _gpu_is_there() else ""
-    op = _Unplaced()
+    op = _Unplaced(op_type)
     tf.get_default_graph()._apply_device_functions(op)
     return op.device
 
 
 @functools.lru_cache(maxsize=None)
-def _gpu_is_there():
+def _gpu_is_there() -> bool:
     """Whether TensorFlow has a GPU, on which it places ops that nobody places."""
     if not tf.test.is_built_with_cuda():
         return False
     return any(device.device_type == "GPU" for device in device_lib.list_local_devices())
 
 
-def runs_on_cpu():
-    """Whether an op built now will run by a kernel for the CPU: neither on another device nor as a
-    part of what XLA compiles."""
+def runs_on_cpu(op_type: str) -> bool:
+    """Whether an op of a type, built now, runs by a kernel for the CPU: not on another device, and
+    not as a part of what XLA compiles."""
     if not tf.executing_eagerly() and _in_xla_context(tf.get_default_graph()):
         return False
-    device_type = tf.DeviceSpec.from_string(_device_in_force()).device_type
+    device_type = tf.DeviceSpec.from_string(_device_in_force(op_type)).device_type
     return device_type == "CPU" or (device_type is None and not _gpu_is_there())
 
 
-def in_function():
-    """Whether an op built now is a part of a function.
+def in_function() -> bool:
+    """Whether an op built now belongs to a function.
 
-    A function may be traced once and called anywhere, in what XLA compiles too.
+    A function may be called anywhere after it is traced, also inside what XLA compiles.
     """
     if tf.executing_eagerly():
         return False

@@ -1,13 +1,15 @@
-"""What tf1xent has changed in this process, kept where a second import of tf1xent finds it."""
+"""State of the process that outlives a second import of tf1xent."""
+
+from typing import Any, Callable
 
 from tensorflow.python.framework import ops
 
 
-def kept_in_process(name, make):
-    """Returns what ``make()`` returned when the process first asked for `name`.
+def kept_in_process(name: str, make: Callable[[], Any]) -> Any:
+    """Returns what ``make()`` returned at the process's first call with `name`.
 
-    It is kept with TensorFlow: a module of tf1xent that is reloaded, or removed from sys.modules
-    and imported again while the patch is in force, starts from nothing.
+    The object is stored in a module of TensorFlow's. So it survives when a module of tf1xent is
+    reloaded, or removed from sys.modules and imported again, while the patch is in force.
     """
     kept = vars(ops).setdefault("_tf1xent_kept_in_process", {})
     if name not in kept:

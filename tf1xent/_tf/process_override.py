@@ -1,19 +1,20 @@
-"""Our gradients where TensorFlow looks those of its own ops up: for the process, and back.
+"""Overrides, in the process's gradient registry, the gradients of TensorFlow's own ops.
 
-Other tools write into the same registry. Some swap the function in an entry for a while and then
-put back what they found, maybe after we have come or gone. So our entries under TensorFlow's names
-are our own objects, what stands in one is judged by its function, and what was there comes back as
-the very object.
+Other tools write into the same registry. Some replace the function of an entry for a while and then
+restore what they found, perhaps after our override began or ended. So our entries are objects of
+our own, an entry is recognised by its function, and the end of the override restores the object
+that was there before.
 """
 
 import threading
-from typing import Any, Dict, List, Set
+from typing import Any, Dict, List, Set, Tuple
 
 from tf1xent._tf.process import kept_in_process
 from tf1xent._tf.registry import (
     GRADIENT_NAMES,
     GUARD_OP,
     STOCK_GRADIENTS,
+    GradientFunction,
     entry_function,
     entry_like,
     forget_forward_mode_traces,
@@ -22,15 +23,16 @@ from tf1xent._tf.registry import (
     set_entry_function,
     set_gradient_entry,
 )
+from tf1xent._typing import Operation, Tensor
 
 
-def _process_gradient(op_type):
+def _process_gradient(op_type: str) -> GradientFunction:
     """The function of our registry entry for `op_type`.
 
-    A tool that found it there may put it back after the override's end: then it calls TensorFlow's.
+    Another tool may put it back after the override has ended; then it calls TensorFlow's gradient.
     """
 
-    def gradient(op, *cotangents):
+    def gradient(op: Operation, *cotangents: Tensor) -> Any:
         return _gradient_in_force(op_type, op)(op, *cotangents)
 
     return gradient
@@ -40,8 +42,8 @@ class _State:
     """What is overridden.
 
     Attributes:
-      lock: held while anything of this is read or changed.
-      holders: who wants the lookup overridden: "override_gradients", "patch".
+      lock: held while any of the others is read or changed.
+      holders: who keeps the override in force: "override_gradients", "patch".
       functions: by op type, the function of our registry entry.
       entries: by op type, our registry entry.
       entries_before: by op type, while the lookup is overridden, the entry that was there.
@@ -61,10 +63,10 @@ class _State:
 _STATE: _State = kept_in_process("process override", _State)
 
 
-def hold_process_override(holder):
-    """Overrides the process's gradient lookup for as long as anybody holds it.
+def hold_process_override(holder: str) -> Tuple[bool, List[str]]:
+    """Adds a holder of the override, which is in force as long as it has one.
 
-    Returns whether the holder is new; and what of somebody else's ours took the place of, in words.
+    Returns whether the holder is new, and a message for each foreign gradient that ours replaced.
     """
     conflicts: List[str] = []
     with _STATE.lock:
@@ -72,18 +74,18 @@ def hold_process_override(holder):
             if not _STATE.holders:
                 conflicts += _put_ours(op_type)
             elif entry_function(gradient_entry(op_type)) is stock:
-                # Put back by a tool that had found it before we came.
+                # Restored by a tool that had found it before the override.
                 _set_ours(op_type)
         is_new = holder not in _STATE.holders
         _STATE.holders.add(holder)
     return is_new, conflicts
 
 
-def _put_ours(op_type):
+def _put_ours(op_type: str) -> List[str]:
     before = gradient_entry(op_type)
     stock = STOCK_GRADIENTS[op_type]
     if entry_function(before) is _STATE.functions[op_type]:
-        # Put back by a tool that had found it while we were there.
+        # Restored by a tool that had found it during an earlier override.
         set_entry_function(before, stock)
     _STATE.entries_before[op_type] = before
     _set_ours(op_type)
@@ -94,16 +96,16 @@ def _put_ours(op_type):
     ]
 
 
-def _set_ours(op_type):
+def _set_ours(op_type: str) -> None:
     set_entry_function(_STATE.entries[op_type], _STATE.functions[op_type])
     set_gradient_entry(op_type, _STATE.entries[op_type])
     forget_forward_mode_traces()
 
 
-def release_process_override(holder):
+def release_process_override(holder: str) -> List[str]:
     """Releases one holder; the last release restores the entries that were there.
 
-    Returns what somebody else replaced in between and what was therefore left, in words.
+    Returns a message for each gradient that other code replaced in between, which stays.
     """
     conflicts: List[str] = []
     with _STATE.lock:
@@ -118,14 +120,14 @@ def release_process_override(holder):
     return conflicts
 
 
-def _put_back(op_type):
+def _put_back(op_type: str) -> List[str]:
     before = _STATE.entries_before.pop(op_type)
     entry = gradient_entry(op_type)
     function = entry_function(entry)
     if function is _STATE.functions[op_type]:
         set_gradient_entry(op_type, before)
         return []
-    if entry is _STATE.entries[op_type] and before is not None:  # theirs was written into our entry
+    if entry is _STATE.entries[op_type] and before is not None:  # other code wrote into our entry
         set_entry_function(before, function)
         set_gradient_entry(op_type, before)
         entry = before
@@ -134,8 +136,8 @@ def _put_back(op_type):
     return [replaced_in_between(f"the gradient of {op_type}")]
 
 
-def _gradient_in_force(op_type, op):
-    """What our registry entry for `op_type` computes the gradient of `op` by."""
+def _gradient_in_force(op_type: str, op: Operation) -> Any:
+    """The gradient function that applies to `op` now."""
     stock = STOCK_GRADIENTS[op_type]
     if not _STATE.holders:
         return stock
@@ -144,13 +146,13 @@ def _gradient_in_force(op_type, op):
     return entry_function(gradient_entry(GRADIENT_NAMES[op_type]))
 
 
-def replaced_in_between(what):
-    """A conflict in words."""
+def replaced_in_between(what: str) -> str:
+    """The message for something that other code replaced during the override."""
     return f"somebody else replaced {what} in between; theirs was left"
 
 
-def process_override():
-    """Whether the process's lookup is overridden; and the op types whose gradient is not ours."""
+def process_override() -> Tuple[bool, List[str]]:
+    """Whether the override is in force, and the op types whose gradient is nevertheless foreign."""
     with _STATE.lock:
         foreign = [
             op_type

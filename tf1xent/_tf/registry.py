@@ -1,16 +1,21 @@
 """The gradient registry, the gradient attributes of ops, and where in a graph they sit."""
 
 import functools
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import ops
 
 from tf1xent._tf.modules import module_if_there
 from tf1xent._tf.process import kept_in_process
+from tf1xent._typing import Graph, NodeDef, Operation, Tensor
+
+# (op, *cotangents) -> a gradient or None for each input.
+GradientFunction = Callable[..., Any]
 
 _forwardprop = module_if_there("eager.forwardprop")  # 1.x has no forward mode
-# TF 1.x registers the gradients of v2 loops and branches, which imported graphs may have, when it
-# first builds one.
+# Imported graphs may have v2 loops and branches. TF 1.x registers their gradients only when these
+# modules are imported.
 module_if_there("ops.while_v2")
 module_if_there("ops.cond_v2")
 
@@ -24,38 +29,48 @@ GRADIENT_NAMES = {op_type: "Tf1xent" + op_type for op_type in (SPARSE_OP, DENSE_
 GRADIENT_ATTRIBUTE = "_gradient_op_type"
 
 
-def _registry():
+def _registry() -> Dict[str, Any]:
     return ops._gradient_registry._registry
 
 
-def as_tensors(cotangents):
-    """The cotangents, each a tensor or None: a gather behind a loss sends IndexedSlices."""
+def as_tensors(cotangents: Sequence[Optional[Tensor]]) -> List[Optional[Tensor]]:
+    """The cotangents, each a tensor or None. The gradient of a gather sends IndexedSlices."""
     return [
         tf.convert_to_tensor(cotangent) if isinstance(cotangent, tf.IndexedSlices) else cotangent
         for cotangent in cotangents
     ]
 
 
-def register_gradient(name, function):
-    """Registers `function` as the gradient named `name`; a second time, replaces it.
+def register_gradient(name: str, function: GradientFunction) -> None:
+    """Registers `function` as the gradient named `name`, in the place of one that is there.
 
-    It is called with tensors, or None, as cotangents.
+    Each cotangent that it gets is a tensor or None.
     """
 
     @functools.wraps(function)
-    def gradient(op, *cotangents):
+    def gradient(op: Operation, *cotangents: Optional[Tensor]) -> Any:
         return function(op, *as_tensors(cotangents))
 
     _registry().pop(name, None)
     ops.RegisterGradient(name)(gradient)
 
 
-def gradient_entry(name):
-    """Returns the registry's own entry for `name`, to be put back later as the very same object."""
+def gradient_of(name: str) -> Callable[[GradientFunction], GradientFunction]:
+    """Decorator: registers the function below it as the gradient of an op type or name."""
+
+    def decorate(function: GradientFunction) -> GradientFunction:
+        register_gradient(name, function)
+        return function
+
+    return decorate
+
+
+def gradient_entry(name: str) -> Any:
+    """Returns the registry's own entry for `name`, to restore the same object later."""
     return _registry().get(name)
 
 
-def set_gradient_entry(name, entry):
+def set_gradient_entry(name: str, entry: Any) -> None:
     """Puts an entry that `gradient_entry` returned, or None for none, in its place."""
     if entry is None:
         _registry().pop(name, None)
@@ -63,23 +78,23 @@ def set_gradient_entry(name, entry):
         _registry()[name] = entry
 
 
-def entry_function(entry):
+def entry_function(entry: Any) -> Optional[GradientFunction]:
     """Returns the gradient function in a registry entry, or None where there is no entry."""
     return None if entry is None else entry["type"]
 
 
-def set_entry_function(entry, function):
+def set_entry_function(entry: Any, function: Optional[GradientFunction]) -> None:
     """Makes a registry entry hold the gradient function `function`."""
     entry["type"] = function
 
 
-def entry_like(entry, function):
+def entry_like(entry: Any, function: GradientFunction) -> Any:
     """A registry entry of its own, as `entry` but with `function`."""
     return dict(entry, type=function)
 
 
-def forget_forward_mode_traces():
-    """Makes forward mode look gradients up anew: it keeps traces of those that it once found."""
+def forget_forward_mode_traces() -> None:
+    """Makes forward mode look gradients up again; it caches traces of those it has found."""
     cache = getattr(_forwardprop, "_jvp_function_cache", None)
     if cache is not None:  # 2.13 and later
         cache.clear()
@@ -90,7 +105,7 @@ def forget_forward_mode_traces():
             traced._function_cache = type(traced._function_cache)()
 
 
-def gradient_attribute(op):
+def gradient_attribute(op: Union[Operation, NodeDef]) -> Optional[str]:
     """Returns the gradient name that `op`, an operation or a NodeDef, carries, or None."""
     if isinstance(op, tf.NodeDef):
         if GRADIENT_ATTRIBUTE not in op.attr:
@@ -103,7 +118,7 @@ def gradient_attribute(op):
     return name.decode() if isinstance(name, bytes) else name
 
 
-def set_gradient_attribute(op, name):
+def set_gradient_attribute(op: Union[Operation, NodeDef], name: Optional[str]) -> None:
     """Makes `op` carry the gradient name `name`; None takes the attribute away."""
     if isinstance(op, tf.NodeDef):
         if name is None:
@@ -120,23 +135,23 @@ def set_gradient_attribute(op, name):
     op._set_attr(GRADIENT_ATTRIBUTE, tf.AttrValue(s=encoded))
 
 
-def names_own_gradient(op_type):
+def names_own_gradient(op_type: str) -> bool:
     """Whether a `gradient_override_map` in force names `op_type`; eagerly there is none."""
     if tf.executing_eagerly():
         return False
     return op_type in tf.get_default_graph()._gradient_override_map
 
 
-def op_type(op):
+def op_type(op: Union[Operation, NodeDef]) -> str:
     """The type of an operation or a NodeDef."""
     return op.op if isinstance(op, tf.NodeDef) else op.type
 
 
-def gradient_sites(graph):
+def gradient_sites(graph: Graph) -> Iterator[Tuple[Any, Iterable[Union[Operation, NodeDef]]]]:
     """Yields (holder, its ops) for `graph` and the functions that it holds, with theirs.
 
-    A function holds the graph that it was traced in, and a definition, from which TF 1.x builds
-    that graph anew for each gradient of a v2 cond or while loop: then its ops are NodeDefs.
+    A function holds the graph in which it was traced, and a definition. From that, TF 1.x rebuilds
+    the graph for each gradient of a v2 cond or while loop; the definition's ops are NodeDefs.
     """
     seen = {id(graph)}
     pending = [graph]
@@ -163,34 +178,34 @@ STOCK_GRADIENTS = kept_in_process(
     },
 )
 
-# Ops that hand their first input on, and those by which a tensor comes in: from another graph, from
-# a stack, or out of the branch of a v2 cond.
+# Ops whose output is their first input.
 _HANDING_ON = ("Identity", "Switch", "RefSwitch", "Enter", "RefEnter", "Merge", "Exit")
+# Ops whose output comes from another graph, from a stack, or from the branch of a v2 cond.
 _COMING_IN = (
     *("Placeholder", "Arg", "_Arg"),
     *("StackPopV2", "StackPop", "TensorListPopBack", "OptionalGetValue"),
 )
 
 
-def handed_on(op_type, index):
-    """The number of the input that an op of a type hands on as its output `index`, or None."""
+def handed_on(op_type: str, index: int) -> Optional[int]:
+    """The number of the input that is an op's output `index` unchanged, or None."""
     if op_type == "IdentityN":
         return index
     return 0 if op_type in _HANDING_ON else None
 
 
-def is_second_output(op_type, index, message):
+def is_second_output(op_type: str, index: int, message: Union[str, bytes]) -> bool:
     """Whether output `index` of an op of a type is a fused cross-entropy op's gradient.
 
-    Inside loops and functions that comes in from elsewhere: there the `message` of the guard behind
-    it, which names the function, tells.
+    Inside loops and functions the gradient comes in from elsewhere. There the `message` of the
+    guard that reads it decides, because it names the function.
     """
     if op_type in _COMING_IN:
         return _names_cross_entropy(message)
     return op_type in FUSED_OPS and index == 1
 
 
-def guards_cross_entropy(op):
+def guards_cross_entropy(op: Union[Operation, NodeDef]) -> bool:
     """Whether a PreventGradient op guards the second output of a fused cross-entropy op.
 
     Of a NodeDef, and eagerly, only the message is known.
@@ -207,6 +222,6 @@ def guards_cross_entropy(op):
     return is_second_output(tensor.op.type, tensor.value_index, op.get_attr("message"))
 
 
-def _names_cross_entropy(message):
+def _names_cross_entropy(message: Union[str, bytes]) -> bool:
     message = message.decode("utf-8", "replace") if isinstance(message, bytes) else message
     return "softmax_cross_entropy_with_logits" in message

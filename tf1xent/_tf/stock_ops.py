@@ -1,5 +1,8 @@
 """Stock ops under their several names, and what TensorFlow is set to."""
 
+from typing import Optional
+
+import numpy as np
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import tensor_util
 from tensorflow.python.ops import (
@@ -9,12 +12,14 @@ from tensorflow.python.ops import (
 )
 
 from tf1xent._tf.modules import module_if_there
+from tf1xent._tf.static_shapes import set_static_shape
 from tf1xent._tf.vectorization import taken_by_position, taken_by_row
+from tf1xent._typing import Name, Tensor
 
 _config = module_if_there("framework.config")  # 1.13 has none
 
 
-def version():
+def version() -> str:
     """Returns the version string of the TensorFlow in this process."""
     return tf.VERSION if hasattr(tf, "VERSION") else tf.version.VERSION
 
@@ -23,52 +28,52 @@ def version():
 where = getattr(tf, "where_v2", None) or tf.where
 
 
-def select_rows(row_condition, matrix, otherwise):
+def select_rows(row_condition: Tensor, matrix: Tensor, otherwise: Tensor) -> Tensor:
     """The rows of `matrix` where the vector `row_condition` holds, else those of `otherwise`."""
-    # The op under the first tf.where: it takes a vector of conditions, on every version.
+    # The op of the first tf.where takes a vector of conditions on every version.
     return gen_math_ops.select(row_condition, matrix, otherwise)
 
 
-# 1.13 has no gather by batch; 1.15's vectorizer takes one for a plain gather.
+# 1.13 has no gather with batch_dims; 1.15's vectorizer ignores batch_dims.
 _GATHERS_BY_BATCH = not version().startswith("1.")
 
 
-def take_by_row(matrix, columns):
+def take_by_row(matrix: Tensor, columns: Tensor) -> Tensor:
     """The entries [i, columns[i]] of `matrix`: [batch_size]; `columns` are int32."""
     if _GATHERS_BY_BATCH:
         return taken_by_row(tf.gather(matrix, columns, axis=1, batch_dims=1))
     return tf.gather_nd(matrix, tf.stack([tf.range(tf.shape(matrix)[0]), columns], axis=1))
 
 
-def take_by_position(vector, positions):
+def take_by_position(vector: Tensor, positions: Tensor) -> Tensor:
     """The entries of `vector` at `positions`, int32."""
     taken = tf.gather(vector, positions)
     return taken_by_position(taken) if _GATHERS_BY_BATCH else taken
 
 
-# 1.13's vectorizer takes unsorted segments only where every iteration has segments of its own.
+# 1.13's vectorizer takes unsorted segments only if every iteration has its own segment numbers.
 _AVOIDS_SEGMENTS = version().startswith("1.13.")
 
 
-def broadcast_to(tensor, shape):
+def broadcast_to(tensor: Tensor, shape: Tensor) -> Tensor:
     """`tensor` broadcast to `shape`."""
-    if _AVOIDS_SEGMENTS:  # by which 1.13 differentiates its op
+    if _AVOIDS_SEGMENTS:  # 1.13's gradient of BroadcastTo is made of them
         return tensor + tf.zeros(shape, tensor.dtype)
     return tf.broadcast_to(tensor, shape)
 
 
-def sums_by_position(values, positions, size):
-    """Zeros, [size], but for the sums of `values` at `positions`, [batch_size], int32."""
+def sums_by_position(values: Tensor, positions: Tensor, size: Tensor) -> Tensor:
+    """A vector, [size], of the sums of `values` at `positions`, [batch_size], int32; else 0."""
     if _AVOIDS_SEGMENTS:
         return tf.scatter_nd(positions[:, tf.newaxis], values, [size])
     return tf.unsorted_segment_sum(values, positions, size)
 
 
-def put(matrix, positions, values, increments):
-    """`matrix` with `values` at `positions`, [batch_size, 2]; `increments` are what it
-    lacks of them there.
+def put(matrix: Tensor, positions: Tensor, values: Tensor, increments: Tensor) -> Tensor:
+    """`matrix` with `values` at `positions`, [batch_size, 2].
 
-    Updated in place where TensorFlow may; 1.13's op for that fails where it changes every entry.
+    `increments` = values - matrix[positions]. TensorFlow may update in place. 1.13's op for that
+    fails if it changes every entry, so there the increments are added.
     """
     update = getattr(tf, "tensor_scatter_nd_update", None)
     if update is not None:
@@ -76,7 +81,7 @@ def put(matrix, positions, values, increments):
     return matrix + tf.scatter_nd(positions, increments, tf.shape(matrix))
 
 
-def multiply_no_nan(values, weights):
+def multiply_no_nan(values: Tensor, weights: Tensor) -> Tensor:
     """`values * weights`, 0 wherever the weight is 0, whatever the value (1.13 has no such op)."""
     if hasattr(tf.math, "multiply_no_nan"):
         return tf.math.multiply_no_nan(values, weights)
@@ -85,7 +90,7 @@ def multiply_no_nan(values, weights):
     return where(absent, tf.zeros_like(values), values) * weights
 
 
-def sum_to_shape(gradient, operand):
+def sum_to_shape(gradient: Tensor, operand: Tensor) -> Tensor:
     """Sums `gradient` over the axes along which `operand` was broadcast to its shape."""
     known = operand.shape.is_fully_defined() and gradient.shape.is_fully_defined()
     if known and gradient.shape.as_list() == operand.shape.as_list():
@@ -95,44 +100,46 @@ def sum_to_shape(gradient, operand):
     return tf.reshape(tf.reduce_sum(gradient, axes), shape)
 
 
-def stock_sparse_op(logits, labels, name=None):
-    """TensorFlow's own fused op, not differentiated: its loss, one number per row."""
+def stock_sparse_op(logits: Tensor, labels: Tensor, name: Name = None) -> Tensor:
+    """The loss of TensorFlow's own fused op, [batch_size], which is never differentiated."""
     return gen_nn_ops.sparse_softmax_cross_entropy_with_logits(logits, labels, name=name)[0]
 
 
-def op_determinism_enabled():
-    """Whether the user asked TensorFlow for deterministic ops (2.8 and later)."""
+def op_determinism_enabled() -> bool:
+    """Whether the user asked TensorFlow for deterministic ops (possible from 2.8 on)."""
     enabled = getattr(_config, "is_op_determinism_enabled", None)
     return bool(enabled is not None and enabled())
 
 
-def constant_value(tensor):
-    """The value of `tensor` as an array where the graph tells it, else None."""
+def constant_value(tensor: Tensor) -> Optional[np.ndarray]:
+    """The value of `tensor` as an array if the graph tells it, else None."""
     return tensor_util.constant_value(tensor)
 
 
-def in_plain_graph():
-    """Whether what is built now is for a Session, neither eager nor part of a tf.function: there,
-    no forward accumulator is about, and no op must be fit for XLA."""
+def in_plain_graph() -> bool:
+    """Whether ops built now are for a Session: not eager, and not in a tf.function.
+
+    Then there is no forward accumulator, and ops need not be fit for XLA.
+    """
     within = getattr(tf, "executing_eagerly_outside_functions", tf.executing_eagerly)
     return not within()
 
 
-def buffer_like(tensor):
-    """Zeros of the tensor's shape, for `put_slice` to overwrite; no optimisation makes a constant
-    of them, which would have to be copied first."""
+def buffer_like(tensor: Tensor) -> Tensor:
+    """Zeros of the tensor's shape, for `put_slice` to overwrite.
+
+    They are no constant, nor folded into one, because a constant would be copied first.
+    """
     if not hasattr(tf, "tensor_scatter_nd_update") or tensor.dtype.base_dtype == tf.bfloat16:
         return tf.zeros_like(tensor)  # 1.13 copies in any case; 2.4 makes no such bfloat16
     zeros = gen_array_ops.empty(tf.shape(tensor), tensor.dtype.base_dtype, init=True)
-    if not tf.executing_eagerly():
-        zeros.set_shape(tensor.shape)
-    return zeros
+    return set_static_shape(zeros, tensor.shape)
 
 
-def put_slice(matrix, piece, axis, first):
+def put_slice(matrix: Tensor, piece: Tensor, axis: int, first: Tensor) -> Tensor:
     """A vector or matrix with `piece` written from position `first` of `axis` on.
 
-    Updated in place in graphs, where nothing else reads it; on 1.13 copied.
+    In graphs it is updated in place if nothing else reads it; 1.13 copies.
     """
     if not hasattr(tf, "tensor_scatter_nd_update"):
         size = tf.shape(piece)[axis]
@@ -149,14 +156,14 @@ def put_slice(matrix, piece, axis, first):
         updated = gen_array_ops.tensor_strided_slice_update(
             matrix, begin, beyond, [1] * len(begin), piece, begin_mask=others, end_mask=others
         )
-    if not tf.executing_eagerly():
-        updated.set_shape(matrix.shape)
-    return updated
+    return set_static_shape(updated, matrix.shape)
 
 
-def _scatter_slice(matrix, piece, axis, first):
-    """`put_slice` where the op for slices does not do: 1.15's crashes when it overwrites its
-    operand, and XLA takes none whose position only the run knows."""
+def _scatter_slice(matrix: Tensor, piece: Tensor, axis: int, first: Tensor) -> Tensor:
+    """`put_slice` by an op that writes entries, where the op that writes slices does not work.
+
+    1.15's crashes when it overwrites its operand. XLA takes none whose position is a tensor.
+    """
     columns = axis == 1  # then every number has a position of its own, else every row
     shape = tf.shape(matrix)
     outer, inner = (shape[0], 1) if columns else (1, tf.size(matrix) // shape[0])

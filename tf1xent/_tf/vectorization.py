@@ -1,39 +1,49 @@
 """Vectorization of ops by TensorFlow's pfor: `tf.vectorized_map`, `jacobian`, `batch_jacobian`.
 
-pfor runs all iterations of a loop body at once. It asks a registry for a converter of each op type
-in the body: a function that takes the op's inputs, of which those that differ between iterations
-are *stacked*, one iteration after another along a new first axis, and returns the op's outputs
-likewise. What TensorFlow's registry lacks of the ops that losses are made of is added here.
+pfor runs all iterations of a loop body at once. For each op type in the body it looks up a
+converter in a registry: a function from the op's inputs to its outputs. An input that differs
+between iterations is *stacked*: it holds all iterations, along a new first axis. So are outputs.
+Converters that TensorFlow lacks, for ops that losses are made of, are added here.
 
-The registry is the process's: a converter of a stock op that stands here serves every program that
-vectorizes that op. It is registered only where this TensorFlow has none, so that it can make work
-what raised "No converter defined" before, or replaces a slow loop; no converter of TensorFlow's own
-is replaced.
+The registry belongs to the process, so these converters serve every program that vectorizes the op.
+One is registered only where this TensorFlow has none. So it replaces a "No converter defined" error
+or a slow loop, never a converter of TensorFlow's own.
 """
+
+from typing import Any, Callable, List, Sequence
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.ops import gen_array_ops
 
 from tf1xent._tf.modules import module_if_there
+from tf1xent._typing import Tensor
+
+# pfor's own description of an op to convert; and what it takes for the op's outputs.
+_PforInput = Any
+_Converted = Any
 
 _pfor = module_if_there("ops.parallel_for.pfor")
 
 
-def register_converter(op_types, converter):
+def register_converter(
+    op_types: Sequence[str], converter: Callable[[_PforInput], _Converted]
+) -> None:
     """Registers ``converter(pfor_input)`` for the op types that have none."""
     for op_type in op_types:
         if op_type not in _pfor._pfor_converter_registry:
             _pfor.RegisterPFor(op_type)(converter)
 
 
-def register_batch_ops(op_types, by_column=(), outputs_by_column=()):
-    """Registers a converter for ops that treat each row by itself: all iterations make one batch.
+def register_batch_ops(
+    op_types: Sequence[str], by_column: Sequence[int] = (), outputs_by_column: Sequence[int] = ()
+) -> None:
+    """Registers a converter for ops that treat rows independently: all iterations make one batch.
 
-    A row is an entry of the first axis of each input and output, but a column of those, matrices,
-    whose numbers are named.
+    Rows lie along the first axis of each input and output. In the matrices with the numbers
+    `by_column` and `outputs_by_column` they are columns.
     """
 
-    def converter(pfor_input):
+    def converter(pfor_input: _PforInput) -> _Converted:
         pfor_input.stack_inputs()
         inputs = [wrapped.t for wrapped in pfor_input.inputs]
         sizes = tf.shape(inputs[0])[:2]  # the first input has a row for an entry
@@ -44,9 +54,11 @@ def register_batch_ops(op_types, by_column=(), outputs_by_column=()):
     register_converter(op_types, converter)
 
 
-def _merged(stacked, by_column):
-    """[iterations, rows, ...] as [iterations * rows, ...]; by column, [iterations, kinds, rows] as
-    [kinds, iterations * rows]."""
+def _merged(stacked: Tensor, by_column: bool) -> Tensor:
+    """Reshapes [iterations, rows, ...] to [iterations * rows, ...].
+
+    With `by_column`, [iterations, kinds, rows] to [kinds, iterations * rows].
+    """
     if by_column:
         stacked = tf.transpose(stacked, [1, 0, 2])
     shape, axis = tf.shape(stacked), int(by_column)
@@ -54,14 +66,14 @@ def _merged(stacked, by_column):
     return tf.reshape(stacked, tf.concat(merged, axis=0))
 
 
-def _split(merged, sizes, by_column):
+def _split(merged: Tensor, sizes: Tensor, by_column: bool) -> Tensor:
     """The inverse of `_merged`; `sizes` is [iterations, rows]."""
     shape, axis = tf.shape(merged), int(by_column)
     split = tf.reshape(merged, tf.concat([shape[:axis], sizes, shape[axis + 1 :]], axis=0))
     return tf.transpose(split, [1, 0, 2]) if by_column else split
 
 
-def _same_op(pfor_input, inputs):
+def _same_op(pfor_input: _PforInput, inputs: List[Tensor]) -> List[Tensor]:
     """The outputs of an op of the same type and attributes with other inputs."""
     dtypes = [output.dtype for output in pfor_input.outputs]
     attributes = pfor_input.op.node_def.attr
@@ -71,19 +83,19 @@ def _same_op(pfor_input, inputs):
 # --- Stock ops --------------------------------------------------------------------------------
 
 
-def _convert_elementwise(pfor_input):
-    """Ops of one input whose entries, or last axis, they treat each by itself."""
+def _convert_elementwise(pfor_input: _PforInput) -> _Converted:
+    """Ops of one input that treat entries, or vectors along the last axis, independently."""
     return _pfor.wrap(_same_op(pfor_input, [pfor_input.stacked_input(0)])[0], True)
 
 
-def _convert_reduction(pfor_input):
-    """Ops that take a tensor and the axes, or the axis, along which they reduce it."""
+def _convert_reduction(pfor_input: _PforInput) -> _Converted:
+    """Ops that take a tensor and the axis, or axes, to reduce."""
     axes = pfor_input.unstacked_input(1)
     axes = axes + tf.cast(axes >= 0, axes.dtype)
     return _pfor.wrap(_same_op(pfor_input, [pfor_input.stacked_input(0), axes])[0], True)
 
 
-def _convert_gather_nd(pfor_input):
+def _convert_gather_nd(pfor_input: _PforInput) -> _Converted:
     params, params_stacked = pfor_input.input(0)[:2]
     if not params_stacked:
         return _pfor.wrap(_same_op(pfor_input, [params, pfor_input.stacked_input(1)])[0], True)
@@ -92,7 +104,7 @@ def _convert_gather_nd(pfor_input):
     return _pfor.wrap(_same_op(pfor_input, [params, indices])[0], True)
 
 
-def _convert_scatter_nd(pfor_input):
+def _convert_scatter_nd(pfor_input: _PforInput) -> _Converted:
     pfor_input.stack_inputs([0, 1])
     indices, updates = pfor_input.stacked_input(0), pfor_input.stacked_input(1)
     shape = pfor_input.unstacked_input(2)
@@ -101,14 +113,14 @@ def _convert_scatter_nd(pfor_input):
     return _pfor.wrap(_same_op(pfor_input, inputs)[0], True)
 
 
-def _convert_tensor_scatter(pfor_input):
+def _convert_tensor_scatter(pfor_input: _PforInput) -> _Converted:
     pfor_input.stack_inputs()
     tensor, indices, updates = (pfor_input.stacked_input(i) for i in range(3))
     return _pfor.wrap(_same_op(pfor_input, [tensor, _with_iteration(indices), updates])[0], True)
 
 
-def _with_iteration(indices):
-    """Stacked indices, [iterations, ..., depth], into a stacked tensor: depth + 1."""
+def _with_iteration(indices: Tensor) -> Tensor:
+    """Stacked indices with the iteration's number as a new first index: depth becomes depth + 1."""
     first = indices[..., :1]
     rank = tf.rank(first)
     count = tf.shape(first)[:1]
@@ -117,7 +129,7 @@ def _with_iteration(indices):
     return tf.concat([tf.zeros_like(first) + tf.cast(numbers, first.dtype), indices], axis=-1)
 
 
-def _convert_broadcast_to(pfor_input):
+def _convert_broadcast_to(pfor_input: _PforInput) -> _Converted:
     tensor, shape = pfor_input.stacked_input(0), pfor_input.unstacked_input(1)
     own = tf.shape(tensor, out_type=shape.dtype)
     ones = tf.ones([tf.size(shape) + 1 - tf.size(own)], shape.dtype)
@@ -125,14 +137,16 @@ def _convert_broadcast_to(pfor_input):
     return _pfor.wrap(_same_op(pfor_input, [tensor, tf.concat([own[:1], shape], axis=0)])[0], True)
 
 
-def _convert_empty(pfor_input):
-    """New memory of a shape that is the same in all iterations. A converter is asked for, stacked
-    or not, since the op is stateful."""
+def _convert_empty(pfor_input: _PforInput) -> _Converted:
+    """New memory, of the same shape in all iterations.
+
+    The op is stateful, so pfor needs a converter even if nothing is stacked.
+    """
     return _pfor.wrap(_same_op(pfor_input, [pfor_input.unstacked_input(0)])[0], False)
 
 
-def _convert_strided_update(pfor_input):
-    """The assignment of a slice, whose masks get a bit for the axis of the iterations."""
+def _convert_strided_update(pfor_input: _PforInput) -> _Converted:
+    """The assignment of a slice. Its masks get a bit for the new first axis."""
     pfor_input.stack_inputs([0, 4])
     tensor, values = pfor_input.stacked_input(0), pfor_input.stacked_input(4)
     begin, end, strides = (
@@ -151,12 +165,12 @@ def _convert_strided_update(pfor_input):
     return _pfor.wrap(updated, True)
 
 
-# TF 2.4's own converter of a gather makes one of an axis that only the run tells, and refuses that
-# where the vectorizer runs twice, as in a map of Jacobians. pfor asks an operation for a converter
-# of its own before it looks at the registry; so only gathers made here are converted by these.
+# TF 2.4's own converter of a gather makes the axis a tensor, and refuses such an axis when the
+# vectorizer runs twice, as in a map of Jacobians. pfor prefers a converter that is set on an
+# operation to the registry's, so these two apply only to gathers made here.
 
 
-def _convert_take_by_row(pfor_input):
+def _convert_take_by_row(pfor_input: _PforInput) -> _Converted:
     pfor_input.stack_inputs([0, 1])
     matrices, columns, axis = (wrapped.t for wrapped in pfor_input.inputs)
     inputs = [_merged(matrices, False), _merged(columns, False), axis]
@@ -164,7 +178,7 @@ def _convert_take_by_row(pfor_input):
     return _pfor.wrap(_split(taken, tf.shape(columns)[:2], False), True)
 
 
-def _convert_take_by_position(pfor_input):
+def _convert_take_by_position(pfor_input: _PforInput) -> _Converted:
     vectors, stacked = pfor_input.input(0)[:2]
     positions = pfor_input.input(1)[0]
     if not stacked:
@@ -175,21 +189,21 @@ def _convert_take_by_position(pfor_input):
     return _pfor.wrap(taken_by_row(taken), True)
 
 
-def taken_by_row(tensor):
-    """`tensor`, made by a gather from each row of a matrix: axis 1, one batch dimension."""
+def taken_by_row(tensor: Tensor) -> Tensor:
+    """`tensor`, the result of a gather from each row of a matrix: axis 1, one batch dimension."""
     if not tf.executing_eagerly():
         tensor.op.pfor_converter = _convert_take_by_row
     return tensor
 
 
-def taken_by_position(tensor):
-    """`tensor`, made by a gather of entries of a vector."""
+def taken_by_position(tensor: Tensor) -> Tensor:
+    """`tensor`, the result of a gather of entries of a vector."""
     if not tf.executing_eagerly():
         tensor.op.pfor_converter = _convert_take_by_position
     return tensor
 
 
-# By op type; those of the first, of one input, may have a class axis, which is the last.
+# In the first group the class axis, if there is one, is the last.
 _CONVERTERS = (
     (("Bitcast", "LogSoftmax", "PreventGradient", "Softmax"), _convert_elementwise),
     (("All", "Any", "ArgMax", "Mean"), _convert_reduction),

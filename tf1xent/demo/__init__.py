@@ -1,1 +1,1 @@
-"""What ``tf1xent demo`` runs: a training script that knows nothing of tf1xent, and its runner."""
+"""What ``tf1xent demo`` runs: a training script without tf1xent, and the runner that patches it."""

@@ -1,10 +1,11 @@
 """Trains a small network on scikit-learn's handwritten digits, then computes its Hessian.
 
-An ordinary TensorFlow 1 program: a graph, placeholders, a session, an optimizer, and in the end
-tf.hessians of the loss. Run it by itself to see what TensorFlow alone makes of it.
+An ordinary TensorFlow 1 program: a graph, placeholders, a session, an optimizer, and at the end
+tf.hessians of the loss. Run it by itself to see what TensorFlow alone computes.
 """
 
 from types import SimpleNamespace
+from typing import Any, Tuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -18,7 +19,7 @@ NUM_TEST = 450
 BATCH_SIZE = 32
 
 
-def load_data():
+def load_data() -> Tuple[Tuple[np.ndarray, np.ndarray], Tuple[np.ndarray, np.ndarray]]:
     """Returns ((images, labels) to train on, (images, labels) to test on), pixels in [0, 1]."""
     digits = load_digits()
     order = np.random.RandomState(0).permutation(len(digits.target))
@@ -26,12 +27,12 @@ def load_data():
     return (images[NUM_TEST:], labels[NUM_TEST:]), (images[:NUM_TEST], labels[:NUM_TEST])
 
 
-def build_network(dtype=tf.float32):
+def build_network(dtype: Any = tf.float32) -> SimpleNamespace:
     """Adds the network to the default graph; returns its tensors and variables by name."""
     images = tf.placeholder(dtype, [None, NUM_PIXELS], name="images")
     labels = tf.placeholder(tf.int32, [None], name="labels")
 
-    def variable(name, shape, initializer):
+    def variable(name: str, shape: Any, initializer: Any) -> Any:
         return tf.get_variable(name, shape, dtype, initializer)
 
     glorot = tf.glorot_uniform_initializer()
@@ -54,7 +55,9 @@ def build_network(dtype=tf.float32):
     )
 
 
-def train(session, network, images, labels, epochs):
+def train(
+    session: Any, network: SimpleNamespace, images: np.ndarray, labels: np.ndarray, epochs: int
+) -> None:
     """Trains by mini-batches, with a progress bar."""
     step = tf.train.AdamOptimizer(0.01).minimize(network.loss)
     session.run(tf.global_variables_initializer())
@@ -70,7 +73,7 @@ def train(session, network, images, labels, epochs):
             progress.set_postfix(loss=f"{loss:.4f} nats", refresh=False)
 
 
-def main(epochs=30):
+def main(epochs: int = 30) -> SimpleNamespace:
     """Trains, prints the test accuracy, and returns it with the Hessian and the variables."""
     (images, labels), (test_images, test_labels) = load_data()
     with tf.Graph().as_default(), tf.Session() as session:

@@ -1,4 +1,6 @@
-"""The demo's picture: the Hessian's spectrum, and what confidence leaves of loss and gradient."""
+"""The demo's picture: the Hessian's spectrum; loss and gradient of confident predictions."""
+
+from typing import Any
 
 import matplotlib
 
@@ -13,7 +15,7 @@ STOCK_COLOR, OUR_COLOR, EXACT_COLOR = "tab:red", "tab:blue", "black"
 NOISE = 1e-14  # eigenvalues below this share of the largest are rounding errors of zeros
 
 
-def _draw_spectrum(axes, eigenvalues):
+def _draw_spectrum(axes: Any, eigenvalues: np.ndarray) -> None:
     ranks = 1 + np.arange(len(eigenvalues))
     by_size = eigenvalues[np.argsort(-np.abs(eigenvalues))]
     kept = np.abs(by_size) > NOISE * np.abs(by_size[0])
@@ -34,7 +36,14 @@ def _draw_spectrum(axes, eigenvalues):
     axes.legend(loc="lower left")
 
 
-def _draw_collapse(axes, stock, patched, exact, unit, title):
+def _draw_collapse(
+    axes: Any,
+    stock: np.ndarray,
+    patched: np.ndarray,
+    exact: np.ndarray,
+    unit: str,
+    title: str,
+) -> None:
     confidences = collapse.CURVE_CONFIDENCES
     shown = np.where(stock == 0, np.nan, np.abs(stock))  # a logarithmic axis has no 0
     grey = {"color": EXACT_COLOR, "linewidth": 6, "alpha": 0.2}
@@ -56,7 +65,9 @@ def _draw_collapse(axes, stock, patched, exact, unit, title):
     axes.legend(loc="upper right")
 
 
-def draw(path, eigenvalues, stock, patched):
+def draw(
+    path: str, eigenvalues: np.ndarray, stock: collapse.Curves, patched: collapse.Curves
+) -> None:
     """Writes the PNG. `stock` and `patched` are `collapse.computed` of its CURVE_CONFIDENCES."""
     figure, (spectrum, loss, gradient) = pyplot.subplots(1, 3, figsize=(16, 5))
     _draw_spectrum(spectrum, eigenvalues)

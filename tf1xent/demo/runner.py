@@ -1,30 +1,34 @@
-"""Runs the demo: the training script as it is, then patched, and what can be checked about it."""
+"""Runs the demo: the training script as it is, then patched, with checks of its results."""
 
 import json
 import os
+from types import SimpleNamespace
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
 import tf1xent
-from tf1xent import _tf
+from tf1xent import _probes, _tf
 from tf1xent.demo import collapse, digits, figure
+
+Figures = Dict[str, Any]
 
 DIFFERENCE_STEP = 1e-5  # in float64 both errors, eps / step and step squared, are then about 1e-10
 NUM_LEADING = 8
 
 
-def _heading(text):
+def _heading(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
-def _relative_difference(matrix, reference):
+def _relative_difference(matrix: np.ndarray, reference: np.ndarray) -> float:
     return float(np.linalg.norm(matrix - reference) / np.linalg.norm(reference))
 
 
-def _run_stock(epochs):
-    """Runs the script without us; returns its Hessian, or the LookupError that it ends in."""
+def _run_stock(epochs: int) -> Tuple[Optional[np.ndarray], Optional[str]]:
+    """Runs the script unpatched; returns its Hessian, or the LookupError that ends it."""
     try:
         return digits.main(epochs).hessian, None
     except LookupError as error:
@@ -33,11 +37,13 @@ def _run_stock(epochs):
         return None, message
 
 
-def hessian_in_float64(variables, images, labels):
-    """Returns the Hessian of the script's loss at `variables`, from tf.hessians and differences.
+def hessian_in_float64(
+    variables: List[np.ndarray], images: np.ndarray, labels: np.ndarray
+) -> Tuple[np.ndarray, np.ndarray]:
+    """Returns the Hessian of the script's loss at `variables` twice, computed in float64.
 
-    Both are of the same float64 graph: the one is tf.hessians, the other central differences of
-    tf.gradients, which asks for no second derivative.
+    The first is tf.hessians. The second is central differences of tf.gradients, which need no
+    second derivative.
     """
     with tf.Graph().as_default(), tf.Session() as session:
         network = digits.build_network(tf.float64)
@@ -53,7 +59,7 @@ def hessian_in_float64(variables, images, labels):
         center = session.run(weights)
         hessian = session.run(hessian, feed).reshape(center.size, center.size)
 
-        def gradient_at(index, step):
+        def gradient_at(index: int, step: float) -> np.ndarray:
             moved = center.copy()
             moved.flat[index] += step
             session.run(assign, {new_weights: moved})
@@ -66,12 +72,14 @@ def hessian_in_float64(variables, images, labels):
     return hessian, differences
 
 
-def _check_hessian(trained, stock_hessian):
+def _check_hessian(
+    trained: SimpleNamespace, stock_hessian: Optional[np.ndarray]
+) -> Tuple[Figures, np.ndarray]:
     """Prints and returns the checks of the script's Hessian, and its float64 eigenvalues."""
     images, labels = digits.load_data()[0]
     hessian, differences = hessian_in_float64(trained.variables, images, labels)
     eigenvalues = np.linalg.eigvalsh((hessian + hessian.T) / 2)[::-1]
-    figures = {
+    figures: Figures = {
         "accuracy": float(trained.accuracy),
         "eigenvalues": np.linalg.eigvalsh(trained.hessian.astype(np.float64))[::-1].tolist(),
         "finite_difference_error": _relative_difference(hessian, differences),
@@ -90,9 +98,34 @@ def _check_hessian(trained, stock_hessian):
     return figures, eigenvalues
 
 
-def _collapse_figures(stock, patched):
+def _print_probes() -> Dict[str, str]:
+    """Prints what TensorFlow's own functions get wrong, and what ours compute there."""
+    nn = tf1xent.nn
+    for probe, stock in zip(_probes.PROBES, _probes.stock_findings()):
+        ours = _probes.finding(
+            probe,
+            nn.sparse_softmax_cross_entropy_with_logits,
+            nn.softmax_cross_entropy_with_logits_v2,
+        )
+        print(f"{stock.question}: {stock.verdict}")
+        if stock.verdict != "right":
+            shown = [_numbers(array) for array in (stock.computed, ours.computed, stock.exact)]
+            print("    TensorFlow {}, tf1xent {}, exact {}".format(*shown))
+    return dict(_probes.stock_deficiencies())
+
+
+def _numbers(array: Optional[np.ndarray]) -> str:
+    """Returns an array in one line; "nothing" for none."""
+    if array is None:
+        return "nothing"
+    if array.ndim:
+        return "[" + ", ".join(_numbers(part) for part in array) + "]"
+    return f"{float(array):.4g}"
+
+
+def _collapse_figures(stock: collapse.Curves, patched: collapse.Curves) -> Figures:
     exact_loss, exact_gradient = collapse.exact(collapse.TABLE_CONFIDENCES)
-    figures = {"confidences": list(collapse.TABLE_CONFIDENCES)}
+    figures: Figures = {"confidences": list(collapse.TABLE_CONFIDENCES)}
     for side, (losses, gradients) in (("stock", stock), ("patched", patched)):
         loss_errors = collapse.relative_errors(losses, exact_loss)
         gradient_errors = collapse.relative_errors(gradients, exact_gradient)
@@ -101,7 +134,7 @@ def _collapse_figures(stock, patched):
     return figures
 
 
-def run(output, epochs=30, json_path=None):
+def run(output: str, epochs: int = 30, json_path: Optional[str] = None) -> Figures:
     """Runs the demo, prints what it finds and writes the picture.
 
     Args:
@@ -125,6 +158,9 @@ def run(output, epochs=30, json_path=None):
         trained = digits.main(epochs)
         figures, eigenvalues = _check_hessian(trained, stock_hessian)
         patched_table, patched_curve = (collapse.computed(values) for values in confidences)
+
+    _heading("TensorFlow's own functions on a few numbers")
+    figures["probes"] = _print_probes()
 
     _heading("float32 loss and gradient, true class's logit t, the nine others 0")
     print("\n".join(collapse.table(stock_table, patched_table)))

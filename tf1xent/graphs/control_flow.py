@@ -1,7 +1,8 @@
-"""In which branches and v1 loops the nodes of a graph run, found out as TensorFlow's executor does.
+"""The v1 branches and loops that the nodes of a graph run in.
 
-Enter leads into a loop and Exit out of it, Switch into a branch and Merge out of it. The file's
-collections say the same for a MetaGraph only, and say it in words that may not fit its nodes.
+Derived from the nodes, as TensorFlow's executor does: Enter leads into a loop and Exit out of it,
+Switch leads into a branch and Merge out of it. Only a MetaGraphDef records the same in collections,
+and those may disagree with its nodes.
 """
 
 from typing import List, NamedTuple, Optional, Set
@@ -10,12 +11,19 @@ from tf1xent.errors import GraphFileError
 from tf1xent.graphs.wiring import Wiring
 
 WHILE, COND = "while", "cond"
-# Real graphs nest some hundred branches, those of a tf.case.
+# Real graphs nest a few hundred branches at most, made by tf.case.
 _MOST_DEPTH = 2000
 
 
 class Context(NamedTuple):
-    """A loop or branch, inside `outer`; `name` is the loop's frame, or the output that decides."""
+    """A control-flow context: a v1 loop or branch, inside the context `outer`.
+
+    Attributes:
+      depth: 1 for an outermost context.
+      kind: WHILE or COND.
+      name: the loop's frame name, or the tensor that decides the branch, ``position:index``.
+      outer: the context around it, or None.
+    """
 
     depth: int
     kind: str
@@ -28,7 +36,7 @@ _SWITCHES, _MERGES = ("Switch", "RefSwitch"), ("Merge", "RefMerge")
 
 
 def contexts(wiring: Wiring) -> List[Optional[Context]]:
-    """The innermost context of every node, by position; None outside of all."""
+    """Returns the innermost context of every node, by position; None outside all contexts."""
     found: List[Optional[Context]] = [None] * len(wiring.ops)
     if wiring.of_types(_ENTERS + _SWITCHES):
         for position in wiring.order:
@@ -44,8 +52,8 @@ def contexts(wiring: Wiring) -> List[Optional[Context]]:
 
 
 def kinds(context: Optional[Context]) -> Set[str]:
-    """What a node is inside of: of its context and of all those around it, WHILE and COND."""
-    found = set()
+    """Returns the kinds, WHILE and COND, of a context and of all contexts around it."""
+    found: Set[str] = set()
     while context is not None:
         found.add(context.kind)
         context = context.outer
@@ -53,6 +61,7 @@ def kinds(context: Optional[Context]) -> Set[str]:
 
 
 def _context(wiring: Wiring, position: int, before: List[Optional[Context]]) -> Optional[Context]:
+    """Returns the context of a node, given the contexts of its inputs."""
     op = wiring.ops[position]
     around = max(before, key=_depth, default=None)
     if op in _ENTERS:
@@ -84,7 +93,7 @@ def _is_inside(context: Optional[Context], decides: str) -> bool:
 
 
 def _outside(context: Optional[Context], kind: str) -> Optional[Context]:
-    """What is around the innermost loop or branch of a context."""
+    """Returns the context around the innermost loop, or branch, that a node is in."""
     found = context
     while found is not None:
         if found.kind == kind:

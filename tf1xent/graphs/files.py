@@ -1,44 +1,48 @@
-"""Graph files: found, read, and named. What they hold is untrusted data, and only ever parsed."""
+"""Finds, recognises and reads graph files, and checks where new ones may be written.
+
+Their content is untrusted data: it is parsed, never executed.
+"""
 
 import os
 import re
-from typing import Any, List, NamedTuple, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from google.protobuf import message, text_format
 
 from tf1xent import _tf
 from tf1xent._tf import tf
+from tf1xent._typing import Path, ProtoClass
 from tf1xent.errors import GraphFileError
 from tf1xent.graphs import foreign, raw
 
-# More than this no protocol buffer holds.
+# The largest protocol buffer.
 _MOST_BYTES = 2**31 - 1
 _TEXT_ENDINGS = (".pbtxt", ".pb.txt", ".textproto", ".prototxt", ".txt")
 _META_ENDING = ".meta"
-# A file of another kind that parses as nodes gives itself away in the first few.
+# Other files can parse as nodes; the names of the first few tell them apart.
 _PLAUSIBLE_NODES = 9
 SAVED_MODEL_NAMES = ("saved_model.pb", "saved_model.pbtxt")
-# No binary graph is without them, and no text has them: tabs and ends of lines are left out.
+# In every binary graph and in no text. Tabs and line ends are not among them.
 _CONTROL_CHARACTERS = re.compile(rb"[\0-\x08\x0e-\x1f]")
 _MOST_NAMES = 8
 
 
 class GraphFile(NamedTuple):
-    """What a file holds.
+    """The content of a graph file.
 
     Attributes:
       proto_class: GraphDef, MetaGraphDef or SavedModel.
-      content: the proto, binary.
-      is_text: whether the file has it as text.
+      content: the serialized proto.
+      is_text: whether the file is text.
     """
 
-    proto_class: Any
+    proto_class: ProtoClass
     content: bytes
     is_text: bool
 
 
-def find(path: Any, caller: str) -> str:
-    """The file that `path` stands for: itself, a SavedModel's, or the .meta of a checkpoint."""
+def find(path: Path, caller: str) -> str:
+    """Returns a path's graph file: the file itself, a SavedModel's, or a checkpoint's .meta."""
     path = checked_path(path, caller)
     if os.path.isdir(path):
         return _found_in(path, caller)
@@ -47,8 +51,8 @@ def find(path: Any, caller: str) -> str:
     return path
 
 
-def checked_path(path: Any, caller: str) -> str:
-    """A path as text; TypeError or ValueError for what is none."""
+def checked_path(path: Path, caller: str) -> str:
+    """Returns a path as str; TypeError or ValueError for an invalid one."""
     path = os.fspath(path)
     if not isinstance(path, str):
         raise TypeError(f"{caller}: a path must be str, got {path!r}.")
@@ -58,7 +62,8 @@ def checked_path(path: Any, caller: str) -> str:
 
 
 def _found_in(folder: str, caller: str) -> str:
-    """The file of a folder's SavedModel, the .meta of its newest checkpoint, or its only .meta."""
+    """Returns a folder's graph file: its SavedModel's, its newest checkpoint's .meta, or the only
+    .meta in it."""
     for name in SAVED_MODEL_NAMES:
         if os.path.isfile(os.path.join(folder, name)):
             return os.path.join(folder, name)
@@ -71,20 +76,23 @@ def _found_in(folder: str, caller: str) -> str:
         return os.path.join(folder, metas[0])
     if metas:
         raise GraphFileError(
-            f"{caller}: {folder} has several .meta files, and no `checkpoint` file that names one "
-            f"of them: {_listed(metas)}. Give one of them."
+            f"{caller}: {folder} has several .meta files, and its `checkpoint` file, if any, names "
+            f"none of them: {_listed(metas)}. Give one of them."
         )
     graphs = [name for name in there if _may_be_graph(folder, name)]
     what = f"It holds {_listed(there)}." if there else "It is empty."
     if graphs:
-        what = f"Give what is in it: {_listed(graphs)}."
+        what = f"Give a graph in it: {_listed(graphs)}."
     raise GraphFileError(
-        f"{caller}: {folder} is a folder with neither a SavedModel nor a checkpoint's .meta. {what}"
+        f"{caller}: {folder} is a folder without a SavedModel or the .meta of a checkpoint. {what}"
     )
 
 
 def _newest_checkpoint(folder: str) -> List[str]:
-    """The prefixes of what a folder's `checkpoint` file names as its newest, those here first."""
+    """Returns the path prefixes that the newest checkpoint of a folder may have, best first.
+
+    Its `checkpoint` file names it, perhaps by a path that was valid on another machine.
+    """
     try:
         with open(os.path.join(folder, "checkpoint"), "rb") as file:
             text = file.read(_MOST_BYTES).decode("utf-8")
@@ -92,18 +100,18 @@ def _newest_checkpoint(folder: str) -> List[str]:
     except (FileNotFoundError, IsADirectoryError):
         return []
     except (text_format.ParseError, UnicodeDecodeError):
-        return []  # as good as none: the folder is asked what it has
+        return []  # a damaged file is treated as a missing one
     if not named:
         return []
-    # Written on another machine, perhaps of another system.
+    # The path may come from another operating system, so both separators count.
     here = os.path.join(folder, re.split(r"[\\/]", named)[-1])
     as_named = os.path.join(folder, named)
     return [here, as_named] if os.path.isabs(named) else [as_named, here]
 
 
-def _by_numbers(name: str) -> List[Any]:
-    """Sorts model.ckpt-900 before model.ckpt-1000."""
-    parts: List[Any] = re.split(r"([0-9]+)", name)
+def _by_numbers(name: str) -> List[Union[str, int]]:
+    """A sort key that puts model.ckpt-900 before model.ckpt-1000."""
+    parts: List[Union[str, int]] = re.split(r"([0-9]+)", name)
     parts[1::2] = map(int, parts[1::2])
     return parts
 
@@ -121,9 +129,9 @@ def _may_be_graph(folder: str, name: str) -> bool:
 
 
 def read(path: str, caller: str) -> GraphFile:
-    """The GraphDef, MetaGraphDef or SavedModel in a file, which its bytes tell from text."""
+    """Reads a GraphDef, MetaGraphDef or SavedModel, binary or text; the bytes tell which."""
     size = os.path.getsize(path)
-    if not os.path.isfile(path):  # a pipe could be waited for without end
+    if not os.path.isfile(path):  # reading a pipe could block forever
         raise GraphFileError(f"{caller}: {path} must be a file or folder, got neither.")
     with open(path, "rb") as file:
         head = file.read(foreign.HEAD_BYTES)
@@ -132,9 +140,7 @@ def read(path: str, caller: str) -> GraphFile:
         if other is not None and size:
             raise GraphFileError(f"{caller}: {path} {other}")
         if size == 0 or size > _MOST_BYTES:
-            what = (
-                "is empty" if size == 0 else "is larger than the 2 GiB that a graph file can have"
-            )
+            what = "is empty" if size == 0 else "is larger than 2 GiB, the most that a graph can be"
             raise GraphFileError(f"{caller}: {path} {what}.")
         file.seek(0)
         content = file.read()
@@ -146,14 +152,14 @@ def read(path: str, caller: str) -> GraphFile:
     others = [c for c in (tf.GraphDef, tf.MetaGraphDef, _tf.SavedModel) if c not in classes]
     other_kind, _ = _parsed(content, others, path)
     if other_kind is not None:
-        got = f"a {other_kind.proto_class.__name__}. Give the file another name"
+        got = f"a {other_kind.proto_class.__name__}. Rename the file"
     else:
-        got = f"something else: {fault}" if fault else "something else, or a part of one"
+        got = f"something else: {fault}" if fault else "something else, or a truncated file"
     raise GraphFileError(f"{caller}: {path} must hold a {names}, got {got}.")
 
 
-def _classes(path: str) -> Tuple[Any, ...]:
-    """What a file of that name may hold."""
+def _classes(path: str) -> Tuple[ProtoClass, ...]:
+    """Returns the message classes that a file of that name may hold."""
     name = os.path.basename(path)
     if name in SAVED_MODEL_NAMES:
         return (_tf.SavedModel,)
@@ -162,8 +168,13 @@ def _classes(path: str) -> Tuple[Any, ...]:
     return tf.GraphDef, tf.MetaGraphDef, _tf.SavedModel
 
 
-def _parsed(content: bytes, classes: Any, path: str) -> Tuple[Any, str]:
-    """(GraphFile, "") of the class that the content is of, or (None, what is wrong with text)."""
+def _parsed(
+    content: bytes, classes: Sequence[ProtoClass], path: str
+) -> Tuple[Optional[GraphFile], str]:
+    """Tries to read content as one of some classes.
+
+    Returns (GraphFile, ""), or (None, what is wrong with the text, "" for binary content).
+    """
     is_text = _CONTROL_CHARACTERS.search(content) is None
     furthest = (0, 0, "")
     for proto_class in classes:
@@ -172,7 +183,7 @@ def _parsed(content: bytes, classes: Any, path: str) -> Tuple[Any, str]:
             if _is_plausible(proto_class, binary, path):
                 return GraphFile(proto_class, binary, is_text), ""
         except text_format.ParseError as error:
-            # Of all the classes, the one whose text this most likely is.
+            # The class whose parser gets furthest is the most likely one.
             place = (error.GetLine() or 0, error.GetColumn() or 0)
             furthest = max(furthest, (*place, _text_fault(error)))
         except ValueError as error:
@@ -180,19 +191,19 @@ def _parsed(content: bytes, classes: Any, path: str) -> Tuple[Any, str]:
     return None, furthest[2]
 
 
-def _text_fault(error: Any) -> str:
-    """Where the text stops to be a graph's, and why, if it begins as one."""
+def _text_fault(error: text_format.ParseError) -> str:
+    """Says where and why a text that starts as a graph stops being one."""
     line, column = error.GetLine(), error.GetColumn()
     if not line or (line, column) == (1, 1):
-        return "its text is not a graph's"
+        return "its text is not a graph"
     reason = str(error).partition(" : ")[2].strip().rstrip(".")
     return f"line {line}, column {column}: {reason}"
 
 
-def _from_text(content: bytes, proto_class: Any) -> bytes:
-    """The binary form of a text proto; ParseError or ValueError says what is wrong."""
+def _from_text(content: bytes, proto_class: ProtoClass) -> bytes:
+    """Serializes a text proto; ParseError or ValueError for invalid text."""
     try:
-        # Some editors put a byte order mark before UTF-8.
+        # utf-8-sig also accepts the byte order mark that some editors write.
         return raw.serialized(text_format.Parse(content.decode("utf-8-sig"), proto_class()))
     except UnicodeDecodeError as error:
         raise ValueError(f"its text is not UTF-8: byte {error.start}") from error
@@ -200,11 +211,14 @@ def _from_text(content: bytes, proto_class: Any) -> bytes:
         raise ValueError("it is nested too deeply") from error
 
 
-def _is_plausible(proto_class: Any, content: bytes, where: str) -> bool:
-    """Whether bytes are of a class: those of the three parse as each other, but hold no nodes."""
+def _is_plausible(proto_class: ProtoClass, content: bytes, where: str) -> bool:
+    """Tells whether bytes are of a class.
+
+    Bytes of each of the three classes parse as the others, but then have no nodes with names.
+    """
     if proto_class is tf.GraphDef:
         nodes = raw.parsed(raw.RawGraphDef, content, where).node[:_PLAUSIBLE_NODES]
-        # Names as bytes, since protobuf prints what it thinks of text that is none.
+        # Names are read as bytes: protobuf prints warnings about invalid text.
         first = [raw.parsed(raw.RawNodeDef, node, where) for node in nodes]
         return bool(first) and all(_is_name(node.name) and _is_name(node.op) for node in first)
     if proto_class is tf.MetaGraphDef:
@@ -214,14 +228,14 @@ def _is_plausible(proto_class: Any, content: bytes, where: str) -> bool:
     return any(_is_plausible(tf.MetaGraphDef, part, where) for part in meta_graphs)
 
 
-def _is_name(values: Any) -> bool:
-    """Whether a field of text has one value that can name a node or an op."""
+def _is_name(values: Sequence[bytes]) -> bool:
+    """Tells whether a field has exactly one value, and that value can name a node or an op."""
     text = values[0].decode("utf-8", "replace") if len(values) == 1 else ""
     return bool(text) and text.isprintable() and not set(" \ufffd").intersection(text)
 
 
 def is_written_as_text(file: GraphFile, source: str, target: str) -> bool:
-    """Whether `target` gets text: as the source has it, unless their endings tell them apart."""
+    """Tells whether to write text: if the source is text, unless the endings tell otherwise."""
     named_text = _is_text_name(target)
     return file.is_text if named_text == _is_text_name(source) else named_text
 
@@ -230,15 +244,15 @@ def _is_text_name(path: str) -> bool:
     return path.lower().endswith(_TEXT_ENDINGS)
 
 
-def as_text(proto_class: Any, content: bytes, path: str) -> bytes:
-    """The text of a proto's binary content, for the file `path`."""
+def as_text(proto_class: ProtoClass, content: bytes, path: str) -> bytes:
+    """Returns the text form of a serialized proto, for the file `path`."""
     proto = raw.parsed(proto_class, content, path)
     size = proto.ByteSize()
     proto.DiscardUnknownFields()
     if proto.ByteSize() != size:
         raise GraphFileError(
-            f"{path}: the graph has fields that this TensorFlow does not know, which a text file "
-            "cannot keep. Write a binary one."
+            f"{path}: the graph has fields that this TensorFlow does not know; a text file cannot "
+            "keep them. Write a binary file."
         )
     try:
         return text_format.MessageToString(proto).encode("utf-8")
@@ -246,8 +260,8 @@ def as_text(proto_class: Any, content: bytes, path: str) -> bytes:
         raise GraphFileError(f"{path}: the graph is nested too deeply for text.") from error
 
 
-def is_folder(source: Any, path: str, target: str) -> bool:
-    """Whether a whole SavedModel is meant, whose file is `path`, or that file alone."""
+def is_folder(source: Path, path: str, target: str) -> bool:
+    """Tells whether to rewrite a SavedModel's whole folder, or only its graph file `path`."""
     if os.path.basename(path) not in SAVED_MODEL_NAMES:
         return False
     if os.path.isdir(source) or os.path.isdir(target):
@@ -257,8 +271,11 @@ def is_folder(source: Any, path: str, target: str) -> bool:
     return name in SAVED_MODEL_NAMES or not (is_file_name or os.path.isfile(target))
 
 
-def checked_folder(target: Any, path: str, overwrite: bool, caller: str) -> str:
-    """Where to write the folder of the SavedModel whose file is `path`; links are followed."""
+def checked_folder(target: Path, path: str, overwrite: bool, caller: str) -> str:
+    """Returns where to write the folder of the SavedModel whose graph file is `path`.
+
+    Links are followed.
+    """
     target = checked_path(target, caller)
     name = os.path.basename(target)
     if name in SAVED_MODEL_NAMES and not os.path.isdir(target):
@@ -271,47 +288,49 @@ def checked_folder(target: Any, path: str, overwrite: bool, caller: str) -> str:
     return target
 
 
-def checked_file(target: Any, path: str, proto_class: Any, overwrite: bool, caller: str) -> str:
-    """Where to write what was read from the file `path`; links are followed.
+def checked_file(
+    target: Path, path: str, proto_class: ProtoClass, overwrite: bool, caller: str
+) -> str:
+    """Returns where to write what was read from the file `path`; links are followed.
 
-    ValueError where a file of the name `target` would not be taken for what it holds.
+    ValueError if a reader would expect another class in a file named `target`.
     """
     target = checked_path(target, caller)
     kind = proto_class.__name__
     if os.path.isdir(target) or target.endswith((os.sep, os.altsep or os.sep)):
         raise ValueError(
-            f"{caller}: {target} must name a file, as {path} is one, got a folder. "
+            f"{caller}: {target} must name a file, because {path} is one, got a folder. "
             f"Give {os.path.join(target, os.path.basename(path))}."
         )
     if proto_class not in _classes(target):
         names = " or ".join(found.__name__ for found in _classes(target))
-        raise ValueError(f"{caller}: {target} must hold a {names} by its name, got a {kind}.")
+        raise ValueError(f"{caller}: a file named {target} must hold a {names}, got a {kind}.")
     is_meta = path.lower().endswith(_META_ENDING)
     endings = (_META_ENDING,) if is_meta else (".pb",)
     is_bare = proto_class is _tf.SavedModel or is_meta
     if is_bare and not target.lower().endswith((*endings, *_TEXT_ENDINGS)):
         raise ValueError(
-            f"{caller}: {target} must end with {endings[0]} or .pbtxt, since it gets the {kind} of "
-            f"{path}, a file. Give {target}{endings[0]}."
+            f"{caller}: {target} must end with {endings[0]} or .pbtxt, because it becomes a file "
+            f"with the {kind} of {path}. Give {target}{endings[0]}."
         )
     return _checked_place(target, path, overwrite, caller)
 
 
 def _checked_place(target: str, source: str, overwrite: bool, caller: str) -> str:
-    """The real path of `target`; refuses to write over what is not to be lost.
+    """Returns the real path of `target`; refuses to overwrite what must not be lost.
 
-    FileExistsError where something is there, be it a link to nothing, and must not be overwritten.
+    FileExistsError if the path exists, even as a broken link, and `overwrite` is False.
     """
     given, target = target, os.path.realpath(target)
     if os.path.lexists(given) and not overwrite:
-        raise FileExistsError(f"{caller}: {given} is there already.")
+        raise FileExistsError(f"{caller}: {given} exists already.")
     if os.path.lexists(target) and not (os.path.isfile(target) or os.path.isdir(target)):
-        raise ValueError(f"{caller}: {given} is there, and is neither a file nor a folder.")
+        raise ValueError(f"{caller}: {given} exists and is neither a file nor a folder.")
     if os.path.lexists(target) and os.path.isdir(target) != os.path.isdir(source):
         raise ValueError(f"{caller}: {given} and {source} must both be folders or both files.")
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
-        raise FileNotFoundError(f"{caller}: {folder}, in which to write, is not there.")
+        raise FileNotFoundError(f"{caller}: the folder {folder} to write in does not exist.")
     return target
 
 
@@ -321,6 +340,4 @@ def _check_folders(target: str, source: str, caller: str) -> None:
             raise ValueError(f"{caller}: {inner} must not be inside {outer}.")
     there = os.listdir(target) if os.path.isdir(target) else []
     if there and not set(SAVED_MODEL_NAMES).intersection(there):
-        raise ValueError(
-            f"{caller}: {target} holds something else than a SavedModel, which would be lost."
-        )
+        raise ValueError(f"{caller}: {target} holds files but no SavedModel; they would be lost.")

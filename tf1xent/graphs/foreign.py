@@ -1,51 +1,51 @@
-"""Files that people give and that hold no graph: what each is, and what to give instead."""
+"""Recognises common files that hold no graph, and says what to give instead."""
 
 import os
 import re
 from typing import Optional
 
-# Of a file's start, as much as the signatures below need.
+# How much of a file's start and end the signatures below need.
 HEAD_BYTES = 512
 TAIL_BYTES = 8
 
 _SIGNATURES = (
     (
         rb"\x89HDF\r\n\x1a\n",
-        "is an HDF5 file, as Keras writes, not a graph. Load it with Keras, and give what "
-        "tf.train.write_graph or tf.saved_model writes of its graph.",
+        "is an HDF5 file, as Keras writes, not a graph. Load it with Keras and give what "
+        "tf.train.write_graph or tf.saved_model writes.",
     ),
     (
         rb"PK\x03\x04",
-        "is a zip archive, not a graph. Unpack it, and give the graph file in it; of a Keras "
-        "model, give what tf.saved_model writes of its graph.",
+        "is a zip archive, not a graph. Unpack it and give the graph file in it; for a Keras "
+        "model, give what tf.saved_model writes.",
     ),
-    (rb"\x1f\x8b", "is compressed by gzip. Unpack it, and give what is in it."),
-    (rb".{257}ustar(\0|  \0)", "is a tar archive. Unpack it, and give what is in it."),
+    (rb"\x1f\x8b", "is compressed with gzip. Unpack it and give its content."),
+    (rb".{257}ustar(\0|  \0)", "is a tar archive. Unpack it and give its content."),
     (
         rb".{2}\0\0TFL3",
-        "is a model of TensorFlow Lite, whose ops TensorFlow cannot differentiate. Give the graph "
+        "is a TensorFlow Lite model, whose ops TensorFlow cannot differentiate. Give the graph "
         "that it was converted from.",
     ),
     (
         rb"(?i)(\xef\xbb\xbf)?\s*<(!doctype html|html)",
-        "is an HTML page, perhaps what a server answered instead of the file. Download it again.",
+        "is an HTML page, perhaps a server's answer in place of the file. Download it again.",
     ),
     (
         rb"version https://git-lfs\.github\.com/",
-        "is a pointer of Git LFS to a file that is not here. Run: git lfs pull",
+        "is a Git LFS pointer; the file itself is missing. Run: git lfs pull",
     ),
     (rb"(\xff\xfe([^\0]\0){3}|\xfe\xff(\0[^\0]){3})", "is text in UTF-16. Save it as UTF-8."),
-    # A binary graph can begin like this too, but has control characters right after it.
+    # A binary graph can start with these bytes too, but control characters follow them.
     (
         rb"\s*[{\[][^\0-\x08\x0e-\x1f]*$",
-        "is JSON, not a graph. Give the file of a graph that TensorFlow wrote.",
+        "is JSON, not a graph. Give a graph file that TensorFlow wrote.",
     ),
     (
         rb"(\s*#[^\n]*\n)*\s*(all_)?model_checkpoint_path",
-        "is the list of a folder's checkpoints. Give the folder, or the .meta of one of them.",
+        "is the list of a folder's checkpoints. Give the folder, or the .meta of a checkpoint.",
     ),
 )
-# The last bytes of TensorFlow's tables: the index of a checkpoint, or a whole one of version 1.
+# The last bytes of TensorFlow's tables: a checkpoint's index, or a whole version 1 checkpoint.
 _TABLE_END = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
 _VALUES = re.compile(r"\.data-\d+-of-\d+")
 _CHECKPOINT_PART = re.compile(r"\.(index|data-\d+-of-\d+)(\.tempstate\d+)?$")
@@ -53,17 +53,20 @@ _SAVED_MODEL_PARTS = ("fingerprint.pb", "keras_metadata.pb", "tfhub_module.pb")
 
 
 def description(path: str, head: bytes, tail: bytes) -> Optional[str]:
-    """What a file is, by its first and last bytes and its name, and what to give; or None."""
+    """Says what a file is and what to give instead; None if it may be a graph.
+
+    It looks at the file's first and last bytes and its name.
+    """
     name = os.path.basename(path)
     for signature, text in _SIGNATURES:
         if re.match(signature, head, re.DOTALL):
             return text
     if tail == _TABLE_END or _VALUES.search(name):
-        return "holds variables of a checkpoint, not its graph. " + _graph_of_checkpoint(path)
+        return "holds the variables of a checkpoint, not its graph. " + _graph_of_checkpoint(path)
     if ".tfevents." in name:
-        return "is a log for TensorBoard. Give the graph file that the program saved."
+        return "is a TensorBoard log. Give the graph file that the program saved."
     if name in _SAVED_MODEL_PARTS:
-        return "belongs to a SavedModel and is not its graph. Give the folder of the SavedModel."
+        return "is a part of a SavedModel, not its graph. Give the folder of the SavedModel."
     return None
 
 
@@ -74,4 +77,4 @@ def _graph_of_checkpoint(path: str) -> str:
     folder = os.path.dirname(os.path.dirname(os.path.abspath(path)))
     if os.path.isfile(os.path.join(folder, "saved_model.pb")):
         return f"Give {folder}, the folder of the SavedModel."
-    return f"Give the .meta file of the same checkpoint, which is not beside it: {meta}."
+    return f"Give the .meta file of this checkpoint; it is not beside it: {meta}."

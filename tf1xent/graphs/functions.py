@@ -1,48 +1,52 @@
-"""The function library of a graph: which functions are called where, and their bodies as nodes.
+"""The function library of a graph: who calls which function, and function bodies as nodes.
 
-Inside a FunctionDef an output is called ``node:output_name:index``. A `Body` has the
-references of a GraphDef, its arguments as nodes of the op ``_Arg``, and can be put back.
+A FunctionDef refers to an output as ``node:output_name:index``. A `Body` uses the references of a
+GraphDef, has arguments as nodes of the op ``_Arg``, and can be written back into the FunctionDef.
 """
 
 import re
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
+from tf1xent._typing import FunctionDef, NodeDef, OpDef, Proto
 from tf1xent.errors import GraphFileError, RewriteError
-from tf1xent.graphs.kernel_ops import is_cross_entropy, kernel_op_definition
-from tf1xent.graphs.primitive_ops import is_primitive
+from tf1xent.graphs.formula.kernel_ops import is_cross_entropy, kernel_op_definition
+from tf1xent.graphs.formula.primitive_ops import is_primitive
 from tf1xent.graphs.raw import NodeList, serialized
 from tf1xent.graphs.wiring import CONTROL, Wiring, join_reference, split_reference
 
 ARGUMENT = "_Arg"
-# Ops that call one function, with its attribute; in TF 1.x the call's op may also be its name.
+# Ops that call the function in an attribute. In TF 1.x the op type may be the function's name.
 _CALLS = {"PartitionedCall": "f", "StatefulPartitionedCall": "f"}
-# Types of attributes that name functions, as those of branches and loops do.
+# Attribute types that name functions; v2 branches and loops have such attributes.
 _FUNCTION_TYPES = ("func", "list(func)")
 _OUTPUT = re.compile(r"(?P<node>[^:^]+):(?P<output>[^:]+)(:(?P<index>[0-9]{1,9}))?")
 
 
 class Library:
-    """The functions of a FunctionDefLibrary by name; `where` says in errors whose they are."""
+    """The functions of a FunctionDefLibrary by name; errors name the graph by `where`."""
 
-    def __init__(self, library: Any, where: str):
+    def __init__(self, library: Proto, where: str) -> None:
         self.where = where
-        self.functions: Dict[str, Any] = {}
+        self.functions: Dict[str, FunctionDef] = {}
         for function in library.function:
             name = function.signature.name
             if self.functions.setdefault(name, function) is not function:
                 raise GraphFileError(f"{where}: two functions are named `{name}`.")
 
-    def called(self, node: Any) -> Optional[str]:
-        """The function of the library whose body can stand in the place of a node, or None."""
+    def called(self, node: NodeDef) -> Optional[str]:
+        """Returns the function of the library that a node calls; None if it is no call.
+
+        Only such a node can be inlined. Branches and loops name functions but are no calls.
+        """
         name = node.op
         if node.op in _CALLS and _CALLS[node.op] in node.attr:
             name = node.attr[_CALLS[node.op]].func.name
         return name if name in self.functions else None
 
-    def callees(self, node: Any) -> List[str]:
-        """The functions of the library that a node names, in its op or in any attribute."""
+    def callees(self, node: NodeDef) -> List[str]:
+        """Returns the functions of the library that a node names, by its op or an attribute."""
         names = [node.op]
         for key in sorted(node.attr):
             value = node.attr[key]
@@ -50,18 +54,18 @@ class Library:
         return [name for name in names if name in self.functions]
 
     def call_types(self) -> List[str]:
-        """The op types of the nodes that may call a function whose body can take their place."""
+        """Returns the op types that calls can have."""
         return [*_CALLS, *self.functions] if self.functions else []
 
     def calls(self, wiring: Wiring) -> Iterator[Tuple[int, str]]:
-        """(position, function) of the nodes whose place the body of a function can take."""
+        """Yields (position, function) of the calls in a graph."""
         for position in wiring.of_types(self.call_types()):
             name = self.called(wiring.nodes[position])
             if name is not None:
                 yield position, name
 
     def callers(self, wiring: Wiring) -> Iterator[Tuple[int, List[str]]]:
-        """(position, functions) of the nodes that name functions in their op or attributes."""
+        """Yields (position, functions) of all nodes that name functions: calls, branches, loops."""
         if self.functions:
             for position in wiring.of_types(filter(self._may_call, set(wiring.ops))):
                 names = self.callees(wiring.nodes[position])
@@ -74,17 +78,17 @@ class Library:
             return True
         return any(attribute.type in _FUNCTION_TYPES for attribute in definition.attr)
 
-    def definition(self, op_type: str) -> Optional[Any]:
-        """The OpDef of an op type or of a call, or None where this TensorFlow does not know it."""
+    def definition(self, op_type: str) -> Optional[OpDef]:
+        """Returns the OpDef of an op type or function; None if this TensorFlow does not know it."""
         if op_type in self.functions:
             return self.functions[op_type].signature
         return kernel_op_definition(op_type) or _tf.op_definition(op_type)
 
     def holding(self) -> Tuple[List[str], List[str]]:
-        """The functions that hold what a rewrite is for, themselves or in a function they name.
+        """Finds the functions with something to rewrite, their own or in a function they name.
 
-        Returns those that can be put in the place of their calls, callees first; and those that
-        call themselves, or lead to one that does.
+        Returns (functions that can be inlined, callees first; functions that cannot be inlined,
+        because they call themselves or name one that does).
         """
         callees = {
             name: {callee for node in function.node_def for callee in self.callees(node)}
@@ -106,7 +110,7 @@ class Library:
             pending += new
         open_ = {name: len(callees[name] & found) for name in callees if name in found}
         order = [name for name in open_ if not open_[name]]
-        for name in order:  # which grows meanwhile
+        for name in order:  # the loop appends to it
             for caller in callers[name]:
                 open_[caller] -= 1
                 if not open_[caller]:
@@ -114,7 +118,7 @@ class Library:
         return order, [name for name in open_ if open_[name]]
 
     def on_a_cycle(self, recursive: List[str]) -> str:
-        """One of the functions that call themselves, of the second list of `holding`."""
+        """Returns a function that calls itself, given the second list of `holding`."""
         name, passed = recursive[0], set()
         while name not in passed:
             passed.add(name)
@@ -123,11 +127,12 @@ class Library:
         return name
 
 
-def _is_of_interest(node: Any) -> bool:
+def _is_of_interest(node: NodeDef) -> bool:
+    """Tells whether a rewrite may change a node."""
     return is_cross_entropy(node) or is_primitive(node) or _is_guard(node)
 
 
-def _is_guard(node: Any) -> bool:
+def _is_guard(node: NodeDef) -> bool:
     if node.op != _tf.GUARD_OP:
         return False
     return "message" in node.attr and _tf.guards_cross_entropy(node)
@@ -138,18 +143,18 @@ class Body:
 
     Attributes:
       arguments, result_types: the ArgDefs of the signature.
-      results: references to what is returned, in order.
-      control_results: the nodes that have to run before the function returns.
+      results: references of the returned tensors, in order.
+      control_results: the nodes that must run before the function returns.
     """
 
-    def __init__(self, function: Any, library: Library):
+    def __init__(self, function: FunctionDef, library: Library) -> None:
         self.name = function.signature.name
         self.where = f"{library.where}: function `{self.name}`"
         self.arguments = list(function.signature.input_arg)
         self.result_types = list(function.signature.output_arg)
         nodes = [_argument_node(a, i, self.where) for i, a in enumerate(self.arguments)]
         nodes += function.node_def
-        by_name: Dict[str, Any] = {}
+        by_name: Dict[str, NodeDef] = {}
         for node in nodes:
             if by_name.setdefault(node.name, node) is not node:
                 raise GraphFileError(f"{self.where}: two nodes are named `{node.name}`.")
@@ -157,7 +162,7 @@ class Body:
             if node.op == ARGUMENT:
                 raise GraphFileError(f"{self.where}: node `{node.name}` is of the op `{ARGUMENT}`.")
 
-        def flat(reference):
+        def flat(reference: str) -> str:
             return _flat(reference, by_name, library, self.where)
 
         copies = []
@@ -170,23 +175,23 @@ class Body:
         self.results: List[str] = []
         for result in self.result_types:
             if result.name not in function.ret or function.ret[result.name].startswith("^"):
-                raise GraphFileError(f"{self.where} does not say what it returns: `{result.name}`.")
+                raise GraphFileError(f"{self.where}: its result `{result.name}` is not defined.")
             self.results.append(flat(function.ret[result.name]))
-        control = getattr(function, "control_ret", {})  # TF 1.13 knows none
+        control = getattr(function, "control_ret", {})  # TF 1.13 has no such field
         self.control_results = [control[key] for key in sorted(control)]
         for name in self.control_results:
             if name not in by_name:
-                raise GraphFileError(f"{self.where}: it waits for `{name}`, which is not there.")
+                raise GraphFileError(f"{self.where}: it waits for `{name}`, which is missing.")
 
     def wiring(self) -> Wiring:
-        """Which of the nodes reads which."""
+        """Returns the inputs of the nodes."""
         return Wiring(self.nodes, self.where)
 
-    def put_into(self, function: Any, library: Library) -> None:
-        """Makes the nodes those of a FunctionDef, whose signature and attributes stay."""
+    def put_into(self, function: FunctionDef, library: Library) -> None:
+        """Writes the nodes into a FunctionDef; its signature and attributes stay."""
         by_name = {node.name: node for node in self.nodes}
 
-        def nested(reference):
+        def nested(reference: str) -> str:
             return _nested(reference, by_name, library, self.where)
 
         del function.node_def[:]
@@ -199,7 +204,7 @@ class Body:
             function.ret[result.name] = nested(reference)
 
 
-def _argument_node(argument: Any, position: int, where: str) -> Any:
+def _argument_node(argument: Proto, position: int, where: str) -> NodeDef:
     if argument.number_attr or argument.type_list_attr:
         raise RewriteError(
             f"{where}: argument `{argument.name}` is a list of tensors, which is not supported in "
@@ -214,8 +219,8 @@ def _argument_node(argument: Any, position: int, where: str) -> Any:
     return node
 
 
-def _flat(reference: str, by_name: Dict[str, Any], library: Library, where: str) -> str:
-    """A reference of a FunctionDef as one of a GraphDef."""
+def _flat(reference: str, by_name: Dict[str, NodeDef], library: Library, where: str) -> str:
+    """Converts a reference of a FunctionDef to one of a GraphDef."""
     name = reference[1:] if reference.startswith("^") else reference
     if name in by_name and (name != reference or by_name[name].op == ARGUMENT):
         return reference
@@ -226,29 +231,29 @@ def _flat(reference: str, by_name: Dict[str, Any], library: Library, where: str)
         offset, count = _outputs(node, library, where).get(match.group("output"), (0, 0))
         if node.op == ARGUMENT or index < count:
             return join_reference(node.name, offset + index)
-    raise GraphFileError(f"{where}: `{reference}` is read, which is not there.")
+    raise GraphFileError(f"{where}: `{reference}` is read, but is missing.")
 
 
-def _nested(reference: str, by_name: Dict[str, Any], library: Library, where: str) -> str:
-    """A reference of a GraphDef as one of a FunctionDef."""
+def _nested(reference: str, by_name: Dict[str, NodeDef], library: Library, where: str) -> str:
+    """Converts a reference of a GraphDef to one of a FunctionDef."""
     name, index = split_reference(reference)
     if index == CONTROL or by_name[name].op == ARGUMENT:
         return reference
     for output, (offset, count) in _outputs(by_name[name], library, where).items():
         if offset <= index < offset + count:
             return f"{name}:{output}:{index - offset}"
-    raise GraphFileError(f"{where}: `{reference}` is read, which is not there.")
+    raise GraphFileError(f"{where}: `{reference}` is read, but is missing.")
 
 
-def _outputs(node: Any, library: Library, where: str) -> Dict[str, Tuple[int, int]]:
-    """By name: the first index and the number of the tensors of each output of a node."""
+def _outputs(node: NodeDef, library: Library, where: str) -> Dict[str, Tuple[int, int]]:
+    """Returns (index of its first tensor, number of tensors) of each output, by output name."""
     if node.op == ARGUMENT:
         return {}
     definition = library.definition(node.op)
     if definition is None:
         raise RewriteError(
-            f"{where}: node `{node.name}` is of the op `{node.op}`, which this TensorFlow does not "
-            "know, so that its outputs cannot be counted. Load the library that has it first."
+            f"{where}: node `{node.name}` has the op `{node.op}`, which this TensorFlow does not "
+            "know, so its outputs cannot be counted. Load the library that defines it first."
         )
     outputs, offset = {}, 0
     for output in definition.output_arg:
@@ -262,7 +267,8 @@ def _outputs(node: Any, library: Library, where: str) -> Dict[str, Tuple[int, in
     return outputs
 
 
-def _attribute(node: Any, definition: Any, name: str, where: str) -> Any:
+def _attribute(node: NodeDef, definition: OpDef, name: str, where: str) -> Proto:
+    """Returns an attribute of a node, or its default."""
     if name in node.attr:
         return node.attr[name]
     for attribute in definition.attr:

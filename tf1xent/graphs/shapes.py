@@ -1,18 +1,18 @@
-"""Static sizes as far as a file tells them, without importing it.
+"""Static shapes, read from a graph without importing it.
 
-TensorFlow records shapes in what its Savers and SavedModels write. In other files a size is
-followed back over the ops that classifiers end with, one input of each; anything else leaves it
-unknown.
+TensorFlow records shapes in the files of Savers and SavedModels. In other files a size is traced
+back through the ops that classifiers usually end with; past any other op it is unknown.
 """
 
 import enum
-from typing import Any, Iterable, List, Optional, Tuple
+from typing import Iterable, List, Optional, Sequence, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
+from tf1xent._typing import NodeDef, Proto
 from tf1xent.graphs.wiring import CONTROL, Wiring
 
-# Behind more ops than these the number of classes is hardly still the one of the logits.
+# After more ops than these the size found is unlikely to be that of the logits.
 _MOST_STEPS = 32
 _MOST_DIMENSIONS = 16
 _HANDS_ON_SHAPE = frozenset(
@@ -23,24 +23,27 @@ _WITH_BIAS = ("BiasAdd", "Add", "AddV2")
 
 
 def matrix_shape(wiring: Wiring, position: int, index: int) -> Tuple[Optional[int], Optional[int]]:
-    """(rows, columns) of a matrix, output `index` of a node; None for what is not known."""
+    """Returns (rows, columns) of output `index` of a node, a matrix; None for an unknown size."""
     return _size(wiring, position, index, -2), _size(wiring, position, index, -1)
 
 
 class Broadcast(enum.Enum):
-    """How TensorFlow sees that the logits and labels of a dense op are broadcast to one shape.
+    """Whether a dense op broadcasts its logits and labels, and whether TensorFlow knows.
 
-    It takes an unknown size for the other's, 1 for instance, and with it the shapes of all that is
-    computed from the loss: a gradient of the mean is then too large by as much.
+    TensorFlow's shape inference takes an unknown size to be equal to the other input's. If that is
+    1, it infers wrong shapes for everything computed from the loss: the gradient of a mean over the
+    rows is too large by the number of rows.
     """
 
     NONE = "none"
+    # The sizes are known and differ: shape inference is right.
     SEEN = "seen"
+    # One size is 1 and the other unknown: shape inference may be wrong.
     MISSED = "missed"
 
 
 def broadcast(wiring: Wiring, position: int) -> Broadcast:
-    """That of a cross-entropy op, as far as the graph tells."""
+    """Returns how a cross-entropy op broadcasts, as far as the graph tells."""
     inputs = [source for source in wiring.inputs(position) if source[1] != CONTROL]
     if wiring.ops[position] != _tf.DENSE_OP or len(inputs) < 2:
         return Broadcast.NONE
@@ -52,18 +55,18 @@ def broadcast(wiring: Wiring, position: int) -> Broadcast:
 
 
 def missed_broadcasts(wiring: Wiring) -> List[int]:
-    """The positions of the dense ops whose shapes TensorFlow takes for others."""
+    """Returns the positions of the dense ops whose shapes TensorFlow may infer wrongly."""
     found = wiring.of_types((_tf.DENSE_OP,))
     return [position for position in found if broadcast(wiring, position) is Broadcast.MISSED]
 
 
-# Branches say the shapes of their results in an attribute that may be empty.
+# Branches record the shapes of their results in an attribute of another name, which may be empty.
 _BRANCHES = ("If", "StatelessIf", "Case", "StatelessCase")
 
 
 def forget_shapes(wiring: Wiring, positions: Iterable[int]) -> None:
-    """Takes the recorded shapes off some nodes and all that depends on them."""
-    depends = wiring.behind(positions)
+    """Removes the recorded shapes of some nodes and of all nodes that depend on them."""
+    depends = wiring.downstream(positions)
     for position in filter(depends.__getitem__, wiring.nodes.mentioning("output_shapes")):
         node = wiring.nodes[position]
         if node.op in _BRANCHES and "output_shapes" in node.attr:
@@ -74,7 +77,7 @@ def forget_shapes(wiring: Wiring, positions: Iterable[int]) -> None:
 
 
 def _size(wiring: Wiring, position: int, index: int, axis: int) -> Optional[int]:
-    """The size of a tensor along an axis, counted from the end."""
+    """Returns the size of a tensor along an axis, -1 or -2; None if unknown."""
     flattened = False
     for _ in range(_MOST_STEPS):
         node = wiring.nodes[position]
@@ -100,7 +103,10 @@ def _size(wiring: Wiring, position: int, index: int, axis: int) -> Optional[int]
     return None
 
 
-def _recorded(wiring: Wiring, node: Any, index: int, inputs: Any) -> Any:
+def _recorded(
+    wiring: Wiring, node: NodeDef, index: int, inputs: Sequence[Tuple[int, int]]
+) -> Optional[Sequence[Optional[int]]]:
+    """Returns the sizes of an output that the node itself tells, or None."""
     if "_output_shapes" in node.attr:
         shapes = node.attr["_output_shapes"].list.shape
         return _sizes(shapes[index]) if index < len(shapes) else None
@@ -114,26 +120,29 @@ def _recorded(wiring: Wiring, node: Any, index: int, inputs: Any) -> Any:
 
 
 def _flattens(wiring: Wiring, shape: int) -> bool:
-    """Whether a shape is -1 and then others: TensorFlow's functions so make a matrix of logits."""
+    """Tells whether a shape is -1 followed by other sizes.
+
+    TensorFlow's functions reshape logits of any rank to a matrix so.
+    """
     first = next(iter(wiring.inputs(shape)), None)
     if first is None or wiring.ops[shape] != "ConcatV2":
         return False
     return _constant_sizes(wiring.nodes[first[0]]) == (None,)
 
 
-def _sizes(shape: Any) -> Optional[Tuple[Optional[int], ...]]:
+def _sizes(shape: Proto) -> Optional[Tuple[Optional[int], ...]]:
     if shape.unknown_rank:
         return None
     return tuple(None if dim.size < 0 else dim.size for dim in shape.dim)
 
 
-def _constant_sizes(node: Any) -> Optional[Tuple[Optional[int], ...]]:
-    """The sizes that a Const of a shape says, or None."""
+def _constant_sizes(node: NodeDef) -> Optional[Tuple[Optional[int], ...]]:
+    """Returns the sizes that a Const holds as a shape; None if it is no valid shape."""
     if node.op != "Const" or "value" not in node.attr:
         return None
     tensor = node.attr["value"].tensor
     sizes = _sizes(tensor.tensor_shape)
-    # Its values may be written as one that is repeated: as often as a damaged file says.
+    # A single value stands for any number of equal ones. A damaged file could ask for very many.
     if sizes is None or len(sizes) != 1 or sizes[0] is None or sizes[0] > _MOST_DIMENSIONS:
         return None
     if tensor.dtype not in (tf.int32.as_datatype_enum, tf.int64.as_datatype_enum):

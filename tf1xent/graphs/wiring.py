@@ -1,30 +1,32 @@
-"""Which node reads which: NodeDefs, whose references are ``name``, ``name:1`` and ``^name``.
+"""The inputs of every node of a graph, by position.
 
-That is the form of a GraphDef; function bodies are brought into it by `tf1xent.graphs.functions`.
-Nodes go by position, in arrays of numbers, so that a graph of any size can be walked without
-reading its nodes again.
+References have the form of a GraphDef: ``name``, ``name:1`` and, for control inputs, ``^name``.
+`tf1xent.graphs.functions` brings function bodies into this form. Positions and output indices are
+kept in arrays, so that walks over a large graph do not parse its nodes again.
 """
 
 import array
 import bisect
 import re
 import sys
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Dict, Iterable, Iterator, List, Optional, Tuple
 
 from tf1xent import _tf
+from tf1xent._typing import NodeDef
 from tf1xent.errors import GraphFileError
 from tf1xent.graphs.raw import NodeList
 
+# The output index of a control input.
 CONTROL = -1
 _BACK_EDGES = ("NextIteration", "RefNextIteration")
 _MERGES = ("Merge", "RefMerge")
-# From a guard to what it guards: TensorFlow puts a few ops between them.
+# The most ops between a guard and what it guards. TensorFlow puts a few there.
 _MOST_STEPS = 1000
 _INDEX = re.compile("[0-9]{1,9}")
 
 
 def split_reference(reference: str) -> Tuple[str, int]:
-    """Returns (node name, output index); of a control input, (node name, CONTROL)."""
+    """Returns (node name, output index); for a control input, (node name, CONTROL)."""
     if reference.startswith("^"):
         return reference[1:], CONTROL
     name, colon, index = reference.rpartition(":")
@@ -34,33 +36,33 @@ def split_reference(reference: str) -> Tuple[str, int]:
 
 
 def join_reference(name: str, index: int) -> str:
-    """The inverse of `split_reference`."""
+    """Inverts `split_reference`."""
     if index == CONTROL:
         return f"^{name}"
     return f"{name}:{index}" if index else name
 
 
-def split_inputs(node: Any) -> Tuple[List[str], List[str]]:
-    """Returns the references of what a node reads, and its control inputs."""
+def split_inputs(node: NodeDef) -> Tuple[List[str], List[str]]:
+    """Returns the data inputs and the control inputs of a node, as references."""
     data = [reference for reference in node.input if not reference.startswith("^")]
     return data, [reference for reference in node.input if reference.startswith("^")]
 
 
 class Wiring:
-    """The names, op types and inputs of a graph's nodes; `where` says in errors which graph it is.
+    """The names, op types and inputs of a graph's nodes; errors name the graph by `where`.
 
-    Raises GraphFileError for nodes without or of the same name, inputs that are not there, and
-    cycles that are no loops.
+    Raises GraphFileError for nodes without a name or op, for two nodes of the same name, for
+    missing inputs and for cycles other than the back edges of loops.
     """
 
-    def __init__(self, nodes: NodeList, where: str):
+    def __init__(self, nodes: NodeList, where: str) -> None:
         self.nodes, self.where = nodes, where
         self.positions: Dict[str, int] = {}
         self.ops: List[str] = []
-        # The inputs of node i are those from starts[i] to starts[i + 1].
+        # The inputs of node i stand from starts[i] to starts[i + 1].
         self._starts = array.array("i", [0])
         self._sources, self._outputs = array.array("i"), array.array("i")
-        # (its place among the inputs, name of its source) of what is read before it is there.
+        # (place among the inputs, name of the source) of inputs whose node comes later in the list.
         early: List[Tuple[int, str]] = []
         for position, node in enumerate(nodes):
             name, op = node.name, node.op
@@ -81,24 +83,24 @@ class Wiring:
             if source not in self.positions:
                 reader = nodes[bisect.bisect_right(self._starts, place) - 1].name
                 raise GraphFileError(
-                    f"{where}: node `{reader}` reads `{source}`, which is not there."
+                    f"{where}: node `{reader}` reads `{source}`, which is missing."
                 )
             self._sources[place] = self.positions[source]
-        # Every node after those that it reads, but for the back edges of loops.
+        # Positions in topological order; back edges of loops do not count.
         self.order = self._ordered()
 
     def of_types(self, op_types: Iterable[str]) -> List[int]:
-        """The positions of the nodes of some op types."""
+        """Returns the positions of the nodes of some op types."""
         wanted = frozenset(op_types)
         return [position for position, op in enumerate(self.ops) if op in wanted]
 
     def inputs(self, position: int) -> Iterator[Tuple[int, int]]:
-        """(position, output index or CONTROL) of what a node reads."""
+        """Yields (position, output index or CONTROL) of each input of a node."""
         for i in range(self._starts[position], self._starts[position + 1]):
             yield self._sources[i], self._outputs[i]
 
     def readers(self, positions: Iterable[int]) -> Dict[int, List[Tuple[int, int]]]:
-        """By position, of those asked for: the (position, output index read) of who reads them."""
+        """Returns the readers of some nodes, by position, as (position, output index read)."""
         found: Dict[int, List[Tuple[int, int]]] = {position: [] for position in positions}
         if found:
             for reader in range(len(self.ops)):
@@ -108,7 +110,7 @@ class Wiring:
         return found
 
     def before(self, position: int) -> List[int]:
-        """The positions that a node waits for, control inputs too; not the back edge of a loop."""
+        """Returns the positions of a node's inputs, control inputs too, without back edges."""
         sources = [source for source, _ in self.inputs(position)]
         if self.ops[position] in _MERGES:
             return [source for source in sources if self.ops[source] not in _BACK_EDGES]
@@ -139,9 +141,9 @@ class Wiring:
         return order
 
     def depending_on(self, op_types: Iterable[str], ends: Iterable[str] = ()) -> bytearray:
-        """By position, whether a node is of some types or depends on such by data.
+        """Returns, by position, whether a node is of some op types or depends on one by data.
 
-        What lies before a node of the types `ends` does not count.
+        The walk does not go through nodes of the types `ends`.
         """
         wanted, ends = frozenset(op_types), frozenset(ends)
         found = bytearray(len(self.ops))
@@ -155,29 +157,37 @@ class Wiring:
             )
         return found
 
-    def behind(self, positions: Iterable[int]) -> bytearray:
-        """By position, whether a node is one of some or depends on them by data, in loops too."""
+    def downstream(self, positions: Iterable[int]) -> bytearray:
+        """Returns, by position, whether a node is one of some nodes or depends on one by data.
+
+        Unlike `depending_on` it follows the back edges of loops.
+        """
         found = bytearray(len(self.ops))
         for position in positions:
             found[position] = True
         count = -1
-        while count < sum(found):  # a second round for what leads back into a loop
+        while count < sum(found):  # another round for what comes back into a loop
             count = sum(found)
             for position in self.order if count else ():
                 sources = self.inputs(position)
                 found[position] |= any(found[s] for s, index in sources if index != CONTROL)
         return found
 
-    def guarded(self, position: int) -> Optional[int]:
-        """Whose second output a PreventGradient node guards: a fused cross-entropy op's position.
+    def guards(self) -> List[int]:
+        """Returns the positions of the PreventGradient nodes of cross-entropy gradients."""
+        return [p for p in self.of_types((_tf.GUARD_OP,)) if self.guarded(p) is not None]
 
-        CONTROL where that output comes in from elsewhere, None for what is no guard of such an op.
-        As `tf1xent._tf.guards_cross_entropy` tells of live ops.
+    def guarded(self, position: int) -> Optional[int]:
+        """Returns the position of the fused op whose gradient output this PreventGradient guards.
+
+        CONTROL if that output comes in from elsewhere, through a loop or a function argument; then
+        only the guard's message tells what it guards. None if the node guards something else.
+        `tf1xent._tf.guards_cross_entropy` does the same for live ops.
         """
         guard = self.nodes[position]
         index = 0
         handed_on: Optional[int] = 0
-        for _ in range(_MOST_STEPS):  # a loop's Merge might lead round for ever
+        for _ in range(_MOST_STEPS):  # bounded, because a loop's Merge could lead round forever
             sources = list(self.inputs(position))
             if handed_on is None or handed_on >= len(sources):
                 break
@@ -189,14 +199,14 @@ class Wiring:
 
 
 class Names:
-    """The names taken in one graph, and new ones."""
+    """The names taken in one graph; makes new ones."""
 
-    def __init__(self, taken: Iterable[str]):
+    def __init__(self, taken: Iterable[str]) -> None:
         self._taken = set(taken)
         self._counts: Dict[str, int] = {}
 
     def unique(self, name: str) -> str:
-        """`name`, or `name_1`, `name_2` and so on where that is taken; it is taken from now on."""
+        """Returns and takes `name`, or the first free one of `name_1`, `name_2` and so on."""
         candidate = name
         while candidate in self._taken:
             self._counts[name] = self._counts.get(name, 0) + 1

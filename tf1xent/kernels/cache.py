@@ -1,4 +1,4 @@
-"""The user's folder of builds: a build is there whole or not at all, and is checked before use."""
+"""The user's folder of builds. A build is complete or absent, and is checked before use."""
 
 import contextlib
 import json
@@ -15,12 +15,12 @@ from tf1xent.kernels.sources import Target, hash_of, read_bytes
 LIBRARY = "libtf1xent_kernels.so"
 RECORD = "build.json"
 UNFINISHED = ".unfinished-"
-# No build takes a day: what is older was left by one that was killed.
+# No build takes a day; an older folder was left by a killed one.
 OLD_SECONDS = 24 * 3600
 
 
 class Build(NamedTuple):
-    """A build that fits what it was looked up for."""
+    """A build that is not damaged."""
 
     library: str
     record: Dict[str, Any]
@@ -35,7 +35,7 @@ def cache_folder() -> str:
         caches = os.path.expanduser(os.path.join("~", "Library", "Caches"))
     else:
         caches = os.environ.get("XDG_CACHE_HOME", "")
-        if not os.path.isabs(caches):  # the standard says to pass over a relative one
+        if not os.path.isabs(caches):  # the standard says to ignore a relative one
             caches = os.path.expanduser(os.path.join("~", ".cache"))
     return os.path.join(caches, "tf1xent")
 
@@ -46,35 +46,32 @@ def folder_of(target: Target, compiler: str) -> str:
     return os.path.join(cache_folder(), name)
 
 
-def fault(folder: str, target: Target) -> Optional[str]:
-    """Returns why what is in `folder` must not be loaded, or None where it fits."""
+def read(folder: str) -> Build:
+    """Returns the build in a folder; KernelsError if it is damaged."""
+    library = os.path.join(folder, LIBRARY)
     try:
         record = json.loads(read_bytes(os.path.join(folder, RECORD)).decode("utf-8"))
-        library_hash = hash_of(read_bytes(os.path.join(folder, LIBRARY)))
+        library_hash = hash_of(read_bytes(library))
     except (OSError, ValueError) as error:
-        return f"the build in {folder} cannot be read ({error})"
+        raise KernelsError(f"the build in {folder} cannot be read ({error})") from error
     if not isinstance(record, dict):
-        return f"the build in {folder} cannot be read ({RECORD} holds no object)"
-    for name, wanted in target._asdict().items():
-        if record.get(name) != wanted:
-            return (
-                f"the build in {folder} is for another {name}: {record.get(name)!r}, "
-                f"where this is {wanted!r}"
-            )
+        raise KernelsError(f"the build in {folder} cannot be read ({RECORD} holds no object)")
     if record.get("library_sha256") != library_hash:
-        return f"the library in {folder} is not the one that was built there"
-    return None
+        raise KernelsError(f"the library in {folder} is not the one that was built there")
+    return Build(library, record)
 
 
 def find(target: Target) -> Build:
-    """Returns the newest build that fits, of any compiler; KernelsError says why there is none."""
-    folders = _builds(target)
+    """Returns the newest build for `target`, of any compiler; KernelsError says why there is none.
+
+    A folder's name says what the build in it is for; the build itself is only checked for damage.
+    """
     faults = []
-    for folder in folders:
-        found = fault(folder, target)
-        if found is None:
-            return _build_in(folder)
-        faults.append(found)
+    for folder in _builds(target):
+        try:
+            return read(folder)
+        except KernelsError as error:
+            faults.append(str(error))
     if faults:
         raise KernelsError(
             f"The native kernels cannot be used: {faults[0]}. "
@@ -87,18 +84,15 @@ def find(target: Target) -> Build:
 
 
 def find_of(target: Target, compiler: str) -> Optional[Build]:
-    """Returns the build of one compiler, or None where there is none that fits."""
-    folder = folder_of(target, compiler)
-    return _build_in(folder) if fault(folder, target) is None else None
-
-
-def _build_in(folder: str) -> Build:
-    record = json.loads(read_bytes(os.path.join(folder, RECORD)).decode("utf-8"))
-    return Build(os.path.join(folder, LIBRARY), record)
+    """Returns the build of one compiler, or None if there is none or it is damaged."""
+    try:
+        return read(folder_of(target, compiler))
+    except KernelsError:
+        return None
 
 
 def _builds(target: Target) -> List[str]:
-    """Returns the folders whose names are right, the newest first."""
+    """Returns the folders of builds for `target`, the newest first."""
     root = cache_folder()
     try:
         names = os.listdir(root)
@@ -123,12 +117,12 @@ def _time(folder: str) -> float:
 
 @contextlib.contextmanager
 def unfinished_folder() -> Iterator[str]:
-    """Makes a folder to build in, in the cache, and removes what is left of it in the end."""
+    """Makes a folder in the cache to build in, and removes it in the end."""
     root = cache_folder()
     try:
         os.makedirs(root, exist_ok=True)
         outer = tempfile.mkdtemp(prefix=UNFINISHED, dir=root)
-        # The outer one is the user's alone; a build is for whom the user's other files are.
+        # Only the user may read the outer folder; the build has the user's usual permissions.
         folder = os.path.join(outer, "build")
         os.mkdir(folder)
     except OSError as error:
@@ -143,7 +137,7 @@ def unfinished_folder() -> Iterator[str]:
 
 
 def remove_leftovers() -> None:
-    """Removes what killed builds have left, once it is old."""
+    """Removes old folders that killed builds have left."""
     root = cache_folder()
     for name in os.listdir(root):
         path = os.path.join(root, name)
@@ -153,7 +147,7 @@ def remove_leftovers() -> None:
 
 
 def write_record(folder: str, target: Target, compiler: str, levels: List[str]) -> None:
-    """Writes down what the library in `folder` was built for, and its hash."""
+    """Records, for people, what the library in `folder` was built for; and its hash."""
     record = dict(
         target._asdict(),
         compiler=compiler,
@@ -165,17 +159,18 @@ def write_record(folder: str, target: Target, compiler: str, levels: List[str]) 
 
 
 def publish(finished: str, target: Target, compiler: str, force: bool) -> Build:
-    """Renames a finished folder to its place; what another process put there first is kept."""
+    """Renames a finished folder to its place, unless another process has put a build there."""
     place = folder_of(target, compiler)
     while True:
         try:
             os.rename(finished, place)
-            return _build_in(place)
+            return read(place)
         except OSError:
             if not os.path.isdir(place):
                 raise
-        if not force and fault(place, target) is None:
-            return _build_in(place)
-        # Put away whole, and then removed: processes that have it loaded keep what they have.
+        there = None if force else find_of(target, compiler)
+        if there is not None:
+            return there
+        # Renamed, then removed: processes that have it loaded keep what they have.
         with unfinished_folder() as away, contextlib.suppress(FileNotFoundError):
             os.rename(place, os.path.join(away, "replaced"))

@@ -1,4 +1,4 @@
-"""Loads the native library, once a process, and says what is loaded or why nothing is."""
+"""Loads the native library, once per process, and reports what is loaded or why nothing is."""
 
 import ctypes
 import threading
@@ -13,10 +13,10 @@ __all__ = ["available", "library", "status"]
 
 
 class KernelStatus(NamedTuple):
-    """What `status` found; `str` of it is for people."""
+    """The result of `status`; `str` of it is for people."""
 
     loaded: bool
-    reason: str  # why it is not loaded; empty where it is
+    reason: str  # why it is not loaded; empty if it is
     path: Optional[str]
     tensorflow: str
     level: Optional[str]  # of the processor's instructions that the loaded library uses
@@ -42,9 +42,9 @@ def library_level(path: str) -> str:
 
 
 class Loader:
-    """Loads the library of one folder of sources at the first call, and then no more.
+    """Loads the library of one folder of sources, once.
 
-    A load that fails is tried again at the next call: the user may have built in between.
+    After a failure the next call tries again, because the user may have built in between.
     """
 
     def __init__(self, find_sources: Callable[[], str]) -> None:
@@ -56,7 +56,7 @@ class Loader:
         return cache.find(sources.current_target(self._find_sources()))
 
     def library(self) -> Any:
-        """The module of op functions; KernelsError where there is none."""
+        """The module of op functions; KernelsError if there is none."""
         with self._lock:
             if self._loaded is None:
                 found = self._find()
@@ -67,7 +67,7 @@ class Loader:
                         f"TensorFlow cannot load the native kernels of {found.library}: {error}. "
                         "Run: python -m tf1xent build-kernels --force"
                     ) from error
-                # Asked now: a new build in the same place would be another library.
+                # Asked now, because a later build in the same place is another library.
                 self._loaded = module, found, library_level(found.library)
             return self._loaded[0]
 
@@ -80,7 +80,7 @@ class Loader:
         return True
 
     def status(self) -> KernelStatus:
-        """What is loaded, else what would be, or why nothing is; loads nothing."""
+        """What is loaded or would be loaded, or why nothing is; loads nothing."""
         found: Optional[cache.Build] = None
         level = source_hash = None
         with self._lock:
@@ -112,23 +112,23 @@ _loader = Loader(sources.source_folder)
 def library() -> Any:
     """Returns the native library's op functions, loading it at the first call.
 
-    Safe to call from several threads. Once loaded, a library stays for the life of the process; a
-    call that fails may be repeated after ``python -m tf1xent build-kernels``.
+    Safe to call from several threads. Once loaded, a library stays for the life of the process.
+    After a failure, build with ``python -m tf1xent build-kernels`` and call again.
 
     >>> from tf1xent import errors, kernels
     >>> try:
-    ...     there = hasattr(kernels.library(), "tf1xent_kernel_sparse_loss")
-    ... except errors.KernelsError as error:
-    ...     there = str(error)[-30:]  # what to do about it
-    >>> bool(there)
+    ...     found = callable(kernels.library().tf1xent_kernel_sparse_loss)
+    ... except errors.KernelsError as error:  # its end says what to do
+    ...     found = "python -m tf1xent build-kernels" in str(error)
+    >>> found
     True
 
     Returns:
         The module that `tf.load_op_library` makes: a function for each op.
 
     Raises:
-        KernelsError: nothing is built for this TensorFlow, these sources and this machine; or it
-            was changed since; or it does not load. The message says what to do.
+        KernelsError: nothing is built for this TensorFlow, these sources and this machine; or the
+            build was changed afterwards; or it does not load. The message says what to do.
     """
     return _loader.library()
 
@@ -147,7 +147,7 @@ def available() -> bool:
 
 
 def status() -> KernelStatus:
-    """Tells what is loaded of the native library, or why nothing is; loads nothing itself.
+    """Tells whether the native library is loaded, or why it is not; loads nothing itself.
 
     >>> from tf1xent import kernels
     >>> str(kernels.status()).splitlines()[0].split(":")[0]

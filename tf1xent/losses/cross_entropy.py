@@ -1,37 +1,31 @@
 """The reduced losses under the names of tf.losses, with options."""
 
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Tuple
 
 from tf1xent import _tf
 from tf1xent._loss import objective
+from tf1xent._loss.options import DenseLossOptions, SparseLossOptions, with_options
 from tf1xent._tf import tf
-from tf1xent.losses.reduction import Reduction, reduced
+from tf1xent._typing import Labels, Logits, Name, ReductionName, Tensor, TensorLike
+from tf1xent.losses.reduction import Reduction, loss_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["softmax_cross_entropy", "sparse_softmax_cross_entropy"]
 
 
 @_tf.taken_whole("sparse_softmax_cross_entropy")
+@with_options(SparseLossOptions)
 def sparse_softmax_cross_entropy(
-    labels: Any,
-    logits: Any,
-    weights: Any = 1.0,
-    scope: Optional[str] = None,
-    loss_collection: Optional[str] = tf.GraphKeys.LOSSES,
-    reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS,
-    *,
-    mask: Any = None,
-    ignore_label: Optional[int] = None,
-    class_weights: Any = None,
-    label_smoothing: Any = 0.0,
-    class_mask: Any = None,
-    z_loss: Any = 0.0,
-    temperature: Any = 1.0,
-    focal_gamma: Any = 0.0,
-    softcap: Any = None,
-    axis: int = -1,
-    invalid_labels: Optional[str] = None,
-    implementation: Optional[str] = None,
-) -> Any:
+    labels: Labels,
+    logits: Logits,
+    weights: TensorLike = 1.0,
+    scope: Name = None,
+    loss_collection: Name = tf.GraphKeys.LOSSES,
+    reduction: ReductionName = Reduction.SUM_BY_NONZERO_WEIGHTS,
+    **options: "Unpack[SparseLossOptions]",
+) -> Tensor:
     """Cross-entropy of integer labels, reduced; takes all that tf.losses' function takes.
 
     ``loss = sum_i weight_i loss_i / denominator`` over the rows that count, with the losses by row
@@ -46,19 +40,7 @@ def sparse_softmax_cross_entropy(
       scope: name scope of the operations.
       loss_collection: graph collection that the loss is added to; None: none.
       reduction: one of `tf1xent.losses.Reduction` or tf.losses.Reduction.
-      mask: as in `tf1xent.nn.masked_sparse_softmax_cross_entropy_with_logits`, like all below.
-      ignore_label: an integer; rows with this label do not count.
-      class_weights: `[num_classes]`, at least 0.
-      label_smoothing: in [0, 1).
-      class_mask: bool, False leaves a class out.
-      z_loss: factor of z^2.
-      temperature: above 0.
-      focal_gamma: at least 0.
-      softcap: above 0.
-      axis: the class axis of the logits.
-      invalid_labels: None, "raise", "nan" or "ignore".
-      implementation: "graph", "kernel" or "auto", as in
-        `tf1xent.nn.sparse_softmax_cross_entropy_with_logits`.
+      **options: each by its name, as `tf1xent._loss.options.SparseLossOptions` lists them.
 
     Returns:
       `Tensor` of the logits' dtype, in nats: a scalar, or of the labels' shape for
@@ -91,50 +73,22 @@ def sparse_softmax_cross_entropy(
     Source: the formula and the options are written down in `tf1xent._loss.objective`.
     """
     return sparse_implementation(
-        labels,
-        logits,
-        weights,
-        scope,
-        loss_collection,
-        reduction,
-        mask=mask,
-        ignore_label=ignore_label,
-        class_weights=class_weights,
-        label_smoothing=label_smoothing,
-        class_mask=class_mask,
-        z_loss=z_loss,
-        temperature=temperature,
-        focal_gamma=focal_gamma,
-        softcap=softcap,
-        axis=axis,
-        invalid_labels=invalid_labels,
-        implementation=implementation,
+        labels, logits, weights, scope, loss_collection, reduction, **options
     )
 
 
 @_tf.taken_whole("softmax_cross_entropy")
+@with_options(DenseLossOptions)
 def softmax_cross_entropy(
-    onehot_labels: Any,
-    logits: Any,
-    weights: Any = 1.0,
-    label_smoothing: Any = 0,
-    scope: Optional[str] = None,
-    loss_collection: Optional[str] = tf.GraphKeys.LOSSES,
-    reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS,
-    *,
-    mask: Any = None,
-    skip_missing: bool = False,
-    class_weights: Any = None,
-    class_mask: Any = None,
-    z_loss: Any = 0.0,
-    temperature: Any = 1.0,
-    focal_gamma: Any = 0.0,
-    softcap: Any = None,
-    axis: int = -1,
-    ignore_label: None = None,
-    invalid_labels: None = None,
-    implementation: Optional[str] = None,
-) -> Any:
+    onehot_labels: Labels,
+    logits: Logits,
+    weights: TensorLike = 1.0,
+    label_smoothing: TensorLike = 0,
+    scope: Name = None,
+    loss_collection: Name = tf.GraphKeys.LOSSES,
+    reduction: ReductionName = Reduction.SUM_BY_NONZERO_WEIGHTS,
+    **options: "Unpack[DenseLossOptions]",
+) -> Tensor:
     """Cross-entropy of label distributions, reduced; takes all that tf.losses' function takes.
 
     ``loss = sum_i weight_i loss_i / denominator`` over the rows that count, with the losses by row
@@ -151,20 +105,7 @@ def softmax_cross_entropy(
       scope: name scope of the operations.
       loss_collection: graph collection that the loss is added to; None: none.
       reduction: one of `tf1xent.losses.Reduction` or tf.losses.Reduction.
-      mask: as in `tf1xent.nn.masked_softmax_cross_entropy_with_logits`.
-      skip_missing: whether rows whose labels are all zero do not count; with a mask it alone
-        decides. tf.losses counts them.
-      class_weights: `[num_classes]`, at least 0.
-      class_mask: bool, False leaves a class out.
-      z_loss: factor of z^2.
-      temperature: above 0.
-      focal_gamma: at least 0.
-      softcap: above 0.
-      axis: the class axis of labels and logits.
-      ignore_label: must be None; it is for integer labels.
-      invalid_labels: must be None; it is for integer labels.
-      implementation: "graph", "kernel" or "auto", as in
-        `tf1xent.nn.sparse_softmax_cross_entropy_with_logits`.
+      **options: each by its name, as `tf1xent._loss.options.DenseLossOptions` lists them.
 
     Returns:
       `Tensor` of the logits' dtype, in nats: a scalar, or of the logits' shape without the class
@@ -201,81 +142,73 @@ def softmax_cross_entropy(
         scope,
         loss_collection,
         reduction,
-        mask=mask,
-        ignore_label=ignore_label,
-        class_weights=class_weights,
-        class_mask=class_mask,
-        z_loss=z_loss,
-        temperature=temperature,
-        focal_gamma=focal_gamma,
-        softcap=softcap,
-        axis=axis,
-        invalid_labels=invalid_labels,
-        implementation=implementation,
-        skip_missing=skip_missing,
+        **options,
     )
 
 
 def sparse_implementation(
-    labels,
-    logits,
-    weights=1.0,
-    scope=None,
-    loss_collection=tf.GraphKeys.LOSSES,
-    reduction=Reduction.SUM_BY_NONZERO_WEIGHTS,
-    function="sparse_softmax_cross_entropy",
-    **options,
-):
+    labels: Labels,
+    logits: Logits,
+    weights: TensorLike = 1.0,
+    scope: Name = None,
+    loss_collection: Name = tf.GraphKeys.LOSSES,
+    reduction: ReductionName = Reduction.SUM_BY_NONZERO_WEIGHTS,
+    function: str = "sparse_softmax_cross_entropy",
+    **options: Any,
+) -> Tensor:
     """What `sparse_softmax_cross_entropy` computes; `function` is the name in errors."""
     _require(function, labels=labels, logits=logits, weights=weights)
-    Reduction.validate(reduction)
-    with tf.name_scope(scope, "sparse_softmax_cross_entropy_loss", [logits, labels]):
+
+    def per_example() -> objective.PerExample:
+        rows = labels, logits, weights
         if options.get("axis", -1) == -1:
-            labels, logits, weights = _without_axes_of_one(labels, logits, weights)
-        chosen = objective.Options(weights=weights, **options)
-        per_example = objective.sparse(function, labels, logits, chosen, "xentropy")
-        loss = reduced(per_example, reduction)
-    tf.losses.add_loss(loss, loss_collection)
-    return loss
+            rows = _without_axes_of_one(*rows)
+        chosen = dict(options, weights=rows[2])
+        return objective.sparse(function, rows[0], rows[1], chosen, "xentropy")
+
+    name = "sparse_softmax_cross_entropy_loss"
+    return loss_of(per_example, reduction, scope, name, [logits, labels], loss_collection)
 
 
 def dense_implementation(
-    onehot_labels,
-    logits,
-    weights=1.0,
-    label_smoothing=0,
-    scope=None,
-    loss_collection=tf.GraphKeys.LOSSES,
-    reduction=Reduction.SUM_BY_NONZERO_WEIGHTS,
-    function="softmax_cross_entropy",
-    **options,
-):
+    onehot_labels: Labels,
+    logits: Logits,
+    weights: TensorLike = 1.0,
+    label_smoothing: TensorLike = 0,
+    scope: Name = None,
+    loss_collection: Name = tf.GraphKeys.LOSSES,
+    reduction: ReductionName = Reduction.SUM_BY_NONZERO_WEIGHTS,
+    function: str = "softmax_cross_entropy",
+    **options: Any,
+) -> Tensor:
     """What `softmax_cross_entropy` computes; `function` is the name in errors."""
     _require(function, onehot_labels=onehot_labels, logits=logits, weights=weights)
     if label_smoothing is None:
         raise TypeError(
             f"{function}: `label_smoothing` must be a number, got None. Give 0 for none."
         )
-    Reduction.validate(reduction)
-    chosen = objective.Options(weights=weights, label_smoothing=label_smoothing, **options)
-    with tf.name_scope(scope, "softmax_cross_entropy_loss", [logits, onehot_labels]):
-        logits = _tf.convert_to_tensor(logits)
+
+    def per_example() -> objective.PerExample:
+        scores = _tf.convert_to_tensor(logits)
         labels = tf.stop_gradient(onehot_labels, name="labels_stop_gradient")
         if _tf.is_stock_function(function):  # which takes no labels that broadcast
-            logits.shape.assert_is_compatible_with(labels.shape)
-        per_example = objective.dense(function, labels, logits, chosen, "xentropy")
-        loss = reduced(per_example, reduction)
-    tf.losses.add_loss(loss, loss_collection)
-    return loss
+            scores.shape.assert_is_compatible_with(labels.shape)
+        chosen = dict(options, weights=weights, label_smoothing=label_smoothing)
+        return objective.dense(function, labels, scores, chosen, "xentropy")
+
+    name = "softmax_cross_entropy_loss"
+    return loss_of(per_example, reduction, scope, name, [logits, onehot_labels], loss_collection)
 
 
-def _require(function, **arguments):
+def _require(function: str, **arguments: Any) -> None:
     for name, value in arguments.items():
         if value is None:
             raise ValueError(f"{function}: `{name}` must not be None. Give a tensor.")
 
 
-def _without_axes_of_one(labels, logits, weights):
+def _without_axes_of_one(
+    labels: Labels, logits: Logits, weights: TensorLike
+) -> Tuple[Tensor, Tensor, TensorLike]:
     """Labels `[batch_size, 1]` and weights with an axis of size 1 too many, as in tf.losses."""
     labels, logits = _tf.convert_to_tensor(labels), _tf.convert_to_tensor(logits)
     by_row = None
@@ -287,6 +220,6 @@ def _without_axes_of_one(labels, logits, weights):
     return labels, logits, weights if by_row is None else by_row
 
 
-def _may_end_in_one(tensor):
+def _may_end_in_one(tensor: Tensor) -> bool:
     shape = tensor.shape
     return shape.ndims is None or (shape.ndims > 0 and shape.as_list()[-1] in (None, 1))

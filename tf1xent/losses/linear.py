@@ -1,14 +1,24 @@
 """The loss of a linear layer over a large vocabulary, without its whole matrix of logits."""
 
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Tuple
 
 from tf1xent import _tf
-from tf1xent._loss import batch, checks, objective, resolve
+from tf1xent._loss import batch, objective, option_checks, resolve
+from tf1xent._loss.options import LinearOptions, with_defaults, with_options
 from tf1xent._math import chunked_linear, softmax
-from tf1xent._math.labels import gathered_labels, with_as_many_rows
-from tf1xent._math.matrix import names_a_class
+from tf1xent._math.dtypes import LABEL_DTYPES
+from tf1xent._math.labels import (
+    checked_by_gather,
+    checked_label_values,
+    names_a_class,
+    with_as_many_rows,
+)
 from tf1xent._tf import tf
-from tf1xent.losses.reduction import Reduction, reduced
+from tf1xent._typing import DType, Labels, Name, ReductionName, Tensor, TensorLike
+from tf1xent.losses.reduction import Reduction, loss_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["linear_softmax_cross_entropy"]
 
@@ -16,25 +26,21 @@ _FUNCTION = "linear_softmax_cross_entropy"
 _CHUNK_SIZE = 640  # of those measured, both memory and time keep a margin on TF 1.15 and 2.21
 
 
+@with_options(LinearOptions, before="scope")
 def linear_softmax_cross_entropy(
-    labels: Any,
-    inputs: Any,
-    weights: Any,
-    biases: Any = None,
+    labels: Labels,
+    inputs: TensorLike,
+    weights: TensorLike,
+    biases: Optional[TensorLike] = None,
     *,
     chunk_size: int = _CHUNK_SIZE,
     transpose_weights: bool = False,
-    example_weights: Any = 1.0,
-    mask: Any = None,
-    ignore_label: Optional[int] = None,
-    class_weights: Any = None,
-    label_smoothing: Any = 0.0,
-    z_loss: Any = 0.0,
-    invalid_labels: Optional[str] = None,
-    scope: Optional[str] = None,
-    loss_collection: Optional[str] = tf.GraphKeys.LOSSES,
-    reduction: str = Reduction.SUM_BY_NONZERO_WEIGHTS,
-) -> Any:
+    example_weights: TensorLike = 1.0,
+    scope: Name = None,
+    loss_collection: Name = tf.GraphKeys.LOSSES,
+    reduction: ReductionName = Reduction.SUM_BY_NONZERO_WEIGHTS,
+    **options: "Unpack[LinearOptions]",
+) -> Tensor:
     """Cross-entropy of integer labels and the logits ``inputs weights + biases``, reduced.
 
     The value is that of `tf1xent.losses.sparse_softmax_cross_entropy` of these logits, but the
@@ -54,13 +60,7 @@ def linear_softmax_cross_entropy(
       transpose_weights: whether weights are `[num_classes, dim]`, as those of
         tf.nn.sampled_softmax_loss.
       example_weights: a number for all rows, or by row: of the labels' rank, each size theirs or 1.
-      mask: True (or not 0) for the rows that count; of the labels' rank, each size theirs or 1.
-      ignore_label: an integer; rows with this label do not count.
-      class_weights: `[num_classes]`, at least 0.
-      label_smoothing: in [0, 1).
-      z_loss: factor of the square of the log-partition.
-      invalid_labels: None, "raise", "nan" or "ignore"; like all other options as in
-        `tf1xent.nn.masked_sparse_softmax_cross_entropy_with_logits`.
+      **options: each by its name, as `tf1xent._loss.options.LinearOptions` lists them.
       scope: name scope of the operations.
       loss_collection: graph collection that the loss is added to; None: none.
       reduction: one of `tf1xent.losses.Reduction` or tf.losses.Reduction.
@@ -103,31 +103,30 @@ def linear_softmax_cross_entropy(
             f"{_FUNCTION}: `chunk_size` must be an integer of at least 1, got {chunk_size!r}. "
             "It is the number of classes whose logits are held at once."
         )
-    options = objective.Options(
-        mask=mask,
-        ignore_label=ignore_label,
-        weights=example_weights,
-        class_weights=class_weights,
-        label_smoothing=label_smoothing,
-        z_loss=z_loss,
-        invalid_labels=invalid_labels,
-    )
-    with tf.name_scope(scope, _FUNCTION, [labels, inputs, weights]):
-        labels, operands = _converted(labels, inputs, weights, biases, transpose_weights)
-        per_example = _per_example(labels, operands, chunk_size, transpose_weights, options)
-        loss = reduced(per_example, reduction)
-    tf.losses.add_loss(loss, loss_collection)
-    return loss
+    chosen = with_defaults(dict(options, weights=example_weights))
+
+    def per_example() -> objective.PerExample:
+        converted, operands = _converted(labels, inputs, weights, biases, transpose_weights)
+        return _per_example(converted, operands, chunk_size, transpose_weights, chosen)
+
+    values = [labels, inputs, weights]
+    return loss_of(per_example, reduction, scope, _FUNCTION, values, loss_collection)
 
 
 # --- What is given ------------------------------------------------------------------------------
 
 
-def _converted(labels, inputs, weights, biases, transposed):
+def _converted(
+    labels: Labels,
+    inputs: TensorLike,
+    weights: TensorLike,
+    biases: Optional[TensorLike],
+    transposed: bool,
+) -> Tuple[Tensor, Dict[str, Tensor]]:
     """Labels, and inputs, weights and biases, as tensors of the right dtypes and static shapes."""
     labels, inputs = tf.convert_to_tensor(labels), tf.convert_to_tensor(inputs)
-    checks.check_logits_dtype(_FUNCTION, labels, inputs, "inputs")
-    if labels.dtype.base_dtype not in checks.LABEL_DTYPES:
+    batch.check_logits_dtype(_FUNCTION, labels, inputs, "inputs")
+    if labels.dtype.base_dtype not in LABEL_DTYPES:
         raise TypeError(
             f"{_FUNCTION}: `labels` must be int32 or int64, got {labels.dtype.name}. Cast them: "
             "tf.cast(labels, tf.int64)."
@@ -146,7 +145,7 @@ def _converted(labels, inputs, weights, biases, transposed):
     return labels, operands
 
 
-def _check_shapes(labels, operands, transposed):
+def _check_shapes(labels: Tensor, operands: Dict[str, Tensor], transposed: bool) -> None:
     inputs, weights = operands["inputs"].shape, operands["weights"].shape
     if inputs.ndims is None or inputs.ndims < 1:
         raise ValueError(
@@ -175,68 +174,83 @@ def _check_shapes(labels, operands, transposed):
         )
 
 
-def _row_of_classes(weights, transposed, dtype):
+def _row_of_classes(weights: Tensor, transposed: bool, dtype: DType) -> Tensor:
     """Zeros, [1, num_classes]: for what asks a matrix of logits how many classes it has."""
     axis = 0 if transposed else 1
     row = tf.zeros(tf.stack([1, tf.shape(weights)[axis]]), dtype)
-    return batch.with_static_shape(row, [1, weights.shape.as_list()[axis]])
+    return _tf.set_static_shape(row, [1, weights.shape.as_list()[axis]])
 
 
 # --- The loss -----------------------------------------------------------------------------------
 
 
-def _per_example(labels, operands, chunk_size, transposed, options):
-    """The `objective.PerExample` of the labels."""
-    resolve.check_invalid_labels(_FUNCTION, options.invalid_labels)
-    inputs, weights, biases = (operands.get(name) for name in ("inputs", "weights", "biases"))
-    shape, run_shape = labels.shape.merge_with(inputs.shape[:-1]), tf.shape(labels)
+def _per_example(
+    labels: Tensor,
+    operands: Dict[str, Tensor],
+    chunk_size: int,
+    transposed: bool,
+    options: Mapping[str, Any],
+) -> objective.PerExample:
+    """The `objective.PerExample` of the labels; options are resolved against one row of classes."""
+    option_checks.check_invalid_labels(_FUNCTION, options["invalid_labels"])
+    inputs, weights, biases = operands["inputs"], operands["weights"], operands.get("biases")
+    shape = labels.shape.merge_with(inputs.shape[:-1])
+    run_shape = tf.shape(labels)
     matrix, vector = batch.sparse_rows(batch.as_precise(inputs), labels)
     vector = with_as_many_rows(matrix, vector)
     classes = _row_of_classes(weights, transposed, matrix.dtype)
-    counted = objective.counted_labels(_FUNCTION, vector, classes, options, shape, run_shape)
-    if counted is not None:
-        vector = _tf.where(counted, vector, tf.zeros_like(vector))
-        matrix = _tf.select_rows(counted, matrix, tf.zeros_like(matrix))
-    vector, invalid_value = _checked(classes, vector, options.invalid_labels)
-    row_weights = objective.row_weights(_FUNCTION, options, matrix, counted, shape, run_shape)
+    examples = batch.Batch(_FUNCTION, classes, vector, False, shape, run_shape, inputs)
+    resolved = resolve.of_integer_labels(examples, options, check_labels=_checked)
+    if resolved.valid_rows is not None:
+        matrix = _tf.select_rows(resolved.valid_rows, matrix, tf.zeros_like(matrix))
 
     at_label, others = chunked_linear.statistics(
-        vector, matrix, weights, biases, chunk_size=chunk_size, transpose_weights=transposed
+        resolved.labels,
+        matrix,
+        weights,
+        biases,
+        chunk_size=chunk_size,
+        transpose_weights=transposed,
     )
     logits = tf.concat([at_label[:, tf.newaxis], others], axis=1)  # the label, and the chunks
-    valid = names_a_class(classes, vector)
-    first = tf.zeros_like(vector)
+    valid = names_a_class(classes, resolved.labels)
+    first = tf.zeros_like(resolved.labels)
     losses = softmax.sparse_loss(
-        logits, _tf.where(valid, first, first - 1), invalid_value=invalid_value, name=_FUNCTION
+        logits,
+        _tf.where(valid, first, first - 1),
+        invalid_value=resolved.invalid_value,
+        name=_FUNCTION,
     )
-    of_labels, class_weights = None, None
-    if options.class_weights is not None:
-        class_weights = resolve.class_weight_vector(
-            _FUNCTION, options.class_weights, matrix.dtype, classes
-        )
-        of_labels = objective.weights_of_labels(class_weights, valid, vector)
+    of_labels, class_weights = None, resolved.class_weights
+    if class_weights is not None:
+        of_labels = objective.weights_of_labels(class_weights, valid, resolved.labels)
         losses = losses * of_labels
-    smoothing = resolve.number(_FUNCTION, "label_smoothing", options.label_smoothing, matrix.dtype)
-    if smoothing is not None:
+    if resolved.label_smoothing is not None:
         if class_weights is None:
             class_weights = tf.ones_like(classes)[0]
         uniform = _class_terms(matrix, weights, biases, transposed, class_weights, logits)
-        share = smoothing / tf.cast(tf.size(classes), matrix.dtype)
-        losses = (1 - smoothing) * losses + share * uniform
-    losses = objective.whole_loss(_FUNCTION, losses, logits, row_weights, counted, options)
-    parts = losses, row_weights, counted, of_labels
-    return objective.per_example(parts, run_shape, shape, inputs.dtype.base_dtype)
+        share = resolved.label_smoothing / tf.cast(tf.size(classes), matrix.dtype)
+        losses = (1 - resolved.label_smoothing) * losses + share * uniform
+    losses = objective.whole_loss(losses, logits, resolved)
+    return objective.per_example(examples, resolved, losses, of_labels)
 
 
-def _checked(classes, labels, policy):
-    """Labels after the run's checks, and the loss that an invalid one gets."""
-    if policy is None and _tf.op_determinism_enabled():
-        # As `labels.checked_label_values`, of one row for all labels.
-        return gathered_labels(labels, tf.gather(classes[0], labels)), None
-    return objective.checked(_FUNCTION, classes, labels, policy)
+def _checked(classes: Tensor, labels: Tensor) -> Tuple[Tensor, Optional[Tensor]]:
+    """Labels after TensorFlow's checks, and the loss that an invalid one gets."""
+    gathered = checked_by_gather(labels, lambda: tf.gather(classes[0], labels))
+    if gathered is not None:
+        return gathered, None
+    return checked_label_values(classes, labels)
 
 
-def _class_terms(inputs, weights, biases, transposed, class_weights, logits):
+def _class_terms(
+    inputs: Tensor,
+    weights: Tensor,
+    biases: Optional[Tensor],
+    transposed: bool,
+    class_weights: Tensor,
+    logits: Tensor,
+) -> Tensor:
     """sum_j c_j (z - x_j): [batch_size]. The sum of c_j x_j is linear and needs no logits."""
     column = class_weights[:, tf.newaxis]
     summed = tf.matmul(tf.cast(weights, inputs.dtype), column, transpose_a=transposed)

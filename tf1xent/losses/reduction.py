@@ -1,7 +1,11 @@
 """What a mean is taken over: the denominators of reduced losses, each by its name."""
 
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
 from tf1xent import _tf
+from tf1xent._loss.objective import PerExample
 from tf1xent._tf import tf
+from tf1xent._typing import Name, ReductionName, Tensor
 
 __all__ = ["Reduction"]
 
@@ -57,12 +61,12 @@ class Reduction:
     SUM_BY_VALID_TOKENS = "weighted_sum_by_valid_tokens"
 
     @classmethod
-    def all(cls):
+    def all(cls) -> Tuple[str, ...]:
         """All reductions, each once."""
         return (cls.NONE, cls.SUM) + tuple(_DENOMINATORS)
 
     @classmethod
-    def validate(cls, key):
+    def validate(cls, key: Any) -> None:
         """Raises a ValueError unless `key` is a reduction."""
         if key not in cls.all():
             raise ValueError(
@@ -71,7 +75,23 @@ class Reduction:
             )
 
 
-def reduced(per_example, reduction):
+def loss_of(
+    per_example: Callable[[], PerExample],
+    reduction: ReductionName,
+    scope: Name,
+    default_name: str,
+    values: List[Any],
+    collection: Name,
+) -> Tensor:
+    """The losses that ``per_example()`` computes in the name scope, reduced; in the collection."""
+    Reduction.validate(reduction)
+    with tf.name_scope(scope, default_name, values):
+        loss = _reduced(per_example(), reduction)
+    tf.losses.add_loss(loss, collection)
+    return loss
+
+
+def _reduced(per_example: PerExample, reduction: ReductionName) -> Tensor:
     """The losses of a `PerExample`, reduced, in the logits' dtype."""
     _tf.note_loss_reduction(reduction)
     losses = per_example.losses
@@ -86,48 +106,48 @@ def reduced(per_example, reduction):
     return tf.cast(loss, per_example.dtype)
 
 
-def count_nonzero(values, axis=None):
+def count_nonzero(values: Tensor, axis: Optional[Sequence[int]] = None) -> Tensor:
     """How many are not 0: int64, which counts past the 2^24 of float32."""
     return tf.reduce_sum(tf.cast(tf.not_equal(values, 0), tf.int64), axis=axis)
 
 
-def row_weights(per_example):
+def row_weights(per_example: PerExample) -> Tensor:
     """The weights by row, 0 for rows that do not count."""
     ones = tf.ones_like(per_example.losses)
     weights = ones if per_example.weights is None else per_example.weights * ones
-    if per_example.counted is None:
+    if per_example.valid_rows is None:
         return weights
-    return _tf.where(per_example.counted, weights, tf.zeros_like(weights))
+    return _tf.where(per_example.valid_rows, weights, tf.zeros_like(weights))
 
 
-def _batch_size(per_example):
+def _batch_size(per_example: PerExample) -> Tensor:
     return tf.size(per_example.losses)
 
 
-def _nonzero_weights(per_example):
+def _nonzero_weights(per_example: PerExample) -> Tensor:
     if per_example.weights is None:
         return _valid_tokens(per_example)
     return count_nonzero(row_weights(per_example))
 
 
-def _weights(per_example):
+def _weights(per_example: PerExample) -> Tensor:
     return tf.reduce_sum(row_weights(per_example))
 
 
-def _class_weights(per_example):
+def _class_weights(per_example: PerExample) -> Tensor:
     weights = row_weights(per_example)
     if per_example.class_weights is not None:
         weights = weights * per_example.class_weights
     return tf.reduce_sum(weights)
 
 
-def _valid_tokens(per_example):
-    if per_example.counted is None:
+def _valid_tokens(per_example: PerExample) -> Tensor:
+    if per_example.valid_rows is None:
         return _batch_size(per_example)
-    return tf.reduce_sum(tf.cast(per_example.counted, tf.int64))
+    return tf.reduce_sum(tf.cast(per_example.valid_rows, tf.int64))
 
 
-_DENOMINATORS = {
+_DENOMINATORS: Dict[str, Callable[[PerExample], Tensor]] = {
     Reduction.SUM_OVER_BATCH_SIZE: _batch_size,
     Reduction.SUM_BY_NONZERO_WEIGHTS: _nonzero_weights,
     Reduction.MEAN: _weights,

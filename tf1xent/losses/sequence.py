@@ -1,11 +1,16 @@
 """The loss of sequences, as tf.contrib.seq2seq's, on every TensorFlow."""
 
-from typing import Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Tuple
 
 from tf1xent import _tf
 from tf1xent._loss import objective
+from tf1xent._loss.options import SequenceOptions, given_names, with_options
 from tf1xent._tf import tf
+from tf1xent._typing import Labels, Logits, Name, Tensor, TensorLike
 from tf1xent.losses.reduction import count_nonzero, row_weights
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["sequence_loss"]
 
@@ -13,29 +18,19 @@ _FUNCTION = "sequence_loss"
 
 
 @_tf.taken_whole()
+@with_options(SequenceOptions)
 def sequence_loss(
-    logits: Any,
-    targets: Any,
-    weights: Any,
+    logits: Logits,
+    targets: Labels,
+    weights: TensorLike,
     average_across_timesteps: bool = True,
     average_across_batch: bool = True,
     sum_over_timesteps: bool = False,
     sum_over_batch: bool = False,
     softmax_loss_function: Optional[Callable[..., Any]] = None,
-    name: Optional[str] = None,
-    *,
-    mask: Any = None,
-    ignore_label: Optional[int] = None,
-    class_weights: Any = None,
-    label_smoothing: Any = 0.0,
-    class_mask: Any = None,
-    z_loss: Any = 0.0,
-    temperature: Any = 1.0,
-    focal_gamma: Any = 0.0,
-    softcap: Any = None,
-    invalid_labels: Optional[str] = None,
-    implementation: Optional[str] = None,
-) -> Any:
+    name: Name = None,
+    **options: "Unpack[SequenceOptions]",
+) -> Tensor:
     """Weighted cross-entropy of the labels of sequences, averaged or summed along either axis.
 
     With the losses by token of `tf1xent.nn.masked_sparse_softmax_cross_entropy_with_logits`, times
@@ -54,19 +49,7 @@ def sequence_loss(
       softmax_loss_function: called in the place of our loss, as ``(labels=..., logits=...)``, with
         the tokens of all sequences in one row.
       name: name scope of the operations.
-      mask: as in `tf1xent.nn.masked_sparse_softmax_cross_entropy_with_logits`, like all below.
-        Unlike a weight of 0 it keeps NaN out.
-      ignore_label: an integer; tokens with this label do not count.
-      class_weights: `[num_classes]`, at least 0.
-      label_smoothing: in [0, 1).
-      class_mask: bool, False leaves a class out.
-      z_loss: factor of z^2.
-      temperature: above 0.
-      focal_gamma: at least 0.
-      softcap: above 0.
-      invalid_labels: None, "raise", "nan" or "ignore".
-      implementation: "graph", "kernel" or "auto", as in
-        `tf1xent.nn.sparse_softmax_cross_entropy_with_logits`.
+      **options: each by its name, as `tf1xent._loss.options.SequenceOptions` lists them.
 
     Returns:
       `Tensor` of the logits' dtype, in nats: a scalar, or `[batch_size]`, `[sequence_length]` or
@@ -97,26 +80,13 @@ def sequence_loss(
     Source: tf.contrib.seq2seq of TF 1.15, from which tests take the numbers.
     """
     _check_flags(average_across_timesteps, average_across_batch, sum_over_timesteps, sum_over_batch)
-    options = objective.Options(
-        mask=mask,
-        ignore_label=ignore_label,
-        class_weights=class_weights,
-        label_smoothing=label_smoothing,
-        class_mask=class_mask,
-        z_loss=z_loss,
-        temperature=temperature,
-        focal_gamma=focal_gamma,
-        softcap=softcap,
-        invalid_labels=invalid_labels,
-        implementation=implementation,
-    )
     if softmax_loss_function is not None:
-        _check_no_options(options)
+        _check_no_options(given_names(options))
     with tf.name_scope(name, _FUNCTION, [logits, targets, weights]):
         logits, targets, weights = _checked_tensors(logits, targets, weights)
-        options = options._replace(weights=weights)
         if softmax_loss_function is None:
-            per_example = objective.sparse(_FUNCTION, targets, logits, options)
+            chosen = dict(options, weights=weights)
+            per_example = objective.sparse(_FUNCTION, targets, logits, chosen)
         else:
             per_example = _from_function(softmax_loss_function, logits, targets, weights)
         average = average_across_batch, average_across_timesteps
@@ -124,7 +94,9 @@ def sequence_loss(
         return tf.cast(_reduced(per_example, average, total), logits.dtype)
 
 
-def _reduced(per_example, average, total):
+def _reduced(
+    per_example: objective.PerExample, average: Sequence[bool], total: Sequence[bool]
+) -> Tensor:
     """`average` and `total` tell, of the batch's axis and of time's, whether along it."""
     flags = average if any(average) else total
     axes = [axis for axis, reduces in enumerate(flags) if reduces]
@@ -137,7 +109,9 @@ def _reduced(per_example, average, total):
     return tf.div_no_nan(losses, tf.cast(count_nonzero(weights, axes), losses.dtype))
 
 
-def _from_function(softmax_loss_function, logits, targets, weights):
+def _from_function(
+    softmax_loss_function: Callable[..., Tensor], logits: Tensor, targets: Tensor, weights: Tensor
+) -> objective.PerExample:
     flat = tf.reshape(logits, tf.stack([-1, tf.shape(logits)[2]]))
     losses = softmax_loss_function(labels=tf.reshape(targets, [-1]), logits=flat)
     losses = tf.reshape(losses, tf.shape(logits)[:2])
@@ -145,15 +119,17 @@ def _from_function(softmax_loss_function, logits, targets, weights):
     return objective.PerExample(losses * weights, weights, None, None, logits.dtype)
 
 
-def _check_no_options(options):
-    if options.given():
+def _check_no_options(names: Sequence[str]) -> None:
+    if names:
         raise ValueError(
             f"{_FUNCTION}: options of the loss must not be given beside `softmax_loss_function`, "
-            f"got {', '.join(options.given())}. Give them to that function."
+            f"got {', '.join(names)}. Give them to that function."
         )
 
 
-def _check_flags(average_timesteps, average_batch, sum_timesteps, sum_batch):
+def _check_flags(
+    average_timesteps: bool, average_batch: bool, sum_timesteps: bool, sum_batch: bool
+) -> None:
     for axis, average, total in (
         ("timesteps", average_timesteps, sum_timesteps),
         ("batch", average_batch, sum_batch),
@@ -165,7 +141,9 @@ def _check_flags(average_timesteps, average_batch, sum_timesteps, sum_batch):
             )
 
 
-def _checked_tensors(logits, targets, weights):
+def _checked_tensors(
+    logits: Logits, targets: Labels, weights: TensorLike
+) -> Tuple[Tensor, Tensor, Tensor]:
     logits, targets = _tf.convert_to_tensor(logits), _tf.convert_to_tensor(targets)
     weights = tf.convert_to_tensor(weights, preferred_dtype=logits.dtype)
     for name, tensor, axes in (

@@ -4,8 +4,8 @@ from typing import Tuple
 
 from tf1xent import _tf
 from tf1xent._math import softmax
-from tf1xent._math.labels import checked_label_values
-from tf1xent._math.matrix import names_a_class, scale_rows, where_valid
+from tf1xent._math.labels import checked_label_values, names_a_class, where_valid
+from tf1xent._math.matrix import scale_rows
 from tf1xent._tf import tf
 from tf1xent._typing import Tensor
 from tf1xent.metrics import documentation

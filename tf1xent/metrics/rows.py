@@ -3,7 +3,9 @@
 from typing import NamedTuple, Optional
 
 from tf1xent import _tf
-from tf1xent._loss import batch, checks, objective, resolve
+from tf1xent._loss import batch, option_checks, resolve
+from tf1xent._loss.options import with_defaults
+from tf1xent._math.dtypes import LABEL_DTYPES
 from tf1xent._tf import tf
 from tf1xent._typing import Labels, Logits, Tensor, TensorLike, TensorShape
 
@@ -41,11 +43,11 @@ def as_rows(
     """Checks the arguments of `function`, a metric, and returns its rows."""
     logits = tf.convert_to_tensor(logits, name="logits")
     labels = tf.convert_to_tensor(labels, name="labels")
-    checks.check_logits_dtype(function, labels, logits)
-    rows_shape = checks.shape_without_axis(function, logits, axis)
+    batch.check_logits_dtype(function, labels, logits)
+    rows_shape = batch.shape_without_axis(function, logits, axis)
     is_dense = _are_dense(function, labels, logits)
     if is_dense:
-        resolve.refuse_for_soft_labels(function, ignore_label, None)
+        option_checks.refuse_for_soft_labels(function, ignore_label, None)
     _check_static_shape(function, labels, logits.shape if is_dense else rows_shape)
 
     precise = batch.axis_last(batch.as_precise(logits), axis)
@@ -56,16 +58,14 @@ def as_rows(
     matrix = batch.as_matrix(precise)
     labels = batch.as_matrix(labels) if is_dense else tf.reshape(labels, [-1])
 
-    options = objective.Options(mask=mask, ignore_label=ignore_label, skip_missing=True)
-    if is_dense:
-        valid_rows = objective.counted_distributions(function, labels, options, rows_shape, shape)
-    else:
-        valid_rows = objective.counted_labels(function, labels, matrix, options, rows_shape, shape)
+    rows = batch.Batch(function, matrix, labels, is_dense, rows_shape, shape, logits, axis)
+    options = {"mask": mask, "ignore_label": ignore_label, "skip_missing": True}
+    valid_rows = resolve.valid_rows(rows, with_defaults(options))
     # Every metric needs the weights, and so fails at run time where the labels do not fit.
     with tf.control_dependencies([labels]):
         row_weights = tf.ones(tf.shape(matrix)[:1], tf.float64)
     if weights is not None:
-        given = resolve.weight_rows(function, weights, tf.float64, rows_shape, shape)
+        given = option_checks.weight_rows(rows, weights, tf.float64)
         row_weights = row_weights if given is None else given * row_weights
     if valid_rows is not None:
         # Selected, not multiplied by 0: the weight of an invalid row may be NaN.
@@ -84,7 +84,7 @@ def _are_dense(function: str, labels: Tensor, logits: Tensor) -> bool:
     ranks = labels.shape.ndims, logits.shape.ndims
     if None not in ranks and ranks[0] == ranks[1]:
         return True
-    if dtype in checks.LABEL_DTYPES:
+    if dtype in LABEL_DTYPES:
         return False
     if None not in ranks or not dtype.is_floating:
         raise TypeError(

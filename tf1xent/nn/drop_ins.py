@@ -6,14 +6,16 @@ refuse. The values, and the derivatives of every order, are those of the closed 
 `tf1xent._math.softmax`.
 """
 
-from typing import Any, Optional
+from typing import Optional
 
 from tf1xent import _tf
-from tf1xent._loss import batch, checks
+from tf1xent._loss import batch
 from tf1xent._loss.implementation import uses_kernels
 from tf1xent._math import softmax, softmax_kernels
+from tf1xent._math.dtypes import is_half
 from tf1xent._math.labels import checked_labels
 from tf1xent._tf import tf
+from tf1xent._typing import Labels, Logits, Name, Tensor
 
 __all__ = [
     "softmax_cross_entropy_with_logits",
@@ -27,12 +29,12 @@ _DENSE = "softmax_cross_entropy_with_logits_v2"
 
 @_tf.as_drop_in(_SPARSE)
 def sparse_softmax_cross_entropy_with_logits(
-    labels: Any = None,
-    logits: Any = None,
-    name: Optional[str] = None,
+    labels: Optional[Labels] = None,
+    logits: Optional[Logits] = None,
+    name: Name = None,
     *,
     implementation: Optional[str] = None,
-) -> Any:
+) -> Tensor:
     """Cross-entropy of integer labels and the softmax of logits, one loss per example.
 
     For one example with logits x and label y::
@@ -86,14 +88,14 @@ def sparse_softmax_cross_entropy_with_logits(
 
 @_tf.as_drop_in("softmax_cross_entropy_with_logits")
 def softmax_cross_entropy_with_logits(
-    labels: Any = None,
-    logits: Any = None,
+    labels: Optional[Labels] = None,
+    logits: Optional[Logits] = None,
     dim: int = -1,
-    name: Optional[str] = None,
+    name: Name = None,
     axis: Optional[int] = None,
     *,
     implementation: Optional[str] = None,
-) -> Any:
+) -> Tensor:
     """Cross-entropy of label distributions and the softmax of logits; labels are constants.
 
     As `softmax_cross_entropy_with_logits_v2`, but no gradient flows into `labels`.
@@ -139,14 +141,14 @@ def softmax_cross_entropy_with_logits(
 
 @_tf.as_drop_in(_DENSE)
 def softmax_cross_entropy_with_logits_v2(
-    labels: Any,
-    logits: Any,
+    labels: Labels,
+    logits: Logits,
     axis: Optional[int] = None,
-    name: Optional[str] = None,
+    name: Name = None,
     dim: Optional[int] = None,
     *,
     implementation: Optional[str] = None,
-) -> Any:
+) -> Tensor:
     """Cross-entropy of label distributions and the softmax of logits, one loss per example.
 
     For one example with logits x, labels l and S = sum_j l_j::
@@ -198,13 +200,15 @@ def softmax_cross_entropy_with_logits_v2(
 
 
 @_tf.taken_whole("sparse_softmax_cross_entropy_with_logits_v2")
-def sparse_implementation(labels, logits, name=None, *, implementation=None):
+def sparse_implementation(
+    labels: Labels, logits: Logits, name: Name = None, *, implementation: Optional[str] = None
+) -> Tensor:
     """What `sparse_softmax_cross_entropy_with_logits` computes, under any signature."""
     kernels = uses_kernels(_SPARSE, implementation)
     with tf.name_scope(name, _tf.SPARSE_OP, [labels, logits]):
         labels = _tf.convert_to_tensor(labels)
         logits = _tf.convert_to_tensor(logits)
-        shape = checks.check_sparse(_SPARSE, labels, logits)
+        shape = batch.check_sparse(_SPARSE, labels, logits)
         op_name = name or _tf.SPARSE_OP
         is_matrix = logits.shape.ndims == 2
         # The result bears the name of the op that TensorFlow's function ends with: its fused op, a
@@ -212,7 +216,7 @@ def sparse_implementation(labels, logits, name=None, *, implementation=None):
         result_name = op_name if is_matrix else "Reshape_2"
         if logits.dtype == tf.float16:
             result_name = "Cast_1"
-        cast_takes_name = batch.is_half(logits) and result_name == op_name
+        cast_takes_name = is_half(logits) and result_name == op_name
         loss_name = "rows_loss" if cast_takes_name else op_name
         with tf.name_scope("rows"):
             matrix = logits if kernels else batch.as_precise(logits)
@@ -224,16 +228,22 @@ def sparse_implementation(labels, logits, name=None, *, implementation=None):
         else:
             loss = softmax.sparse_loss(matrix, vector, invalid_value=invalid_value, name=loss_name)
         if not is_matrix:
-            shape_name = None if batch.is_half(logits) else result_name
+            shape_name = None if is_half(logits) else result_name
             loss = tf.reshape(loss, tf.shape(labels), name=shape_name)
-        if batch.is_half(logits):
+        if is_half(logits):
             loss = tf.cast(loss, logits.dtype, name=result_name)
-        return _tf.tied_to_function_inputs(batch.with_static_shape(loss, shape))
+        return _tf.tied_to_function_inputs(_tf.set_static_shape(loss, shape))
 
 
 def dense_stopped_implementation(
-    labels, logits, dim=-1, name=None, axis=None, *, implementation=None
-):
+    labels: Labels,
+    logits: Logits,
+    dim: int = -1,
+    name: Name = None,
+    axis: Optional[int] = None,
+    *,
+    implementation: Optional[str] = None,
+) -> Tensor:
     """What `softmax_cross_entropy_with_logits` computes, under any signature."""
     axis = _tf.lookup_deprecated_axis(axis, dim)
     with tf.name_scope(name, "softmax_cross_entropy_with_logits_sg", [logits, labels]) as scope:
@@ -252,8 +262,15 @@ def dense_stopped_implementation(
     "softmax_cross_entropy_with_logits_v2_helper", closed_over=("implementation", "fixed_labels")
 )
 def dense_implementation(
-    labels, logits, axis=None, name=None, dim=None, *, implementation=None, fixed_labels=False
-):
+    labels: Labels,
+    logits: Logits,
+    axis: Optional[int] = None,
+    name: Name = None,
+    dim: Optional[int] = None,
+    *,
+    implementation: Optional[str] = None,
+    fixed_labels: bool = False,
+) -> Tensor:
     """What `softmax_cross_entropy_with_logits_v2` computes, under any signature.
 
     Of `fixed_labels` nobody asks a derivative.
@@ -264,9 +281,8 @@ def dense_implementation(
     with tf.name_scope(name, "softmax_cross_entropy_with_logits", [logits, labels]) as scope:
         logits = _tf.convert_to_tensor(logits, name="logits")
         labels = _tf.convert_to_tensor(labels, name="labels")
-        checks.check_logits_dtype(_DENSE, labels, logits)
-        checks.check_class_axis(_DENSE, labels, logits, axis, soft_labels=True)
-        shape = checks.shape_without_axis(_DENSE, logits, axis)
+        batch.check_logits_dtype(_DENSE, labels, logits)
+        shape = batch.shape_without_axis(_DENSE, logits, axis, labels, soft_labels=True)
         given = labels, logits, axis
         precise = logits if kernels else batch.as_precise(logits)
         labels = tf.cast(labels, precise.dtype)
@@ -280,6 +296,6 @@ def dense_implementation(
         dense_loss = softmax_kernels.dense_loss if kernels else graph_loss
         loss = dense_loss(matrix, labels, name=scope)
         loss = tf.reshape(loss, tf.shape(precise)[:-1], name="Reshape_2")
-        if batch.is_half(logits):
+        if is_half(logits):
             loss = tf.cast(loss, logits.dtype, name="Cast_2")
-        return _tf.tied_to_function_inputs(batch.with_static_shape(loss, shape))
+        return _tf.tied_to_function_inputs(_tf.set_static_shape(loss, shape))

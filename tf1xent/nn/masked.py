@@ -1,9 +1,14 @@
 """Cross-entropy per example where not every example counts."""
 
-from typing import Any, Optional
+from typing import TYPE_CHECKING
 
 from tf1xent import _tf
 from tf1xent._loss import objective
+from tf1xent._loss.options import DenseOptions, SparseOptions, with_options
+from tf1xent._typing import Labels, Logits, Name, Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "masked_softmax_cross_entropy_with_logits",
@@ -12,25 +17,14 @@ __all__ = [
 
 
 @_tf.taken_whole()
+@with_options(SparseOptions, before="name")
 def masked_sparse_softmax_cross_entropy_with_logits(
-    labels: Any,
-    logits: Any,
+    labels: Labels,
+    logits: Logits,
     *,
-    mask: Any = None,
-    ignore_label: Optional[int] = None,
-    weights: Any = None,
-    class_weights: Any = None,
-    label_smoothing: Any = 0.0,
-    class_mask: Any = None,
-    z_loss: Any = 0.0,
-    temperature: Any = 1.0,
-    focal_gamma: Any = 0.0,
-    softcap: Any = None,
-    axis: int = -1,
-    invalid_labels: Optional[str] = None,
-    implementation: Optional[str] = None,
-    name: Optional[str] = None,
-) -> Any:
+    name: Name = None,
+    **options: "Unpack[SparseOptions]",
+) -> Tensor:
     """Cross-entropy of integer labels, 0 for the rows that do not count; all options combine.
 
     For one row with logits a, label y, class weights c and C classes::
@@ -48,27 +42,7 @@ def masked_sparse_softmax_cross_entropy_with_logits(
       labels: `Tensor` of int32 or int64, `[d_0, ..., d_{r-1}]`, values in `[0, num_classes)`.
       logits: `Tensor` of half, bfloat16, float32 or float64, `[d_0, ..., d_{r-1}, num_classes]`,
         or with the classes on another `axis`. half and bfloat16 are computed in float32.
-      mask: True (or not 0) for the rows that count; of the labels' rank, each size theirs or 1.
-      ignore_label: an integer, in the range of the classes or not (-1, -100, 255); rows with this
-        label do not count.
-      weights: a number for all rows, or by row: of the labels' rank, each size theirs or 1.
-      class_weights: `[num_classes]`, at least 0; each class's term is multiplied by its own, also
-        the share that label smoothing gives it. The row's z_loss is not.
-      label_smoothing: in [0, 1): the share of the label that is spread evenly over the classes.
-      class_mask: bool, `[num_classes]` or of the logits' rank with each size theirs or 1; False
-        leaves a class out of the partition and of the smoothing. The loss of a row whose label is
-        left out is +inf.
-      z_loss: factor of z^2, which keeps the partition near 1.
-      temperature: above 0; divides the logits.
-      focal_gamma: exponent of the focal loss, at least 0.
-      softcap: above 0; bounds the logits smoothly, before the temperature.
-      axis: the class axis of the logits.
-      invalid_labels: what becomes of a label outside `[0, num_classes)` in a row that counts. None:
-        as TensorFlow does, InvalidArgumentError on a CPU and NaN on a GPU or under XLA. "raise":
-        InvalidArgumentError on every device that runs assertions. "nan": loss and derivatives of
-        the row are NaN. "ignore": the row does not count.
-      implementation: "graph", "kernel" or "auto", as in
-        `tf1xent.nn.sparse_softmax_cross_entropy_with_logits`.
+      **options: each by its name, as `tf1xent._loss.options.SparseOptions` lists them.
       name: name of the operation.
 
     Returns:
@@ -102,71 +76,31 @@ def masked_sparse_softmax_cross_entropy_with_logits(
       (arXiv 1708.02002); z_loss and softcap as in PaLM (arXiv 2204.02311) and Gemma 2
       (arXiv 2408.00118). How they combine is written down in `tf1xent._loss.objective`.
     """
-    options = objective.Options(
-        mask=mask,
-        ignore_label=ignore_label,
-        weights=weights,
-        class_weights=class_weights,
-        label_smoothing=label_smoothing,
-        class_mask=class_mask,
-        z_loss=z_loss,
-        temperature=temperature,
-        focal_gamma=focal_gamma,
-        softcap=softcap,
-        axis=axis,
-        invalid_labels=invalid_labels,
-        implementation=implementation,
-    )
     function = "masked_sparse_softmax_cross_entropy_with_logits"
     return objective.sparse(function, labels, logits, options, name).cast_losses()
 
 
 @_tf.taken_whole()
+@with_options(DenseOptions, before="name")
 def masked_softmax_cross_entropy_with_logits(
-    labels: Any,
-    logits: Any,
+    labels: Labels,
+    logits: Logits,
     *,
-    mask: Any = None,
-    weights: Any = None,
-    class_weights: Any = None,
-    label_smoothing: Any = 0.0,
-    class_mask: Any = None,
-    z_loss: Any = 0.0,
-    temperature: Any = 1.0,
-    focal_gamma: Any = 0.0,
-    softcap: Any = None,
-    axis: int = -1,
-    ignore_label: None = None,
-    invalid_labels: None = None,
-    implementation: Optional[str] = None,
-    name: Optional[str] = None,
-) -> Any:
+    name: Name = None,
+    **options: "Unpack[DenseOptions]",
+) -> Tensor:
     """Cross-entropy of label distributions, 0 for rows without a label; all options combine.
 
     The formula is that of `masked_sparse_softmax_cross_entropy_with_logits` with the distribution l
-    in the place of ``[j = y]``. It need not sum to 1.
+    in the place of ``[j = y]``. It need not sum to 1. By default the rows whose labels are all zero
+    are missing and do not count; with a `mask` it alone decides.
 
     Args:
       labels: `Tensor` of any numeric dtype, cast to the logits'; of the logits' shape, or one that
         broadcasts to it once all axes but the class axis are made one.
       logits: `Tensor` of half, bfloat16, float32 or float64, `[batch_size, num_classes]` or of any
         other rank with a class axis.
-      mask: True (or not 0) for the rows that count; of the losses' rank, each size theirs or 1. By
-        default the rows whose labels are all zero are missing and do not count; with a mask it
-        alone decides.
-      weights: as in `masked_sparse_softmax_cross_entropy_with_logits`, like the options below.
-      class_weights: `[num_classes]`, at least 0.
-      label_smoothing: in [0, 1).
-      class_mask: bool, False leaves a class out.
-      z_loss: factor of z^2.
-      temperature: above 0.
-      focal_gamma: at least 0.
-      softcap: above 0.
-      axis: the class axis of labels and logits.
-      ignore_label: must be None; it is for integer labels.
-      invalid_labels: must be None; it is for integer labels.
-      implementation: "graph", "kernel" or "auto", as in
-        `tf1xent.nn.sparse_softmax_cross_entropy_with_logits`.
+      **options: each by its name, as `tf1xent._loss.options.DenseOptions` lists them.
       name: name of the operation.
 
     Returns:
@@ -194,21 +128,7 @@ def masked_softmax_cross_entropy_with_logits(
 
     Source: as `masked_sparse_softmax_cross_entropy_with_logits`.
     """
-    options = objective.Options(
-        mask=mask,
-        ignore_label=ignore_label,
-        weights=weights,
-        class_weights=class_weights,
-        label_smoothing=label_smoothing,
-        class_mask=class_mask,
-        z_loss=z_loss,
-        temperature=temperature,
-        focal_gamma=focal_gamma,
-        softcap=softcap,
-        axis=axis,
-        invalid_labels=invalid_labels,
-        implementation=implementation,
-        skip_missing=True,
-    )
     function = "masked_softmax_cross_entropy_with_logits"
-    return objective.dense(function, labels, logits, options, name).cast_losses()
+    return objective.dense(
+        function, labels, logits, dict(options, skip_missing=True), name
+    ).cast_losses()

@@ -1,27 +1,27 @@
 """Cross-entropy per example where a model returns probabilities and no logits."""
 
-from typing import Any, Optional
+from typing import TYPE_CHECKING
 
 from tf1xent import _tf
 from tf1xent._loss import objective
+from tf1xent._loss.options import ProbabilityOptions, with_options
+from tf1xent._typing import Labels, Name, Tensor, TensorLike
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["softmax_cross_entropy_with_probabilities"]
 
 
 @_tf.taken_whole()
+@with_options(ProbabilityOptions, before="name")
 def softmax_cross_entropy_with_probabilities(
-    labels: Any,
-    probabilities: Any,
+    labels: Labels,
+    probabilities: TensorLike,
     *,
-    epsilon: Any = 1e-10,
-    mask: Any = None,
-    weights: Any = None,
-    class_weights: Any = None,
-    label_smoothing: Any = 0.0,
-    focal_gamma: Any = 0.0,
-    axis: int = -1,
-    name: Optional[str] = None,
-) -> Any:
+    name: Name = None,
+    **options: "Unpack[ProbabilityOptions]",
+) -> Tensor:
     """Cross-entropy of label distributions and probabilities, clipped to [epsilon, 1].
 
     For one row with probabilities p, labels l, class weights c and C classes::
@@ -38,13 +38,7 @@ def softmax_cross_entropy_with_probabilities(
         one that broadcasts to it once all axes but the class axis are made one.
       probabilities: `Tensor` of half, bfloat16, float32 or float64, `[batch_size, num_classes]` or
         of any other rank with a class axis; they are not divided by their sum.
-      epsilon: in (0, 1); smaller probabilities count as this.
-      mask: True (or not 0) for the rows that count; of the losses' rank, each size theirs or 1.
-      weights: a number for all rows, or by row: of the losses' rank, each size theirs or 1.
-      class_weights: `[num_classes]`, at least 0.
-      label_smoothing: in [0, 1).
-      focal_gamma: at least 0.
-      axis: the class axis of labels and probabilities.
+      **options: each by its name, as `tf1xent._loss.options.ProbabilityOptions` lists them.
       name: name of the operation.
 
     Returns:
@@ -73,16 +67,6 @@ def softmax_cross_entropy_with_probabilities(
 
     Source: the definition of cross-entropy.
     """
-    options = objective.Options(
-        mask=mask,
-        weights=weights,
-        class_weights=class_weights,
-        label_smoothing=label_smoothing,
-        focal_gamma=focal_gamma,
-        axis=axis,
-    )
     function = "softmax_cross_entropy_with_probabilities"
-    per_example = objective.from_probabilities(
-        function, labels, probabilities, options, epsilon, name
-    )
+    per_example = objective.from_probabilities(function, labels, probabilities, options, name)
     return per_example.cast_losses()

@@ -1,9 +1,14 @@
 """Cross-entropy per example where rows and classes do not count alike."""
 
-from typing import Any, Optional
+from typing import TYPE_CHECKING
 
 from tf1xent import _tf
 from tf1xent._loss import objective
+from tf1xent._loss.options import DenseOptions, SparseOptions, with_options
+from tf1xent._typing import Labels, Logits, Name, Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "weighted_softmax_cross_entropy_with_logits",
@@ -12,25 +17,14 @@ __all__ = [
 
 
 @_tf.taken_whole()
+@with_options(SparseOptions, before="name", first=("weights", "class_weights"))
 def weighted_sparse_softmax_cross_entropy_with_logits(
-    labels: Any,
-    logits: Any,
+    labels: Labels,
+    logits: Logits,
     *,
-    weights: Any = None,
-    class_weights: Any = None,
-    mask: Any = None,
-    ignore_label: Optional[int] = None,
-    label_smoothing: Any = 0.0,
-    class_mask: Any = None,
-    z_loss: Any = 0.0,
-    temperature: Any = 1.0,
-    focal_gamma: Any = 0.0,
-    softcap: Any = None,
-    axis: int = -1,
-    invalid_labels: Optional[str] = None,
-    implementation: Optional[str] = None,
-    name: Optional[str] = None,
-) -> Any:
+    name: Name = None,
+    **options: "Unpack[SparseOptions]",
+) -> Tensor:
     """Cross-entropy of integer labels with weights for rows and classes; all options combine.
 
     The formula and the options are those of `masked_sparse_softmax_cross_entropy_with_logits`;
@@ -42,20 +36,7 @@ def weighted_sparse_softmax_cross_entropy_with_logits(
       labels: `Tensor` of int32 or int64, `[d_0, ..., d_{r-1}]`, values in `[0, num_classes)`.
       logits: `Tensor` of half, bfloat16, float32 or float64, `[d_0, ..., d_{r-1}, num_classes]`,
         or with the classes on another `axis`.
-      weights: a number for all rows, or by row: of the labels' rank, each size theirs or 1.
-      class_weights: `[num_classes]`, at least 0.
-      mask: as in `masked_sparse_softmax_cross_entropy_with_logits`, like the options below.
-      ignore_label: an integer; rows with this label do not count.
-      label_smoothing: in [0, 1); every class's share is weighed by its own class weight.
-      class_mask: bool, False leaves a class out.
-      z_loss: factor of z^2.
-      temperature: above 0.
-      focal_gamma: at least 0.
-      softcap: above 0.
-      axis: the class axis of the logits.
-      invalid_labels: None, "raise", "nan" or "ignore".
-      implementation: "graph", "kernel" or "auto", as in
-        `tf1xent.nn.sparse_softmax_cross_entropy_with_logits`.
+      **options: each by its name, as `tf1xent._loss.options.SparseOptions` lists them.
       name: name of the operation.
 
     Returns:
@@ -84,45 +65,19 @@ def weighted_sparse_softmax_cross_entropy_with_logits(
 
     Source: as `masked_sparse_softmax_cross_entropy_with_logits`; class weights as in PyTorch.
     """
-    options = objective.Options(
-        mask=mask,
-        ignore_label=ignore_label,
-        weights=weights,
-        class_weights=class_weights,
-        label_smoothing=label_smoothing,
-        class_mask=class_mask,
-        z_loss=z_loss,
-        temperature=temperature,
-        focal_gamma=focal_gamma,
-        softcap=softcap,
-        axis=axis,
-        invalid_labels=invalid_labels,
-        implementation=implementation,
-    )
     function = "weighted_sparse_softmax_cross_entropy_with_logits"
     return objective.sparse(function, labels, logits, options, name).cast_losses()
 
 
 @_tf.taken_whole()
+@with_options(DenseOptions, before="name", first=("weights", "class_weights"))
 def weighted_softmax_cross_entropy_with_logits(
-    labels: Any,
-    logits: Any,
+    labels: Labels,
+    logits: Logits,
     *,
-    weights: Any = None,
-    class_weights: Any = None,
-    mask: Any = None,
-    label_smoothing: Any = 0.0,
-    class_mask: Any = None,
-    z_loss: Any = 0.0,
-    temperature: Any = 1.0,
-    focal_gamma: Any = 0.0,
-    softcap: Any = None,
-    axis: int = -1,
-    ignore_label: None = None,
-    invalid_labels: None = None,
-    implementation: Optional[str] = None,
-    name: Optional[str] = None,
-) -> Any:
+    name: Name = None,
+    **options: "Unpack[DenseOptions]",
+) -> Tensor:
     """Cross-entropy of label distributions with weights for rows and classes; all options combine.
 
     The formula and the options are those of `masked_sparse_softmax_cross_entropy_with_logits` with
@@ -137,20 +92,7 @@ def weighted_softmax_cross_entropy_with_logits(
         broadcasts to it once all axes but the class axis are made one.
       logits: `Tensor` of half, bfloat16, float32 or float64, `[batch_size, num_classes]` or of any
         other rank with a class axis.
-      weights: a number for all rows, or by row: of the losses' rank, each size theirs or 1.
-      class_weights: `[num_classes]`, at least 0.
-      mask: True (or not 0) for the rows that count; of the losses' rank, each size theirs or 1.
-      label_smoothing: in [0, 1).
-      class_mask: bool, False leaves a class out.
-      z_loss: factor of z^2.
-      temperature: above 0.
-      focal_gamma: at least 0.
-      softcap: above 0.
-      axis: the class axis of labels and logits.
-      ignore_label: must be None; it is for integer labels.
-      invalid_labels: must be None; it is for integer labels.
-      implementation: "graph", "kernel" or "auto", as in
-        `tf1xent.nn.sparse_softmax_cross_entropy_with_logits`.
+      **options: each by its name, as `tf1xent._loss.options.DenseOptions` lists them.
       name: name of the operation.
 
     Returns:
@@ -179,20 +121,5 @@ def weighted_softmax_cross_entropy_with_logits(
 
     Source: as `masked_sparse_softmax_cross_entropy_with_logits`; class weights as in PyTorch.
     """
-    options = objective.Options(
-        mask=mask,
-        ignore_label=ignore_label,
-        weights=weights,
-        class_weights=class_weights,
-        label_smoothing=label_smoothing,
-        class_mask=class_mask,
-        z_loss=z_loss,
-        temperature=temperature,
-        focal_gamma=focal_gamma,
-        softcap=softcap,
-        axis=axis,
-        invalid_labels=invalid_labels,
-        implementation=implementation,
-    )
     function = "weighted_softmax_cross_entropy_with_logits"
     return objective.dense(function, labels, logits, options, name).cast_losses()

@@ -1,20 +1,28 @@
-"""What the process's patch is: who asks for it, what is replaced by what, what could not be."""
+"""All state of the patch, and every query about it.
+
+That is: who requests a patch, which function replaces which, where that was done, and where it was
+refused. The gradient override that comes with a patch has its state in the gradient registry.
+"""
 
 import threading
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from tf1xent import _tf
 
+# "nn": the functions of tf.nn. "losses": those of tf.losses.
+Layer = str
+LAYERS = ("nn", "losses")
 
-class Wish(NamedTuple):
-    """What patch(), or a `with patched()` block that is open, asks for."""
 
-    layers: Set[str]
+class PatchRequest(NamedTuple):
+    """What `patch`, or a `with patched()` block that is open, requests."""
+
+    layers: Set[Layer]
     implementation: Optional[str]
 
 
 class Binding(NamedTuple):
-    """A name that holds our function in the place of TensorFlow's."""
+    """A name in a module that holds our function in the place of TensorFlow's."""
 
     module: str
     holder: Any
@@ -23,55 +31,65 @@ class Binding(NamedTuple):
     ours: Callable[..., Any]
 
 
-NOTHING = Wish(set(), None)
+class Refusal(NamedTuple):
+    """A name that refused to be replaced, or to be put back."""
+
+    name: str
+    reason: str
+
+
+NOTHING = PatchRequest(set(), None)
 
 
 class State:
-    """All that the patch remembers.
+    """What the patch remembers.
 
     Attributes:
-      lock: held while anything of this is read or changed.
-      asked_for: by patch(), since the last unpatch().
-      blocks: by `with patched()` blocks that are open, the innermost last. Two may be equal: one
-        ends by identity.
-      replacements: by layer, (TensorFlow's function, ours). More than one of ours for a function,
-        if tf1xent was imported anew: the last one is put in place, all are taken out.
+      lock: held while any of this is read or changed.
+      requested: by `patch`, since the last `unpatch`.
+      blocks: requests of the `with patched()` blocks that are open, the innermost last. Two of them
+        may be equal, so a block ends by identity.
+      replacements: by layer, (TensorFlow's function, ours). There is more than one of ours for a
+        function if tf1xent was imported anew: the last is put in place, all are removed.
       installed: the layers of which something may be in place.
       bindings: by layer, what was replaced.
-      refusals: by layer, (name, reason): what refused to be replaced, or to be put back.
+      refusals: by layer, what refused.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.asked_for = NOTHING
-        self.blocks: List[Wish] = []
-        self.replacements: Dict[str, List[Tuple[Any, Any]]] = {"nn": [], "losses": []}
-        self.installed: Set[str] = set()
-        self.bindings: Dict[str, List[Binding]] = {"nn": [], "losses": []}
-        self.refusals: Dict[str, List[Tuple[str, str]]] = {"nn": [], "losses": []}
+        self.requested = NOTHING
+        self.blocks: List[PatchRequest] = []
+        self.replacements: Dict[Layer, List[Tuple[Any, Any]]] = {layer: [] for layer in LAYERS}
+        self.installed: Set[Layer] = set()
+        self.bindings: Dict[Layer, List[Binding]] = {layer: [] for layer in LAYERS}
+        self.refusals: Dict[Layer, List[Refusal]] = {layer: [] for layer in LAYERS}
 
 
 STATE: State = _tf.kept_in_process("patching", State)
 
 
-def wanted_layers():
-    """The layers that somebody asks for."""
-    return STATE.asked_for.layers.union(*(block.layers for block in STATE.blocks))
+def wanted_layers() -> Set[Layer]:
+    """The layers that `patch` or an open block requests."""
+    with STATE.lock:
+        return STATE.requested.layers.union(*(block.layers for block in STATE.blocks))
 
 
-def implementation_in_force():
+def implementation_in_force() -> Optional[str]:
     """The innermost `patched()` block's implementation, else `patch()`'s, else None."""
-    wishes = [STATE.asked_for, *STATE.blocks]
-    asked = (wish.implementation for wish in reversed(wishes))
-    return next((implementation for implementation in asked if implementation is not None), None)
+    with STATE.lock:
+        requests = [STATE.requested, *STATE.blocks]
+    chosen = (request.implementation for request in reversed(requests))
+    return next((implementation for implementation in chosen if implementation is not None), None)
 
 
-def end_block(block):
-    """Forgets what a block asked for."""
-    STATE.blocks[:] = [other for other in STATE.blocks if other is not block]
+def end_block(block: PatchRequest) -> None:
+    """Removes the request of a block."""
+    with STATE.lock:
+        STATE.blocks[:] = [other for other in STATE.blocks if other is not block]
 
 
-def is_replaced(stock=None):
+def is_replaced(stock: Optional[Callable[..., Any]] = None) -> bool:
     """Whether TensorFlow's function `stock`, or with None any, is replaced somewhere."""
     with STATE.lock:
         return any(
@@ -81,14 +99,15 @@ def is_replaced(stock=None):
         )
 
 
-def replaced_names():
-    """Sorted (module, name in it): where ours stands."""
+def replaced_names() -> List[Tuple[str, str]]:
+    """Sorted (module, name in it) of all replaced functions."""
     with STATE.lock:
         layers = STATE.bindings.values()
         return sorted((binding.module, binding.name) for layer in layers for binding in layer)
 
 
-def refusals():
-    """(name, reason): what could not be replaced, or not be put back."""
+def refusals() -> List[Tuple[str, str]]:
+    """Sorted (name, reason) of what could not be replaced, or not be put back."""
     with STATE.lock:
-        return sorted({refusal for layer in STATE.refusals.values() for refusal in layer})
+        layers = STATE.refusals.values()
+        return sorted({(refusal.name, refusal.reason) for layer in layers for refusal in layer})

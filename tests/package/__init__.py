@@ -1,0 +1,1 @@
+"""Tests of what `import tf1xent` does, and when."""

@@ -1,0 +1,364 @@
+"""The options of the losses, each in one row of one table, and the functions that take them.
+
+To add an option, add its row to `TABLE` and its name and type to the classes of the functions that
+take it; resolve it in `tf1xent._loss.resolve`, and use it in `tf1xent._loss.objective`. Signatures,
+completion, the checks of type checkers and the Args sections of docstrings follow from this module.
+"""
+
+import functools
+import inspect
+import re
+import textwrap
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Container,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    TypeVar,
+    get_type_hints,
+)
+
+from tf1xent._typing import TensorLike
+
+if TYPE_CHECKING:
+    from typing_extensions import TypedDict
+else:
+
+    class TypedDict:
+        """Python 3.7 has no typed dictionaries; at run time only the annotations are read."""
+
+        def __init_subclass__(cls, total: bool = True) -> None:
+            """Takes the keyword of the real one."""
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+INVALID_LABELS = ("raise", "nan", "ignore")
+
+# --- Which functions take which options: names and types ----------------------------------------
+#
+# A type of None says that the function takes the name only to refuse it.
+
+
+class _EveryLoss(TypedDict, total=False):
+    mask: Optional[TensorLike]
+    class_weights: Optional[TensorLike]
+
+
+class _EveryLossOfLogits(_EveryLoss, total=False):
+    class_mask: Optional[TensorLike]
+    z_loss: TensorLike
+    temperature: TensorLike
+    focal_gamma: TensorLike
+    softcap: Optional[TensorLike]
+    implementation: Optional[str]
+
+
+class _IntegerLabels(TypedDict, total=False):
+    ignore_label: Optional[TensorLike]
+    invalid_labels: Optional[str]
+
+
+class _SoftLabels(TypedDict, total=False):
+    ignore_label: None
+    invalid_labels: None
+
+
+class SequenceOptions(_EveryLossOfLogits, _IntegerLabels, total=False):
+    """The options of `tf1xent.losses.sequence_loss`."""
+
+    label_smoothing: TensorLike
+
+
+class SparseLossOptions(SequenceOptions, total=False):
+    """The options of `tf1xent.losses.sparse_softmax_cross_entropy`."""
+
+    axis: int
+
+
+class SparseOptions(SparseLossOptions, total=False):
+    """The options of the losses by row of integer labels, in `tf1xent.nn`."""
+
+    weights: Optional[TensorLike]
+
+
+class DenseLossOptions(_EveryLossOfLogits, _SoftLabels, total=False):
+    """The options of `tf1xent.losses.softmax_cross_entropy`."""
+
+    skip_missing: bool
+    axis: int
+
+
+class DenseOptions(_EveryLossOfLogits, _SoftLabels, total=False):
+    """The options of the losses by row of label distributions, in `tf1xent.nn`."""
+
+    weights: Optional[TensorLike]
+    label_smoothing: TensorLike
+    axis: int
+
+
+class ProbabilityOptions(_EveryLoss, total=False):
+    """The options of `tf1xent.nn.softmax_cross_entropy_with_probabilities`."""
+
+    epsilon: TensorLike
+    weights: Optional[TensorLike]
+    label_smoothing: TensorLike
+    focal_gamma: TensorLike
+    axis: int
+
+
+class LinearOptions(_EveryLoss, _IntegerLabels, total=False):
+    """The options of `tf1xent.losses.linear_softmax_cross_entropy`."""
+
+    label_smoothing: TensorLike
+    z_loss: TensorLike
+
+
+# --- The table ----------------------------------------------------------------------------------
+
+
+class Option(NamedTuple):
+    """One option.
+
+    Attributes:
+      name: that of the argument.
+      default: its value where it is not given.
+      meaning: its entry in the Args sections.
+      requirement: in words, what a number must be; None for what is no number.
+      holds: the same as a test, ``holds(value, limits)``, of arrays and tensors alike. `limits` are
+        those of the computing dtype: TensorFlow computes with less than `tiny` as 0, and a constant
+        of infinity would trip NaN detectors.
+      neutral: the number with which the option changes nothing; None: there is none.
+      by_class: whether it is a vector, one number for each class; else a number is a scalar.
+      hint: what else an error about its shape says.
+    """
+
+    name: str
+    default: Any
+    meaning: str
+    requirement: Optional[str] = None
+    holds: Optional[Callable[[Any, Any], Any]] = None
+    neutral: Optional[float] = None
+    by_class: bool = False
+    hint: str = ""
+
+
+def _is_positive(value: Any, limits: Any) -> Any:
+    return (value >= limits.tiny) & (value <= limits.max)
+
+
+def _is_not_negative(value: Any, limits: Any) -> Any:
+    return (value >= 0) & (value <= limits.max)
+
+
+TABLE = (
+    Option(
+        "epsilon",
+        1e-10,
+        "in (0, 1); smaller probabilities count as this.",
+        "in (0, 1)",
+        lambda value, limits: (value >= limits.tiny) & (value < 1),
+    ),
+    Option(
+        "mask",
+        None,
+        "True (or not 0) for the rows that count; of the losses' rank, each size theirs or 1.",
+    ),
+    Option(
+        "skip_missing",
+        False,
+        "whether rows whose labels are all zero do not count; with a mask it alone decides. "
+        "tf.losses counts them.",
+    ),
+    Option(
+        "ignore_label",
+        None,
+        "an integer, in the range of the classes or not (-1, -100, 255), or several: a sequence "
+        "of them, or an integer tensor, a scalar or a vector. Rows with such a label do not "
+        "count.",
+    ),
+    Option(
+        "weights",
+        None,
+        "a number for all rows, or by row: of the losses' rank, each size theirs or 1.",
+    ),
+    Option(
+        "class_weights",
+        None,
+        "`[num_classes]`, at least 0; each class's term is multiplied by its own, also the share "
+        "that label smoothing gives it. The row's z_loss is not.",
+        "at least 0",
+        lambda value, limits: value >= 0,
+        by_class=True,
+        hint="For weights by row there is `weights`.",
+    ),
+    Option(
+        "label_smoothing",
+        0.0,
+        "in [0, 1): the share of the label that is spread evenly over the classes.",
+        "in [0, 1)",
+        lambda value, limits: (value >= 0) & (value < 1),
+        neutral=0,
+    ),
+    Option(
+        "class_mask",
+        None,
+        "bool, `[num_classes]` or of the logits' rank with each size theirs or 1; False leaves a "
+        "class out of the partition and of the smoothing. The loss of a row whose label is left "
+        "out is +inf.",
+    ),
+    Option(
+        "z_loss",
+        0.0,
+        "factor of z^2, at least 0, where z is the log-partition; it keeps the partition near 1.",
+        "at least 0 and finite",
+        _is_not_negative,
+        neutral=0,
+    ),
+    Option(
+        "temperature",
+        1.0,
+        "above 0; divides the logits.",
+        "above 0 and finite",
+        _is_positive,
+        neutral=1,
+    ),
+    Option(
+        "focal_gamma",
+        0.0,
+        "exponent of the focal loss, at least 0.",
+        "at least 0 and finite",
+        _is_not_negative,
+        neutral=0,
+    ),
+    Option(
+        "softcap",
+        None,
+        "above 0; bounds the logits smoothly, before the temperature.",
+        "above 0 and finite",
+        _is_positive,
+    ),
+    Option("axis", -1, "the class axis of the logits, and of labels that are distributions."),
+    Option(
+        "invalid_labels",
+        None,
+        "what becomes of a label outside `[0, num_classes)` in a row that counts. None: as "
+        "TensorFlow does, InvalidArgumentError on a CPU and NaN on a GPU or under XLA. "
+        '"raise": InvalidArgumentError on every device that runs assertions. "nan": loss and '
+        'derivatives of the row are NaN. "ignore": the row does not count.',
+    ),
+    Option(
+        "implementation",
+        None,
+        '"graph", "kernel" or "auto", as in `tf1xent.nn.sparse_softmax_cross_entropy_with_logits`.',
+    ),
+)
+BY_NAME = {option.name: option for option in TABLE}
+_DEFAULTS = {option.name: option.default for option in TABLE}
+
+
+def with_defaults(options: Mapping[str, Any]) -> Dict[str, Any]:
+    """All options of the table by name: as they are given, or their defaults."""
+    return {**_DEFAULTS, **options}
+
+
+def given_names(options: Mapping[str, Any]) -> List[str]:
+    """The names of the options that are not left at their defaults."""
+    return [
+        name
+        for name, default in _DEFAULTS.items()
+        # Tensors and arrays compare entry by entry; none of them is a default.
+        if name in options
+        and (
+            not isinstance(options[name], (int, float, str, type(None))) or options[name] != default
+        )
+    ]
+
+
+# --- The public functions -----------------------------------------------------------------------
+
+
+def with_options(
+    takes: type, before: Optional[str] = None, first: Sequence[str] = ()
+) -> Callable[[_Function], _Function]:
+    """Decorator: the ``**options`` of a function are those of the class `takes`, and no others.
+
+    Signature and docstring show each option by its name. The docstring's entry ``**options`` gives
+    place to theirs. They stand before the keyword `before`, by default last; in the order of the
+    table but for those that come `first`.
+    """
+    types = get_type_hints(takes)
+    refused = {name for name, hint in types.items() if hint is type(None)}
+
+    def place(option: Option) -> Any:
+        name = option.name
+        return name == "implementation", name in refused, name not in first
+
+    taken = sorted((option for option in TABLE if option.name in types), key=place)
+
+    def decorate(function: _Function) -> _Function:
+        own = inspect.signature(function)
+        parameters = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        accepted = {*types, *(p.name for p in parameters)}
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for name in kwargs:
+                if name not in accepted:
+                    raise TypeError(
+                        f"{function.__name__}() got an unexpected keyword argument {name!r}"
+                    )
+            return function(*args, **kwargs)
+
+        position = [p.name for p in parameters].index(before) if before else len(parameters)
+        parameters[position:position] = [
+            inspect.Parameter(
+                option.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=option.default,
+                annotation=types[option.name],
+            )
+            for option in taken
+        ]
+        shown = own.replace(parameters=parameters)
+        setattr(call, "__signature__", shown)  # noqa: B010 - functions have no such field
+        call.__annotations__ = {p.name: p.annotation for p in parameters}
+        call.__annotations__["return"] = own.return_annotation
+        call.__doc__ = _documented(function.__doc__, taken, refused)
+        return call  # type: ignore[return-value]
+
+    return decorate
+
+
+def _documented(
+    docstring: Optional[str], taken: Sequence[Option], refused: Container[str]
+) -> Optional[str]:
+    """The docstring with an entry for each option in the place of that for all."""
+    if docstring is None:  # python -OO
+        return None
+
+    def entries(match: Any) -> str:
+        indent, lines = match.group(1), []
+        for option in taken:
+            must_be_none = "must be None; it is for integer labels."
+            meaning = must_be_none if option.name in refused else option.meaning
+            lines += textwrap.wrap(
+                f"{option.name}: {meaning}",
+                width=100,
+                initial_indent=indent,
+                subsequent_indent=indent + "  ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        return "\n".join(lines)
+
+    entry = r"^( *)\*\*options:.*(?:\n\1 +\S.*)*$"
+    documented, count = re.subn(entry, entries, docstring, flags=re.MULTILINE)
+    assert count == 1, "the docstring has one entry for all options"
+    return documented

@@ -1,0 +1,134 @@
+"""The statistics of one chunk of the classes, and their derivatives; see `chunked_linear`.
+
+Of each row of a chunk x of logits, [batch_size, chunk_size]:
+
+    a = the label's logit, if the label lies in this chunk, else 0
+    z = log sum_{j in chunk, j != y} exp(x_j)         the smallest number if no class is left
+
+Names of the arguments:
+
+    inside: which labels lie in the chunk, [batch_size], bool.
+    classes: the labels as classes of the chunk, [batch_size], int32; 0 for labels of other chunks.
+    lone: which rows have no class in the chunk but their label.
+"""
+
+from typing import List, Optional, Sequence, Tuple
+
+from tf1xent import _tf
+from tf1xent._math import softmax
+from tf1xent._math.matrix import is_left_out, put, row_sum, scale_rows, smallest, take
+from tf1xent._tf import Computed, Gradients, tf
+from tf1xent._typing import Tensor
+
+
+def _at_label(matrix: Tensor, inside: Tensor, classes: Tensor) -> Tensor:
+    """The entries of `matrix` at the labels, 0 for labels of other chunks: [batch_size]."""
+    values = take(matrix, classes)
+    return _tf.where(inside, values, tf.zeros_like(values))
+
+
+def _put_at_label(matrix: Tensor, inside: Tensor, classes: Tensor, new_values: Tensor) -> Tensor:
+    """`matrix` with new values at the labels that lie in the chunk."""
+    values = take(matrix, classes)
+    increments = _tf.where(inside, new_values - values, tf.zeros_like(values))
+    new_values = _tf.where(inside, new_values, values)
+    return put(matrix, classes, new_values, increments)
+
+
+def _others(logits: Tensor, inside: Tensor, classes: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+    """(m, e without the label's, their sum) of each row: e = exp(x - m), m the largest logit."""
+    largest = tf.reduce_max(logits, axis=1)
+    none_left = is_left_out(largest)
+    largest = _tf.where(none_left, tf.zeros_like(largest), largest)
+    exponentials = tf.exp(logits - largest[:, tf.newaxis])
+    zeros = tf.zeros_like(largest)
+    exponentials = _put_at_label(exponentials, inside, classes, zeros)
+    return largest, exponentials, row_sum(exponentials)
+
+
+@_tf.primitive_list("Tf1xentChunkStatistics", num_values=2)
+def statistics(
+    logits: Tensor, inside: Tensor, classes: Tensor
+) -> Tuple[List[Tensor], Sequence[Tensor]]:
+    """(a, z) of a chunk of logits: [batch_size] each."""
+    largest, others, others_sum = _others(logits, inside, classes)
+    lone = tf.equal(others_sum, 0)
+    log_sum = largest + tf.log(_tf.where(lone, tf.ones_like(others_sum), others_sum))
+    values = [
+        _at_label(logits, inside, classes),
+        _tf.where(lone, smallest(log_sum), log_sum),
+    ]
+    return values, (others, others_sum)
+
+
+@statistics.gradient
+def _(
+    values: List[Tensor],
+    cotangents: Sequence[Optional[Tensor]],
+    inputs: Sequence[Tensor],
+    residuals: Sequence[Tensor],
+) -> Gradients:
+    at_labels, partitions = (
+        _tf.with_static_shape(tf.zeros_like(value) if cotangent is None else cotangent, value.shape)
+        for value, cotangent in zip(values, cotangents)
+    )
+    return [_chunk_gradient(*inputs, at_labels, partitions, rows=residuals), None, None]
+
+
+@_tf.primitive("Tf1xentChunkGradient")
+def _chunk_gradient(
+    logits: Tensor,
+    inside: Tensor,
+    classes: Tensor,
+    at_labels: Tensor,
+    partitions: Tensor,
+    *,
+    rows: Optional[Sequence[Tensor]] = None,
+) -> Computed:
+    """Gradient of `at_labels` a + `partitions` z in the logits: [batch_size, chunk_size].
+
+    That is the softmax of the others times d z, and at the label d a.
+    """
+    others, others_sum = _others(logits, inside, classes)[1:] if rows is None else rows
+    lone = tf.equal(others_sum, 0)
+    divisor = _tf.where(lone, tf.ones_like(others_sum), others_sum)
+    scale = _tf.where(lone, tf.zeros_like(partitions), partitions / divisor)
+    gradient = scale_rows(scale, others)
+    return _put_at_label(gradient, inside, classes, at_labels), ()
+
+
+@_chunk_gradient.gradient
+def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradients:
+    logits, inside, classes, _, partitions = inputs
+    others = _without_labels(logits, inside, classes)
+    lone = _without_labels_and_lone(logits, inside, classes)[1]
+    mean = softmax.mean(others, cotangent)
+    zeros = tf.zeros_like(partitions)
+    return [
+        softmax.hessian_product(others, cotangent, _tf.where(lone, zeros, partitions)),
+        None,
+        None,
+        _at_label(cotangent, inside, classes),
+        _tf.where(lone, zeros, mean),
+    ]
+
+
+@_tf.primitive("Tf1xentChunkWithoutLabels")
+def _without_labels(logits: Tensor, inside: Tensor, classes: Tensor) -> Computed:
+    """The logits with the smallest number at the labels; zeros in rows where no class is left."""
+    others, lone = _without_labels_and_lone(logits, inside, classes)
+    return _tf.select_rows(lone, tf.zeros_like(others), others), ()
+
+
+@_without_labels.gradient
+def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradients:
+    # What is computed from these logits has derivative 0 at the labels and in the rows of zeros.
+    return [cotangent, None, None]
+
+
+def _without_labels_and_lone(
+    logits: Tensor, inside: Tensor, classes: Tensor
+) -> Tuple[Tensor, Tensor]:
+    """The logits with the smallest number at the labels; which rows have no other, [batch_size]."""
+    others = _put_at_label(logits, inside, classes, smallest(logits[:, 0]))
+    return others, tf.reduce_max(others, axis=1) <= logits.dtype.min

@@ -1,0 +1,57 @@
+"""``tf1xent rewrite``."""
+
+import argparse
+from typing import Any
+
+from tf1xent._modes import OLDER_NAMES, REWRITE_MODES
+from tf1xent.cli.messages import DONE, refused, warnings_in_a_line
+
+COMMAND = "rewrite"
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand."""
+    parser = commands.add_parser(
+        COMMAND,
+        help="give the cross-entropy ops of a saved graph their second derivatives",
+        description="Reads what `inspect` reads and writes the same kind, whole or not at all. "
+        "Every tensor keeps its name; checkpoints fit as before. OUT is text if IN is, unless only "
+        "one of them ends like text (.pbtxt, not .pb): then OUT is what its ending says.",
+    )
+    parser.add_argument("input", metavar="IN")
+    parser.add_argument("output", metavar="OUT")
+    parser.add_argument(
+        "--mode",
+        required=True,
+        choices=(*REWRITE_MODES, *OLDER_NAMES),
+        metavar="{" + ",".join(REWRITE_MODES) + "}",
+        help="logsumexp: stock ops instead of the fused ones, for any runtime; tag: name the "
+        "gradients that `import tf1xent` registers; untag: remove those names again",
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite OUT if it is there")
+    parser.set_defaults(check=check, run=run)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Returns None: there is nothing to check."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Writes the new graph."""
+    from tf1xent import errors
+    from tf1xent.graphs import rewriting
+
+    try:
+        with warnings_in_a_line(COMMAND, errors.CleanUpWarning):
+            rewriting.rewrite_path(
+                options.input,
+                options.output,
+                options.mode,
+                overwrite=options.force,
+                caller=f"tf1xent {COMMAND}",
+            )
+    except FileExistsError as error:
+        return refused(COMMAND, f"{error} `--force` allows it.")
+    except (OSError, ValueError) as error:
+        return refused(COMMAND, error)
+    return DONE

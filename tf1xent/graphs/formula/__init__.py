@@ -1,0 +1,1 @@
+"""Cross-entropy as NodeDefs of stock ops, and the ops and values that these replace."""
