@@ -109,7 +109,7 @@ def test_every_public_function_is_asked_for_its_docstring():
     public = {
         f"{found.__module__}.{found.__name__}"
         for module in map(importlib.import_module, MODULES)
-        for found in map(module.__dict__.get, getattr(module, "__all__", ()))
+        for found in (getattr(module, name) for name in getattr(module, "__all__", ()))
         if inspect.isfunction(found)
     }
     assert {name.replace(".__init__", "") for name in asked} >= public

@@ -1,7 +1,8 @@
-"""tools/benchmark.py: its options, tables and limits on made-up figures, and one tiny real run."""
+"""tools/benchmarks: options, tables and limits on made-up figures, and tiny real runs."""
 
-import json
+import argparse
 import os
+import runpy
 import subprocess
 import sys
 
@@ -10,20 +11,20 @@ import pytest
 
 from tests import ROOT
 
-TOOLS = ROOT / "tools"
-if not (TOOLS / "benchmark.py").exists():
+TOOLS = ROOT / "tools" / "benchmarks"
+if not TOOLS.exists():
     pytest.skip("tools/ is not in this tree", allow_module_level=True)
 sys.path.insert(0, str(TOOLS))
 
-import benchmark  # noqa: E402
-import benchmark_limits  # noqa: E402
-import benchmark_report  # noqa: E402
-import benchmark_worker  # noqa: E402
+import losses  # noqa: E402
 import measuring  # noqa: E402
-import references_environment  # noqa: E402
+import pyperf  # noqa: E402
+import report  # noqa: E402
+import worker  # noqa: E402
 
-SHAPES = [[128, 1000], [512, 50257]]
+SHAPES = [(128, 1000), (512, 50257)]
 LOGITS_BYTES = 512 * 50257 * 4
+SIDES = ["read", "copy", "kernel", "stock", "torch", "jax"]
 # Milliseconds with which every limit holds, the same for both shapes.
 TIMES = {
     "loss": {"read": 1.0, "kernel": 1.2, "stock": 10.0},
@@ -34,42 +35,30 @@ TIMES = {
 
 
 def made_up_report(**changes):
-    """Returns a report as of a run; `order_side=milliseconds` changes a time, None removes it."""
+    """A report as of a run; `order_side=milliseconds` changes a time, None removes it."""
     times = {order: dict(sides) for order, sides in TIMES.items()}
     for name, value in changes.items():
         order, side = name.split("_")
         times[order][side] = value
-    cells = []
-    for order, sides in times.items():
-        for shape in SHAPES:
-            cell = {"shape": shape, "order": order, "disagreements": [], "sides": {}}
-            for side in ("read", "copy", "kernel", "stock", "torch", "jax"):
-                value = sides.get(side)
-                figures = {"median": value, "lower": value, "upper": value}
-                error = {"error": "LookupError: no derivative"}
-                cell["sides"][side] = error if value is None else figures
-            cells.append(cell)
-    memory = {"kernel": 10**6, "stock": 2 * LOGITS_BYTES}
-    return {
-        "versions": {"TensorFlow": "2.21.0"},
-        "dtype": "float32",
-        "threads": 2,
-        "labels": "sparse",
-        "intermediate": False,
-        "weighted": False,
-        "rounds": 3,
-        "sides": ["read", "copy", "kernel", "stock", "torch", "jax"],
-        "orders": list(times),
-        "cells": cells,
-        "memory": [
-            {"shape": [512, 50257], "order": "gradient", "side": side, "bytes": size}
-            for side, size in memory.items()
-        ],
+    figures = {}
+    for order in times:
+        for side in SIDES:
+            value = times[order].get(side)
+            for shape in SHAPES:
+                figures[shape, order, side] = "LookupError: no derivative"
+                if value is not None:
+                    figures[shape, order, side] = losses.benchmark("made up", [value / 1e3])
+    memory = {
+        ((512, 50257), "gradient", side): size
+        for side, size in {"kernel": 10**6, "stock": 2 * LOGITS_BYTES}.items()
     }
+    versions = {"TensorFlow": "2.21.0"}
+    lists = SHAPES, list(times), SIDES
+    return report.Report("title", versions, "float32", 2, False, *lists, figures, memory, [])
 
 
-def missed(report):
-    lines, holds = benchmark_report.check([report])
+def missed(made):
+    lines, holds = report.check([made])
     found = [line for line in lines if line.startswith("DOES NOT HOLD")]
     assert holds == (not found)
     return found
@@ -78,62 +67,51 @@ def missed(report):
 # --- Options --------------------------------------------------------------------------------------
 
 
-def test_defaults():
-    options = benchmark.parse_arguments(["--threads", "1"])
-    assert options.shapes[0] == (128, 1000) and len(options.shapes) == 6
-    assert options.orders == ["loss", "gradient", "hvp"] and options.dtype == ["float32"]
-    assert options.frameworks == [] and options.memory == []
-    sides = benchmark.chosen_sides(options)
-    assert sides == ["read", "copy", "graph", "kernel", "stock", "plain"]
+def parsed(text):
+    parser = argparse.ArgumentParser()
+    losses.add_options(parser)
+    return parser.parse_args(text.split())
 
 
 @pytest.mark.parametrize(
     "arguments, sides",
     [
+        ("", ["read", "copy", "graph", "kernel", "stock", "plain"]),
         ("--only ours", ["graph", "kernel"]),
         ("--only stock,torch", ["stock", "torch"]),
         ("--rewritten --only ours,stock", ["rewritten", "stock"]),
+        ("--only ours --before .", ["graph", "kernel", "before-graph", "before-kernel"]),
     ],
 )
-def test_only_these_sides(arguments, sides):
-    options = benchmark.parse_arguments(arguments.split() + ["--threads", "1"])
-    assert benchmark.chosen_sides(options) == sides
+def test_sides(arguments, sides):
+    assert losses.chosen_sides(parsed(arguments)) == sides
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ("--shapes 128", "--shapes: must be like 128x1000"),
-        ("--shapes 0x3", "--shapes: must be like 128x1000"),
+        ("--shapes 128", "--shapes: invalid shapes value"),
+        ("--shapes 0x3", "--shapes: invalid shapes value"),
         ("--orders value", "--orders: must be among loss,gradient,hvp"),
         ("--only keras", "--only: must be among ours,"),
         ("--dtype int32", "--dtype: must be among"),
-        ("--threads 0", "--threads: must be positive"),
-        ("--threads 4096", "--threads must be at most"),
-        ("--rounds 0", "--rounds must be at least 1"),
-        ("--intermediate --frameworks torch", "--intermediate is for TensorFlow's sides"),
+        ("--threads 0", "--threads: must be from 1 to"),
+        ("--threads 4096", "--threads: must be from 1 to"),
     ],
 )
 def test_refused_options(arguments, message, capsys):
     with pytest.raises(SystemExit) as raised:
-        benchmark.parse_arguments(arguments.split())
+        parsed(arguments)
     assert raised.value.code == 2
     assert message in capsys.readouterr().err
-
-
-def test_versions_of_the_references_are_those_of_setup_cfg():
-    names = [requirement.split("==")[0] for requirement in references_environment.requirements()]
-    assert sorted(names) == ["jax", "optax", "torch"]
 
 
 # --- Tables ---------------------------------------------------------------------------------------
 
 
 def test_table():
-    lines = benchmark_report.format_report(made_up_report(hvp_stock=None)).splitlines()
-    assert lines[0] == (
-        "TensorFlow 2.21.0, sparse labels, float32, 2 threads, 3 rounds or more, median (quartiles)"
-    )
+    lines = report.to_markdown(made_up_report(hvp_stock=None)).splitlines()
+    assert lines[0] == "TensorFlow 2.21.0, title"
     assert "| ms, **ratio to TF** | 128x1000 | 512x50257 | geometric mean |" in lines
     cell = "1.6 (1.6 to 1.6), **0.16**"
     assert f"| loss + gradient, tf1xent kernel | {cell} | {cell} | **0.16** |" in lines
@@ -145,17 +123,20 @@ def test_table():
     assert f"| loss + gradient, TF | {2 * LOGITS_BYTES / 2**20:.1f} |" in lines
 
 
-def test_a_part_has_no_geometric_mean():
-    assert benchmark_report.mean_of_all([0.5, 2.0]) == pytest.approx(1.0)
-    assert benchmark_report.mean_of_all([0.5, None]) is None
+def test_quartiles_and_geometric_mean():
+    assert report.spread(losses.benchmark("made up", [0.001, 0.002, 0.003, 0.005])) == (
+        "2.5 (1.75 to 3.5)"
+    )
+    assert report.geometric_mean([0.5, 2.0, 8.0]) == pytest.approx(2.0)
+    assert report.geometric_mean([0.5, None]) is None  # of a part it would mislead
 
 
 # --- Limits ---------------------------------------------------------------------------------------
 
 
 def test_limits_hold():
-    lines, holds = benchmark_report.check([made_up_report()])
-    assert holds and len(lines) == len(benchmark_report.LIMITS) + 1
+    lines, holds = report.check([made_up_report()])
+    assert holds and len(lines) == len(report.LIMITS) + 1
     assert all(line.startswith("holds: ") for line in lines)
 
 
@@ -179,81 +160,76 @@ def test_a_missed_limit_is_named(change, words):
 
 
 def test_missed_memory_is_named():
-    report = made_up_report()
-    report["memory"][0]["bytes"] = LOGITS_BYTES + 1
-    (line,) = missed(report)
+    made = made_up_report()
+    made.memory[(512, 50257), "gradient", "kernel"] = LOGITS_BYTES + 1
+    (line,) = missed(made)
     assert "peak memory at 512x50257" in line
 
 
 def test_what_was_not_measured_does_not_hold_by_itself():
-    lines, holds = benchmark_report.check([made_up_report(hvp_stock=None)])
+    lines, holds = report.check([made_up_report(hvp_stock=None)])
     assert holds and len([line for line in lines if line.startswith("not measured")]) == 1
-    assert missed(dict(made_up_report(), threads=1)) == [
+    assert missed(made_up_report()._replace(threads=1)) == [
         "DOES NOT HOLD: nothing was measured that has a limit"
     ]
 
 
 def test_old_tensorflow_has_no_limit_by_copy_and_read():
-    report = dict(made_up_report(loss_read=0.1), versions={"TensorFlow": "1.15.5"})
-    assert missed(report) == []
+    made = made_up_report(loss_read=0.1)
+    assert missed(made)
+    assert missed(made._replace(versions={"TensorFlow": "1.15.5"})) == []
 
 
 def test_sides_that_disagree_are_named():
-    answers = {
-        "stock": {"fingerprint": [10.0, 2.0], "way": None},
-        "graph": {"fingerprint": [10.0001, 2.0], "way": None},
-        "plain": {"fingerprint": [10.0, 2.1], "way": None},
-        "torch": {"error": "LookupError"},
-        "copy": {"fingerprint": [], "way": "np.copyto"},
-    }
-    found = benchmark.disagreements(answers, "float32")
+    prints = {"plain": [10.0, 2.1], "stock": [10.0, 2.0], "graph": [10.0001, 2.0], "copy": []}
+    found = losses.disagreements(prints, "float32")
     assert found == ["plain computes 2.1 where stock has 2"]
-    report = made_up_report()
-    report["cells"][0]["disagreements"] = found
-    assert "plain computes 2.1" in missed(report)[0]
+    assert "plain computes 2.1" in missed(made_up_report()._replace(disagreements=found))[0]
 
 
 # --- Measuring ------------------------------------------------------------------------------------
-
-
-def test_threads_share_the_bytes():
-    source, target = np.arange(1001), np.zeros(1001, np.int64)
-    pieces = zip(benchmark_limits.split(target, 2), benchmark_limits.split(source, 2))
-    assert benchmark_limits.sample_in_threads(np.copyto, list(pieces), 3) > 0
-    np.testing.assert_array_equal(target, source)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is Linux' /proc's")
 def test_peak_is_above_what_was_held():
     megabytes = 2**20
     held = np.ones(64 * megabytes, np.uint8)
-    above = measuring.peak_above_held(lambda: np.ones(32 * megabytes, np.uint8), 3)
+    memory = measuring.Memory()
+    for _ in range(3):
+        np.ones(32 * megabytes, np.uint8)
     # Other threads of the test session may free some megabytes meanwhile, or take some.
-    assert 16 * megabytes < above < 48 * megabytes, held.size
+    assert 16 * megabytes < memory.above_held() < 48 * megabytes, held.size
 
 
-def run_benchmark(arguments, **variables):
-    command = [sys.executable, str(TOOLS / "benchmark.py"), "--threads", "1", *arguments]
+def run_benchmarks(*arguments, **variables):
     return subprocess.run(
-        command,
+        [sys.executable, str(TOOLS), *arguments],
         capture_output=True,
         text=True,
         env=dict(os.environ, **variables),
+        timeout=300,
     )
 
 
 @pytest.mark.lengthy
 def test_tiny_run(tmp_path):
-    arguments = "--shapes 6x5 --rounds 1 --seconds 0 --only read,copy,graph,stock,plain".split()
-    done = run_benchmark(
-        arguments + ["--json", str(tmp_path / "a.json"), "--plot", str(tmp_path / "a.png")]
+    files = {name: tmp_path / name for name in ("times.json", "times.png", "RESULTS.md")}
+    options = "--shapes 6x5 --rounds 1 --seconds 0 --threads 1 --only read,copy,graph,stock,plain"
+    done = run_benchmarks(
+        "losses",
+        *options.split(),
+        *("--json", str(files["times.json"]), "--plot", str(files["times.png"])),
+        *("--results", str(files["RESULTS.md"])),
     )
     assert done.returncode == 0, done.stderr
     assert "| loss + gradient, tf1xent graph | " in done.stdout
-    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
-    (report,) = json.loads((tmp_path / "a.json").read_text())["reports"]
+    assert "Results differ" not in done.stdout
+    results = files["RESULTS.md"].read_text(encoding="utf-8")
+    assert results.startswith(f"# Results\n\n## `python tools/benchmarks losses {options}")
+    assert done.stdout.strip() in results
+    assert files["times.png"].read_bytes()[:4] == b"\x89PNG"
 
-    inputs = benchmark_worker.make_inputs((6, 5), False, np)
+    inputs = worker.make_inputs((6, 5), False)
     logits = inputs.logits.astype(np.float64)
     exponentials = np.exp(logits)
     probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
@@ -262,25 +238,54 @@ def test_tiny_run(tmp_path):
     slope = ((probabilities - one_hot) * inputs.vector).sum()
     centred = inputs.vector - (probabilities * inputs.vector).sum(axis=1, keepdims=True)
     curvature = (probabilities * centred * inputs.vector).sum()
-    expected = {"loss": [loss], "gradient": [loss, slope], "hvp": [loss, curvature]}
-    assert [cell["order"] for cell in report["cells"]] == list(expected)
-    for cell in report["cells"]:
-        assert cell["disagreements"] == []
-        for side, figures in cell["sides"].items():
-            if (side, cell["order"]) == ("stock", "hvp") and "error" in figures:
-                assert figures["error"].startswith("LookupError")  # TF 1.x
+    orders = {"loss": [loss], "gradient": [loss, slope], "hvp": [loss, curvature]}
+    suite = pyperf.BenchmarkSuite.load(str(files["times.json"]))
+    found = {benchmark.get_name(): benchmark for benchmark in suite.get_benchmarks()}
+    for order, expected in orders.items():
+        for side in ("graph", "stock", "plain"):
+            name = f"6x5, {report.TITLES[order]}, {side}, float32, 1 threads"
+            if (order, side) == ("hvp", "stock") and name not in found:
+                assert "| loss + Hessian-vector product, TF | LookupError |" in done.stdout  # 1.x
                 continue
-            assert figures["median"] > 0
-            if side not in ("read", "copy"):
-                np.testing.assert_allclose(
-                    figures["fingerprint"], expected[cell["order"]], rtol=1e-4, err_msg=side
-                )
+            assert found[name].median() > 0
+            got = [float(n) for n in found[name].get_metadata()["fingerprint"].split()]
+            np.testing.assert_allclose(got, expected, rtol=1e-4, err_msg=name)
+
+
+def test_results_are_put_in_the_place_of_those_of_the_same_command(tmp_path):
+    put_into = runpy.run_path(str(TOOLS / "__main__.py"))["put_into"]
+    path = tmp_path / "RESULTS.md"
+    for command, text in ("a", "1"), ("b", "2"), ("a", "3\n\n| 4 |"):
+        put_into(path, command, text)
+    assert path.read_text(encoding="utf-8") == "# Results\n\n## `a`\n\n3\n\n| 4 |\n\n## `b`\n\n2\n"
 
 
 @pytest.mark.lengthy
 def test_a_kernel_that_is_asked_for_and_not_there_is_an_error(tmp_path):
     # An empty cache: whatever is built on this machine, it is not there.
-    arguments = "--shapes 6x5 --rounds 1 --seconds 0 --orders loss --only kernel".split()
-    done = run_benchmark(arguments, TF1XENT_KERNEL_CACHE=str(tmp_path))
+    options = "losses --shapes 6x5 --rounds 1 --seconds 0 --threads 1 --orders loss --only kernel"
+    done = run_benchmarks(*options.split(), TF1XENT_KERNEL_CACHE=str(tmp_path))
     assert done.returncode == 1
-    assert "benchmark.py: --only kernel: " in done.stderr
+    assert "benchmarks: --only kernel: " in done.stderr
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    "options, row",
+    [
+        ("graphs --nodes 200", "| logsumexp | "),
+        (
+            "linear --tokens 8 --features 4 --classes 50 --rounds 1 --runs 1 --threads 1",
+            "| linear_softmax_cross_entropy, value + gradient | ",
+        ),
+        (
+            "losses --shapes 6x5 --rounds 1 --seconds 0 --threads 1 --orders loss --only stock "
+            "--memory 300x1000 --dense --weighted",
+            "| the logits themselves | 1.1 |",
+        ),
+    ],
+)
+def test_the_other_commands_and_options(options, row):
+    done = run_benchmarks(*options.split())
+    assert done.returncode == 0, done.stderr
+    assert row in done.stdout

@@ -2,7 +2,7 @@
 
 from typing import Optional, Sequence, Tuple
 
-from tf1xent import _probes, _tf
+from tf1xent import _probes, _table, _tf
 from tf1xent._loss.implementation import chosen_implementation
 from tf1xent.patching import state
 
@@ -52,8 +52,7 @@ class Status:
         rows += [("TensorFlow's own " + question, answer) for question, answer in self.stock]
         rows += [("replaced in " + module, name) for module, name in self.bindings]
         rows += [("skipped " + name, reason) for name, reason in self.skipped]
-        width = max(len(left) for left, _ in rows)
-        return "\n".join(f"{left.ljust(width)}  {right}" for left, right in rows)
+        return "\n".join(_table.aligned(rows))
 
     __repr__ = __str__
 

@@ -6,7 +6,7 @@ import json
 import textwrap
 from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
-from tf1xent import _tf
+from tf1xent import _table, _tf
 from tf1xent.graphs.formula.kernel_ops import KERNEL_OPS
 from tf1xent.graphs.formula.primitive_ops import LOSSES, PRIMITIVES
 
@@ -130,7 +130,7 @@ class GraphReport:
         found += self.tensorflow
         lines = [shortened(self.source, None if width is None else width - len(found)) + found]
         if self.ops:
-            lines += ["", *_table(self.ops, width), ""]
+            lines += ["", *_ops_table(self.ops, width), ""]
         reasons: Dict[str, List[int]] = {}
         for number, op in enumerate(self.ops, 1):
             reasons.setdefault(f"{op.verdict.value}: {op.reason}", []).append(number)
@@ -157,27 +157,23 @@ _KINDS = {_tf.SPARSE_OP: "sparse", _tf.DENSE_OP: "dense"}
 _KINDS.update({op_type: f"{op.kind}, kernel" for op_type, op in KERNEL_OPS.items()})
 _KINDS.update({name: f"{PRIMITIVES[name].kind}, tf1xent" for name in LOSSES})
 _HEADINGS = ("", "op", "verdict")
-_GAP = "  "
 _LEAST_NAME = 8
 
 
-def _table(ops: Sequence[CrossEntropyOp], width: Optional[int]) -> List[str]:
+def _ops_table(ops: Sequence[CrossEntropyOp], width: Optional[int]) -> List[str]:
     """Returns two lines an op: name and verdict; then kind, dtype, shape and place."""
     rows = [(f"[{n}]", shortened(op.name, None), op.verdict.value) for n, op in enumerate(ops, 1)]
-    widths = [max(map(len, column)) for column in zip(_HEADINGS, *rows)]
+    widths = _table.column_widths([_HEADINGS, *rows])
     if width is not None:
-        others = widths[0] + widths[2] + 2 * len(_GAP)
+        others = widths[0] + widths[2] + 2 * len(_table.GAP)
         widths[1] = max(_LEAST_NAME, min(widths[1], width - others))
-    lines = [_aligned(_HEADINGS, widths)]
-    indent = " " * (widths[0] + len(_GAP))
-    for op, (number, name, judged) in zip(ops, rows):
-        lines.append(_aligned((number, shortened(name, widths[1]), judged), widths))
-        lines.append(indent + _description(op, None if width is None else width - len(indent)))
-    return lines
-
-
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return _GAP.join(cell.ljust(width) for cell, width in zip(cells, widths)).rstrip()
+    indent = " " * (widths[0] + len(_table.GAP))
+    fitting = [(number, shortened(name, widths[1]), judged) for number, name, judged in rows]
+    heading, *lines = _table.aligned([_HEADINGS, *fitting], widths)
+    below = [
+        indent + _description(op, None if width is None else width - len(indent)) for op in ops
+    ]
+    return [heading, *(line for pair in zip(lines, below) for line in pair)]
 
 
 _CONTEXTS = {"while": "v1 loop", "cond": "v1 branch"}
