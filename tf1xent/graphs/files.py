@@ -330,7 +330,7 @@ def _checked_place(target: str, source: str, overwrite: bool, caller: str) -> st
         raise ValueError(f"{caller}: {given} and {source} must both be folders or both files.")
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
-        raise FileNotFoundError(f"{caller}: the folder {folder} to write in does not exist.")
+        raise FileNotFoundError(f"{caller}: {folder}, the folder to write in, does not exist.")
     return target
 
 
