@@ -17,6 +17,8 @@ and with probabilities in the place of logits, P_j = min(max(p_j, epsilon), 1):
     loss = weight sum_j c_j q_j (1 - P_j)^focal_gamma (-log P_j)
 """
 
+import math
+
 import mpmath
 import numpy as np
 
@@ -107,6 +109,17 @@ def derivatives(function, point, vector):
         gradient.append((at_stepped - here) / STEP)
         product.append((function(both) - at_stepped - there + here) / STEP**2)
     return gradient, product
+
+
+def hardest(losses, counts, top_k):
+    """Which rows are in the sum of the `top_k` largest losses, an integer or a fractions.Fraction
+    of the rows that count: an array of bool, in which the first of equals come first."""
+    order = [i for i in range(losses.size) if counts.flat[i]]
+    order.sort(key=lambda i: (-losses.flat[i], i))
+    number = top_k if isinstance(top_k, int) else math.ceil(top_k * len(order))
+    chosen = np.zeros(losses.shape, bool)
+    chosen.flat[order[:number]] = True
+    return chosen
 
 
 _ARGUMENTS = ("logits", "labels", "class_weights", "logit_adjustment", "weights")

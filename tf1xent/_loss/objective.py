@@ -18,6 +18,10 @@ weight, as in PyTorch; z_loss they do not weigh. A row that does not count, beca
 included: whatever stands in it is replaced before anything is computed of it, and its result
 afterwards, so that not even a NaN of it reaches a value or a derivative.
 
+With `top_k_examples` only the largest losses of the rows that count are left; the other rows do not
+count. The choice is made of the values and is a constant of the derivatives, as in Shrivastava et
+al., CVPR 2016.
+
 The logit adjustment is the log-prior of the classes (Menon et al., ICLR 2021). Softcap and
 temperature bound and scale what the model says of an example; the prior is no part of that, so it
 comes after them: p is then the model's softmax at that temperature, times the prior, normalised. A
@@ -261,6 +265,26 @@ def whole_loss(losses: Tensor, logits: Tensor, resolved: Resolved) -> Tensor:
     return losses
 
 
+def _hardest(losses: Tensor, resolved: Resolved) -> Tuple[Tensor, Resolved]:
+    """Losses and options when only `num_hardest` of the valid rows count: those of most loss."""
+    valid, least = resolved.valid_rows, smallest(losses)
+    keys = _tf.where(tf.is_nan(losses), -least, losses)
+    if valid is not None:
+        keys = _tf.where(valid, keys, least)
+    # All are sorted: XLA takes no number of rows that only the run knows. Of equals the first rows.
+    size = tf.shape(losses)[0]
+    by_size = tf.nn.top_k(tf.stop_gradient(keys), size)[1]
+    is_among = tf.cast(tf.range(size) < resolved.num_hardest, tf.int32)
+    chosen = tf.scatter_nd(by_size[:, tf.newaxis], is_among, [size]) > 0
+    if valid is not None:
+        chosen = tf.logical_and(chosen, valid)
+    weights = resolved.weights
+    if weights is not None and weights.shape.ndims != 0:
+        weights = _tf.where(chosen, weights, tf.zeros_like(weights))
+    losses = _tf.where(chosen, losses, tf.zeros_like(losses))
+    return losses, resolved._replace(valid_rows=chosen, weights=weights)
+
+
 def per_example(
     examples: batch.Batch, resolved: Resolved, losses: Tensor, class_weights: Optional[Tensor]
 ) -> PerExample:
@@ -273,6 +297,8 @@ def per_example(
             vector = tf.reshape(vector, examples.run_shape)
         return batch.set_static_shape(vector, examples.shape)
 
+    if resolved.num_hardest is not None:
+        losses, resolved = _hardest(losses, resolved)
     return PerExample(
         _tf.tied_to_function_inputs(shaped(losses)),
         shaped(resolved.weights),

@@ -71,7 +71,11 @@ class _SoftLabels(TypedDict, total=False):
     invalid_labels: None
 
 
-class SequenceOptions(_EveryLossOfLogits, _IntegerLabels, total=False):
+class _ReducedLoss(TypedDict, total=False):
+    top_k_examples: Optional[TensorLike]
+
+
+class SequenceOptions(_EveryLossOfLogits, _IntegerLabels, _ReducedLoss, total=False):
     """The options of `tf1xent.losses.sequence_loss`."""
 
     label_smoothing: TensorLike
@@ -83,13 +87,15 @@ class SparseLossOptions(SequenceOptions, total=False):
     axis: int
 
 
-class SparseOptions(SparseLossOptions, total=False):
+class SparseOptions(_EveryLossOfLogits, _IntegerLabels, total=False):
     """The options of the losses by row of integer labels, in `tf1xent.nn`."""
 
     weights: Optional[TensorLike]
+    label_smoothing: TensorLike
+    axis: int
 
 
-class DenseLossOptions(_EveryLossOfLogits, _SoftLabels, total=False):
+class DenseLossOptions(_EveryLossOfLogits, _SoftLabels, _ReducedLoss, total=False):
     """The options of `tf1xent.losses.softmax_cross_entropy`."""
 
     skip_missing: bool
@@ -114,7 +120,7 @@ class ProbabilityOptions(_EveryLoss, total=False):
     axis: int
 
 
-class LinearOptions(_EveryLoss, _IntegerLabels, total=False):
+class LinearOptions(_EveryLoss, _IntegerLabels, _ReducedLoss, total=False):
     """The options of `tf1xent.losses.linear_softmax_cross_entropy`."""
 
     label_smoothing: TensorLike
@@ -255,6 +261,16 @@ TABLE = (
         "finite",
         lambda value, limits: (value >= limits.min) & (value <= limits.max),
         by_class=True,
+    ),
+    Option(
+        "top_k_examples",
+        None,
+        "only the k largest weighted losses of the rows that count are in the sum and in the "
+        "denominator; the others are like rows that do not count. An integer k of at least 1, or a "
+        "share in (0, 1] of the rows that count, rounded up to whole rows; also a scalar tensor "
+        "of integers or floats. Of equal losses those of the first rows are chosen. Derivatives "
+        "are those of the chosen rows; the choice is a constant. Known as online hard example "
+        "mining: Shrivastava et al., CVPR 2016 (arXiv 1604.03540).",
     ),
     Option("axis", -1, "the class axis of the logits, and of labels that are distributions."),
     Option(
