@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Tuple
 
 from tf1xent import _tf
 from tf1xent._loss import batch, objective, option_checks, resolve
-from tf1xent._loss.options import LinearOptions, with_defaults, with_options
+from tf1xent._loss.faces import with_options
+from tf1xent._loss.options import LinearOptions, with_defaults
 from tf1xent._math import chunked_linear, softmax
 from tf1xent._math.labels import checked_label_values, gathered_labels, with_as_many_rows
 from tf1xent._math.matrix import names_a_class

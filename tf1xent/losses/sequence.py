@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Tuple
 
 from tf1xent import _tf
 from tf1xent._loss import objective
-from tf1xent._loss.options import SequenceOptions, given_names, with_options
+from tf1xent._loss.faces import with_options
+from tf1xent._loss.options import SequenceOptions, given_names
 from tf1xent._tf import tf
 from tf1xent._typing import Labels, Logits, Name, Tensor, TensorLike
 from tf1xent.losses.reduction import count_nonzero, row_weights

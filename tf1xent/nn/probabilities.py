@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from tf1xent import _tf
 from tf1xent._loss import objective
-from tf1xent._loss.options import ProbabilityOptions, with_options
+from tf1xent._loss.faces import with_options
+from tf1xent._loss.options import ProbabilityOptions
 from tf1xent._typing import Labels, Name, Tensor, TensorLike
 
 if TYPE_CHECKING:

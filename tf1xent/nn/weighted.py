@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from tf1xent import _tf
 from tf1xent._loss import objective
-from tf1xent._loss.options import DenseOptions, SparseOptions, with_options
+from tf1xent._loss.faces import with_options
+from tf1xent._loss.options import DenseOptions, SparseOptions
 from tf1xent._typing import Labels, Logits, Name, Tensor
 
 if TYPE_CHECKING:
