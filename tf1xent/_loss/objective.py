@@ -116,8 +116,14 @@ def from_probabilities(
     options: Mapping[str, Any],
     name: Name = None,
 ) -> PerExample:
-    """The `PerExample` of soft labels against probabilities, clipped to [epsilon, 1]."""
+    """The `PerExample` of soft labels against probabilities, clipped to [epsilon, 1].
+
+    With `look_through_softmax` that of the logits behind them, clipped nowhere.
+    """
     options = with_defaults(options)
+    if options["look_through_softmax"]:
+        logits = batch.logits_of_softmax(function, probabilities, options["axis"])
+        return dense(function, labels, logits, options, name)
     with tf.name_scope(name, function, [labels, probabilities]):
         examples = batch.of_distributions(
             function, labels, probabilities, options["axis"], "probabilities"

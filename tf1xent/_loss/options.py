@@ -96,6 +96,7 @@ class ProbabilityOptions(_EveryLoss, total=False):
     """The options of `tf1xent.nn.softmax_cross_entropy_with_probabilities`."""
 
     epsilon: TensorLike
+    look_through_softmax: bool
     weights: Optional[TensorLike]
     label_smoothing: TensorLike
     focal_gamma: TensorLike
@@ -153,6 +154,14 @@ TABLE = (
         "in (0, 1); smaller probabilities count as this.",
         "in (0, 1)",
         lambda value, limits: (value >= limits.tiny) & (value < 1),
+    ),
+    Option(
+        "look_through_softmax",
+        False,
+        "whether to compute the loss from the logits where the probabilities are the output of "
+        "tf.nn.softmax over the class axis, the last, in a graph; nothing that softmax has rounded "
+        "is lost then, and `epsilon` clips nothing. Values fed for the probabilities are not read. "
+        "Off by default.",
     ),
     Option(
         "mask",
