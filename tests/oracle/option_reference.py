@@ -31,13 +31,13 @@ def smoothed(labels, label_smoothing):
     return [(1 - label_smoothing) * l_j + label_smoothing / len(labels) for l_j in labels]
 
 
-def cross_entropy(labels, surprises, probabilities, class_weights, label_smoothing, focal_gamma):
+def cross_entropy(labels, surprisals, probabilities, class_weights, label_smoothing, focal_gamma):
     """sum_j c_j q_j (1 - p_j)^focal_gamma (-log p_j)"""
     total = mpmath.mpf(0)
     targets = smoothed(labels, label_smoothing)
-    for q, surprise, p, c in zip(targets, surprises, probabilities, class_weights):
+    for q, surprisal, p, c in zip(targets, surprisals, probabilities, class_weights):
         focus = (1 - p) ** focal_gamma if focal_gamma else 1
-        total += c * q * focus * surprise
+        total += c * q * focus * surprisal
     return total
 
 
@@ -66,10 +66,10 @@ def loss_of_logits(
     exponentials = [mpmath.exp(x) for x in logits]
     total = sum(exponentials)
     normalizer = mpmath.log(total)
-    surprises = [normalizer - x for x in logits]
+    surprisals = [normalizer - x for x in logits]
     probabilities = [e / total for e in exponentials]
     loss = cross_entropy(
-        labels, surprises, probabilities, class_weights, label_smoothing, focal_gamma
+        labels, surprisals, probabilities, class_weights, label_smoothing, focal_gamma
     )
     return weight * (loss + z_loss * normalizer**2)
 
@@ -89,9 +89,9 @@ def loss_of_probabilities(
         mpmath.mpf(number) for number in (epsilon, label_smoothing, focal_gamma)
     )
     clipped = [min(max(p, epsilon), mpmath.mpf(1)) for p in probabilities]
-    surprises = [-mpmath.log(p) for p in clipped]
+    surprisals = [-mpmath.log(p) for p in clipped]
     return weight * cross_entropy(
-        labels, surprises, clipped, class_weights, label_smoothing, focal_gamma
+        labels, surprisals, clipped, class_weights, label_smoothing, focal_gamma
     )
 
 

@@ -263,7 +263,11 @@ TABLE = (
         "are those of the chosen rows; the choice is a constant. Known as online hard example "
         "mining: Shrivastava et al., CVPR 2016 (arXiv 1604.03540).",
     ),
-    Option("axis", -1, "the class axis of the logits, and of labels that are distributions."),
+    Option(
+        "axis",
+        -1,
+        "the class axis of logits or probabilities, and of labels that are distributions.",
+    ),
     Option(
         "invalid_labels",
         None,

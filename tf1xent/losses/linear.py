@@ -39,6 +39,8 @@ def linear_softmax_cross_entropy(
 ) -> Tensor:
     """Cross-entropy of integer labels and the logits ``inputs weights + biases``, reduced.
 
+    For vocabularies so large that the matrix of logits does not fit, or costs the most memory.
+
     The value is that of `tf1xent.losses.sparse_softmax_cross_entropy` of these logits, but the
     logits, `[batch_size, num_classes]`, are made and dropped `chunk_size` classes at a time, in the
     value and again in each derivative. Beside what it returns and gradients of the weights' size, a
@@ -89,6 +91,8 @@ def linear_softmax_cross_entropy(
     ...     hessian = tf.hessians(loss, inputs)[0]
     ...     print("{:.5f}".format(session.run(loss)), session.run(hessian).shape)
     6.97669 (2, 4, 2, 4)
+
+    See also: `tf1xent.losses.sparse_softmax_cross_entropy`, of logits.
 
     Source: the formula and the options are written down in `tf1xent._loss.objective`, how the
       chunks are put together in `tf1xent._math.chunked_linear`.

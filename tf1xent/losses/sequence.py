@@ -34,6 +34,9 @@ def sequence_loss(
 ) -> Tensor:
     """Weighted cross-entropy of the labels of sequences, averaged or summed along either axis.
 
+    For sequences of unequal lengths: the weights of padding are 0. Unlike a weight of 0, a
+    `mask` keeps the NaN of a token out.
+
     With the losses by token of `tf1xent.nn.masked_sparse_softmax_cross_entropy_with_logits`, times
     their weights: averaging along an axis divides their sum by the sum of the weights, "summing"
     divides it by the number of weights that are not 0; so does tf.contrib.seq2seq.sequence_loss.
@@ -77,6 +80,8 @@ def sequence_loss(
     ...     )
     ...     print("{:.5f}".format(session.run(loss)))
     0.74075
+
+    See also: `tf1xent.losses.sparse_softmax_cross_entropy` has the other denominators.
 
     Source: tf.contrib.seq2seq of TF 1.15, from which tests take the numbers.
     """
