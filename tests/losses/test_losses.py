@@ -28,8 +28,8 @@ def rows_of_losses(labels, logits):
     """Return the losses by row of one-hot or soft labels, by their definition."""
     logits = np.asarray(logits, np.float64)
     shifted = logits - logits.max(-1, keepdims=True)
-    surprise = np.log(np.exp(shifted).sum(-1, keepdims=True)) - shifted
-    return np.sum(labels * surprise, axis=-1)
+    surprisal = np.log(np.exp(shifted).sum(-1, keepdims=True)) - shifted
+    return np.sum(labels * surprisal, axis=-1)
 
 
 def one_hot(labels, num_classes=4):

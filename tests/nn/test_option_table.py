@@ -7,7 +7,7 @@ import typing
 import pytest
 
 from tf1xent import losses, nn
-from tf1xent._loss import options
+from tf1xent._loss import faces, options
 from tf1xent._loss.resolve import Resolved
 
 TAKEN = {
@@ -96,4 +96,4 @@ def test_a_docstring_without_an_entry_for_options_is_refused():
         """Computes."""
 
     with pytest.raises(AssertionError, match="one entry for all options"):
-        options.with_options(options.LinearOptions)(function)
+        faces.with_options(options.LinearOptions)(function)

@@ -17,6 +17,8 @@ and with probabilities in the place of logits, P_j = min(max(p_j, epsilon), 1):
     loss = weight sum_j c_j q_j (1 - P_j)^focal_gamma (-log P_j)
 """
 
+import math
+
 import mpmath
 import numpy as np
 
@@ -29,13 +31,13 @@ def smoothed(labels, label_smoothing):
     return [(1 - label_smoothing) * l_j + label_smoothing / len(labels) for l_j in labels]
 
 
-def cross_entropy(labels, surprises, probabilities, class_weights, label_smoothing, focal_gamma):
+def cross_entropy(labels, surprisals, probabilities, class_weights, label_smoothing, focal_gamma):
     """sum_j c_j q_j (1 - p_j)^focal_gamma (-log p_j)"""
     total = mpmath.mpf(0)
     targets = smoothed(labels, label_smoothing)
-    for q, surprise, p, c in zip(targets, surprises, probabilities, class_weights):
+    for q, surprisal, p, c in zip(targets, surprisals, probabilities, class_weights):
         focus = (1 - p) ** focal_gamma if focal_gamma else 1
-        total += c * q * focus * surprise
+        total += c * q * focus * surprisal
     return total
 
 
@@ -64,10 +66,10 @@ def loss_of_logits(
     exponentials = [mpmath.exp(x) for x in logits]
     total = sum(exponentials)
     normalizer = mpmath.log(total)
-    surprises = [normalizer - x for x in logits]
+    surprisals = [normalizer - x for x in logits]
     probabilities = [e / total for e in exponentials]
     loss = cross_entropy(
-        labels, surprises, probabilities, class_weights, label_smoothing, focal_gamma
+        labels, surprisals, probabilities, class_weights, label_smoothing, focal_gamma
     )
     return weight * (loss + z_loss * normalizer**2)
 
@@ -87,9 +89,9 @@ def loss_of_probabilities(
         mpmath.mpf(number) for number in (epsilon, label_smoothing, focal_gamma)
     )
     clipped = [min(max(p, epsilon), mpmath.mpf(1)) for p in probabilities]
-    surprises = [-mpmath.log(p) for p in clipped]
+    surprisals = [-mpmath.log(p) for p in clipped]
     return weight * cross_entropy(
-        labels, surprises, clipped, class_weights, label_smoothing, focal_gamma
+        labels, surprisals, clipped, class_weights, label_smoothing, focal_gamma
     )
 
 
@@ -107,6 +109,17 @@ def derivatives(function, point, vector):
         gradient.append((at_stepped - here) / STEP)
         product.append((function(both) - at_stepped - there + here) / STEP**2)
     return gradient, product
+
+
+def hardest(losses, counts, top_k):
+    """Which rows are in the sum of the `top_k` largest losses, an integer or a fractions.Fraction
+    of the rows that count: an array of bool, in which the first of equals come first."""
+    order = [i for i in range(losses.size) if counts.flat[i]]
+    order.sort(key=lambda i: (-losses.flat[i], i))
+    number = top_k if isinstance(top_k, int) else math.ceil(top_k * len(order))
+    chosen = np.zeros(losses.shape, bool)
+    chosen.flat[order[:number]] = True
+    return chosen
 
 
 _ARGUMENTS = ("logits", "labels", "class_weights", "logit_adjustment", "weights")

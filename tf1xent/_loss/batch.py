@@ -12,7 +12,7 @@ from tf1xent import _tf
 from tf1xent._math.dtypes import LABEL_DTYPES, LOGITS_DTYPES, is_half
 from tf1xent._math.labels import with_as_many_rows
 from tf1xent._tf import tf
-from tf1xent._typing import DType, Labels, Logits, Tensor, TensorShape
+from tf1xent._typing import DType, Labels, Logits, Operation, Tensor, TensorShape
 
 
 class Batch(NamedTuple):
@@ -76,6 +76,34 @@ def of_distributions(
     matrix, distributions = with_a_class(matrix), with_a_class(distributions)
     run_shape = tf.shape(precise)[:-1]
     return Batch(function, matrix, distributions, True, shape, run_shape, scores, axis)
+
+
+def logits_of_softmax(function: str, probabilities: Tensor, axis: int) -> Tensor:
+    """The logits of the tf.nn.softmax over the last axis whose output `probabilities` are.
+
+    Identities between them are passed over. An op with a gradient of a program's own, or with
+    control inputs, which may be checks, is neither an identity nor a softmax here.
+    """
+    message = (
+        f"{function}: `probabilities` must be the output of tf.nn.softmax over the last axis with "
+        "`look_through_softmax`, got "
+    )
+    fix = "Give the logits to weighted_softmax_cross_entropy_with_logits, or leave it out."
+    if tf.executing_eagerly():
+        raise ValueError(f"{message}an eager tensor, which keeps no op. {fix}")
+    tensor = _tf.convert_to_tensor(probabilities)
+    rank = tensor.shape.ndims
+    if axis != -1 and axis != (rank and rank - 1):
+        raise ValueError(f"{message}the class axis {axis}. {fix}")
+    while _is_plain(tensor.op) and tensor.op.type == "Identity":
+        tensor = tensor.op.inputs[0]
+    if not (_is_plain(tensor.op) and tensor.op.type == "Softmax"):
+        raise ValueError(f"{message}that of the op {tensor.op.name} ({tensor.op.type}). {fix}")
+    return tensor.op.inputs[0]
+
+
+def _is_plain(op: Operation) -> bool:
+    return not op.control_inputs and _tf.gradient_attribute(op) is None
 
 
 # --- Checks -------------------------------------------------------------------------------------

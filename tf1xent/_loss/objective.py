@@ -18,6 +18,10 @@ weight, as in PyTorch; z_loss they do not weigh. A row that does not count, beca
 included: whatever stands in it is replaced before anything is computed of it, and its result
 afterwards, so that not even a NaN of it reaches a value or a derivative.
 
+With `top_k_examples` only the largest losses of the rows that count are left; the other rows do not
+count. The choice is made of the values and is a constant of the derivatives, as in Shrivastava et
+al., CVPR 2016.
+
 The logit adjustment is the log-prior of the classes (Menon et al., ICLR 2021). Softcap and
 temperature bound and scale what the model says of an example; the prior is no part of that, so it
 comes after them: p is then the model's softmax at that temperature, times the prior, normalised. A
@@ -113,8 +117,14 @@ def from_probabilities(
     options: Mapping[str, Any],
     name: Name = None,
 ) -> PerExample:
-    """The `PerExample` of soft labels against probabilities, clipped to [epsilon, 1]."""
+    """The `PerExample` of soft labels against probabilities, clipped to [epsilon, 1].
+
+    With `look_through_softmax` that of the logits behind them, clipped nowhere.
+    """
     options = with_defaults(options)
+    if options["look_through_softmax"]:
+        logits = batch.logits_of_softmax(function, probabilities, options["axis"])
+        return dense(function, labels, logits, options, name)
     with tf.name_scope(name, function, [labels, probabilities]):
         examples = batch.of_distributions(
             function, labels, probabilities, options["axis"], "probabilities"
@@ -262,6 +272,26 @@ def whole_loss(losses: Tensor, logits: Tensor, resolved: Resolved) -> Tensor:
     return losses
 
 
+def _hardest(losses: Tensor, resolved: Resolved) -> Tuple[Tensor, Resolved]:
+    """Losses and options when only `num_hardest` of the valid rows count: those of most loss."""
+    valid, least = resolved.valid_rows, smallest(losses)
+    keys = _tf.where(tf.is_nan(losses), -least, losses)
+    if valid is not None:
+        keys = _tf.where(valid, keys, least)
+    # All are sorted: XLA takes no number of rows that only the run knows. Of equals the first rows.
+    size = tf.shape(losses)[0]
+    by_size = tf.nn.top_k(tf.stop_gradient(keys), size)[1]
+    is_among = tf.cast(tf.range(size) < resolved.num_hardest, tf.int32)
+    chosen = tf.scatter_nd(by_size[:, tf.newaxis], is_among, [size]) > 0
+    if valid is not None:
+        chosen = tf.logical_and(chosen, valid)
+    weights = resolved.weights
+    if weights is not None and weights.shape.ndims != 0:
+        weights = _tf.where(chosen, weights, tf.zeros_like(weights))
+    losses = _tf.where(chosen, losses, tf.zeros_like(losses))
+    return losses, resolved._replace(valid_rows=chosen, weights=weights)
+
+
 def per_example(
     examples: batch.Batch, resolved: Resolved, losses: Tensor, class_weights: Optional[Tensor]
 ) -> PerExample:
@@ -274,6 +304,8 @@ def per_example(
             vector = tf.reshape(vector, examples.run_shape)
         return _tf.set_static_shape(vector, examples.shape)
 
+    if resolved.num_hardest is not None:
+        losses, resolved = _hardest(losses, resolved)
     return PerExample(
         _tf.tied_to_function_inputs(shaped(losses)),
         shaped(resolved.weights),

@@ -2,27 +2,11 @@
 
 To add an option, add its row to `TABLE` and its name and type to the classes of the functions that
 take it; resolve it in `tf1xent._loss.resolve`, and use it in `tf1xent._loss.objective`. Signatures,
-completion, the checks of type checkers and the Args sections of docstrings follow from this module.
+completion, the checks of type checkers and the Args sections of docstrings follow from this module,
+by `tf1xent._loss.faces`.
 """
 
-import functools
-import inspect
-import re
-import textwrap
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Callable,
-    Container,
-    Dict,
-    List,
-    Mapping,
-    NamedTuple,
-    Optional,
-    Sequence,
-    TypeVar,
-    get_type_hints,
-)
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, NamedTuple, Optional
 
 from tf1xent._typing import TensorLike
 
@@ -36,8 +20,6 @@ else:
         def __init_subclass__(cls, total: bool = True) -> None:
             """Takes the keyword of the real one."""
 
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 INVALID_LABELS = ("raise", "nan", "ignore")
 
@@ -71,7 +53,11 @@ class _SoftLabels(TypedDict, total=False):
     invalid_labels: None
 
 
-class SequenceOptions(_EveryLossOfLogits, _IntegerLabels, total=False):
+class _ReducedLoss(TypedDict, total=False):
+    top_k_examples: Optional[TensorLike]
+
+
+class SequenceOptions(_EveryLossOfLogits, _IntegerLabels, _ReducedLoss, total=False):
     """The options of `tf1xent.losses.sequence_loss`."""
 
     label_smoothing: TensorLike
@@ -83,13 +69,15 @@ class SparseLossOptions(SequenceOptions, total=False):
     axis: int
 
 
-class SparseOptions(SparseLossOptions, total=False):
+class SparseOptions(_EveryLossOfLogits, _IntegerLabels, total=False):
     """The options of the losses by row of integer labels, in `tf1xent.nn`."""
 
     weights: Optional[TensorLike]
+    label_smoothing: TensorLike
+    axis: int
 
 
-class DenseLossOptions(_EveryLossOfLogits, _SoftLabels, total=False):
+class DenseLossOptions(_EveryLossOfLogits, _SoftLabels, _ReducedLoss, total=False):
     """The options of `tf1xent.losses.softmax_cross_entropy`."""
 
     skip_missing: bool
@@ -108,13 +96,14 @@ class ProbabilityOptions(_EveryLoss, total=False):
     """The options of `tf1xent.nn.softmax_cross_entropy_with_probabilities`."""
 
     epsilon: TensorLike
+    look_through_softmax: bool
     weights: Optional[TensorLike]
     label_smoothing: TensorLike
     focal_gamma: TensorLike
     axis: int
 
 
-class LinearOptions(_EveryLoss, _IntegerLabels, total=False):
+class LinearOptions(_EveryLoss, _IntegerLabels, _ReducedLoss, total=False):
     """The options of `tf1xent.losses.linear_softmax_cross_entropy`."""
 
     label_smoothing: TensorLike
@@ -165,6 +154,14 @@ TABLE = (
         "in (0, 1); smaller probabilities count as this.",
         "in (0, 1)",
         lambda value, limits: (value >= limits.tiny) & (value < 1),
+    ),
+    Option(
+        "look_through_softmax",
+        False,
+        "whether to compute the loss from the logits where the probabilities are the output of "
+        "tf.nn.softmax over the class axis, the last, in a graph; nothing that softmax has rounded "
+        "is lost then, and `epsilon` clips nothing. Values fed for the probabilities are not read. "
+        "Off by default.",
     ),
     Option(
         "mask",
@@ -256,7 +253,21 @@ TABLE = (
         lambda value, limits: (value >= limits.min) & (value <= limits.max),
         by_class=True,
     ),
-    Option("axis", -1, "the class axis of the logits, and of labels that are distributions."),
+    Option(
+        "top_k_examples",
+        None,
+        "only the k largest weighted losses of the rows that count are in the sum and in the "
+        "denominator; the others are like rows that do not count. An integer k of at least 1, or a "
+        "share in (0, 1] of the rows that count, rounded up to whole rows; also a scalar tensor "
+        "of integers or floats. Of equal losses those of the first rows are chosen. Derivatives "
+        "are those of the chosen rows; the choice is a constant. Known as online hard example "
+        "mining: Shrivastava et al., CVPR 2016 (arXiv 1604.03540).",
+    ),
+    Option(
+        "axis",
+        -1,
+        "the class axis of logits or probabilities, and of labels that are distributions.",
+    ),
     Option(
         "invalid_labels",
         None,
@@ -291,86 +302,3 @@ def given_names(options: Mapping[str, Any]) -> List[str]:
             not isinstance(options[name], (int, float, str, type(None))) or options[name] != default
         )
     ]
-
-
-# --- The public functions -----------------------------------------------------------------------
-
-
-def with_options(
-    takes: type, before: Optional[str] = None, first: Sequence[str] = ()
-) -> Callable[[_Function], _Function]:
-    """Decorator: the ``**options`` of a function are those of the class `takes`, and no others.
-
-    Signature and docstring show each option by its name. The docstring's entry ``**options`` gives
-    place to theirs. They stand before the keyword `before`, by default last; in the order of the
-    table but for those that come `first`.
-    """
-    types = get_type_hints(takes)
-    refused = {name for name, hint in types.items() if hint is type(None)}
-
-    def place(option: Option) -> Any:
-        name = option.name
-        return name == "implementation", name in refused, name not in first
-
-    taken = sorted((option for option in TABLE if option.name in types), key=place)
-
-    def decorate(function: _Function) -> _Function:
-        own = inspect.signature(function)
-        parameters = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        accepted = {*types, *(p.name for p in parameters)}
-
-        @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            for name in kwargs:
-                if name not in accepted:
-                    raise TypeError(
-                        f"{function.__name__}() got an unexpected keyword argument {name!r}"
-                    )
-            return function(*args, **kwargs)
-
-        position = [p.name for p in parameters].index(before) if before else len(parameters)
-        parameters[position:position] = [
-            inspect.Parameter(
-                option.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=option.default,
-                annotation=types[option.name],
-            )
-            for option in taken
-        ]
-        shown = own.replace(parameters=parameters)
-        setattr(call, "__signature__", shown)  # noqa: B010 - functions have no such field
-        call.__annotations__ = {p.name: p.annotation for p in parameters}
-        call.__annotations__["return"] = own.return_annotation
-        call.__doc__ = _documented(function.__doc__, taken, refused)
-        return call  # type: ignore[return-value]
-
-    return decorate
-
-
-def _documented(
-    docstring: Optional[str], taken: Sequence[Option], refused: Container[str]
-) -> Optional[str]:
-    """The docstring with an entry for each option in the place of that for all."""
-    if docstring is None:  # python -OO
-        return None
-
-    def entries(match: Any) -> str:
-        indent, lines = match.group(1), []
-        for option in taken:
-            must_be_none = "must be None; it is for integer labels."
-            meaning = must_be_none if option.name in refused else option.meaning
-            lines += textwrap.wrap(
-                f"{option.name}: {meaning}",
-                width=100,
-                initial_indent=indent,
-                subsequent_indent=indent + "  ",
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-        return "\n".join(lines)
-
-    entry = r"^( *)\*\*options:.*(?:\n\1 +\S.*)*$"
-    documented, count = re.subn(entry, entries, docstring, flags=re.MULTILINE)
-    assert count == 1, "the docstring has one entry for all options"
-    return documented

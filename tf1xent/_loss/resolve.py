@@ -2,6 +2,8 @@
 
 from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Tuple
 
+import numpy as np
+
 from tf1xent import _tf
 from tf1xent._loss import option_checks
 from tf1xent._loss.batch import Batch
@@ -26,6 +28,7 @@ class Resolved(NamedTuple):
         num_classes]; None: all.
       epsilon: the least probability.
       logit_adjustment: [num_classes]; None: 0.
+      num_hardest: how many rows of the largest losses alone count, int32; None: all.
       label_smoothing, z_loss, temperature, focal_gamma, softcap: None: without it.
     """
 
@@ -42,6 +45,7 @@ class Resolved(NamedTuple):
     focal_gamma: Any
     softcap: Any
     logit_adjustment: Optional[Tensor]
+    num_hardest: Optional[Tensor]
 
 
 _CheckLabels = Callable[[Tensor, Tensor], Tuple[Tensor, Optional[Tensor]]]
@@ -107,6 +111,7 @@ def _resolved(
         class_weights=by_class("class_weights"),
         z_loss=scalar("z_loss"),
         epsilon=scalar("epsilon"),
+        num_hardest=_num_hardest(batch, options["top_k_examples"], valid),
     )
 
 
@@ -170,3 +175,46 @@ def _class_included(
     if valid is not None:
         included = tf.logical_or(included, tf.logical_not(valid)[:, tf.newaxis])
     return _tf.set_static_shape(included, batch.matrix.shape)
+
+
+def _num_hardest(
+    batch: Batch, top_k: Optional[TensorLike], valid: Optional[Tensor]
+) -> Optional[Tensor]:
+    """How many rows `top_k`, a number or a share of those that count, stands for: int32."""
+    if top_k is None:
+        return None
+    message = (
+        f"{batch.function}: `top_k_examples` must be an integer of at least 1, or a share in "
+        "(0, 1], got "
+    )
+    try:
+        exact = np.float64(top_k) if isinstance(top_k, float) else top_k
+        given = tf.convert_to_tensor(exact, name="top_k_examples")
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{message}{top_k!r}. Give a number or a scalar tensor.") from error
+    is_share, known = given.dtype.is_floating, _tf.constant_value(given)
+    if not (is_share or given.dtype.is_integer):
+        raise TypeError(f"{message}{given.dtype.name}. Give a number or a scalar tensor.")
+    if given.shape.ndims not in (None, 0):
+        raise ValueError(f"{message}the shape {given.shape}. Give one number for the batch.")
+    holds = _is_share(given) if is_share else given >= 1
+    if known is not None and not (_is_share(known) if is_share else known >= 1):
+        raise ValueError(f"{message}{known}. The integer 1 is one row, the float 1.0 all.")
+    if known is None:
+        holds = tf.logical_and(tf.reduce_all(holds), tf.equal(tf.rank(given), 0))
+        given = _tf.set_static_shape(option_checks.asserted(given, holds, message), [])
+    rows = tf.shape(batch.labels)[0]
+    if valid is not None:
+        rows = tf.reduce_sum(tf.cast(valid, tf.int32))
+    if not is_share:
+        return tf.cast(tf.minimum(tf.cast(given, tf.int64), tf.cast(rows, tf.int64)), tf.int32)
+    quota = tf.cast(given, tf.float64) * tf.cast(rows, tf.float64)
+    whole = tf.round(quota)
+    # A tenth of ten rows is one row, although the float of a tenth is a little more than that.
+    roundoff = np.finfo(given.dtype.as_numpy_dtype).eps
+    is_whole = tf.abs(quota - whole) <= roundoff * quota
+    return tf.cast(_tf.where(is_whole, whole, tf.ceil(quota)), tf.int32)
+
+
+def _is_share(value: Any) -> Any:
+    return (value > 0) & (value <= 1)

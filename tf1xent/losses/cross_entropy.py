@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any, Tuple
 
 from tf1xent import _tf
 from tf1xent._loss import objective
-from tf1xent._loss.options import DenseLossOptions, SparseLossOptions, with_options
+from tf1xent._loss.faces import with_options
+from tf1xent._loss.options import DenseLossOptions, SparseLossOptions
 from tf1xent._tf import tf
 from tf1xent._typing import Labels, Logits, Name, ReductionName, Tensor, TensorLike
 from tf1xent.losses.reduction import Reduction, loss_of

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Tuple
 
 from tf1xent import _tf
 from tf1xent._loss import batch, objective, option_checks, resolve
-from tf1xent._loss.options import LinearOptions, with_defaults, with_options
+from tf1xent._loss.faces import with_options
+from tf1xent._loss.options import LinearOptions, with_defaults
 from tf1xent._math import chunked_linear, softmax
 from tf1xent._math.dtypes import LABEL_DTYPES
 from tf1xent._math.labels import (
@@ -42,6 +43,8 @@ def linear_softmax_cross_entropy(
     **options: "Unpack[LinearOptions]",
 ) -> Tensor:
     """Cross-entropy of integer labels and the logits ``inputs weights + biases``, reduced.
+
+    For vocabularies so large that the matrix of logits does not fit, or costs the most memory.
 
     The value is that of `tf1xent.losses.sparse_softmax_cross_entropy` of these logits, but the
     logits, `[batch_size, num_classes]`, are made and dropped `chunk_size` classes at a time, in the
@@ -93,6 +96,8 @@ def linear_softmax_cross_entropy(
     ...     hessian = tf.hessians(loss, inputs)[0]
     ...     print("{:.5f}".format(session.run(loss)), session.run(hessian).shape)
     6.97669 (2, 4, 2, 4)
+
+    See also: `tf1xent.losses.sparse_softmax_cross_entropy`, of logits.
 
     Source: the formula and the options are written down in `tf1xent._loss.objective`, how the
       chunks are put together in `tf1xent._math.chunked_linear`.

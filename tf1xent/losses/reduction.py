@@ -13,8 +13,9 @@ __all__ = ["Reduction"]
 class Reduction:
     """What the sum of the weighted losses is divided by; the strings are those of tf.losses.
 
-    With the losses l_i = weight_i loss_i of the rows that count (not masked, not ignored), and the
-    class weight c_i of a row's label (for soft labels ``sum_j c_j l_ij``):
+    With the losses l_i = weight_i loss_i of the rows that count (not masked, not ignored,
+    with `top_k_examples` among the largest), and the class weight c_i of a row's label (for soft
+    labels ``sum_j c_j l_ij``):
 
     ==========================  ==================================================================
     NONE                        no sum: the losses by row

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Tuple
 
 from tf1xent import _tf
 from tf1xent._loss import objective
-from tf1xent._loss.options import SequenceOptions, given_names, with_options
+from tf1xent._loss.faces import with_options
+from tf1xent._loss.options import SequenceOptions, given_names
 from tf1xent._tf import tf
 from tf1xent._typing import Labels, Logits, Name, Tensor, TensorLike
 from tf1xent.losses.reduction import count_nonzero, row_weights
@@ -32,6 +33,9 @@ def sequence_loss(
     **options: "Unpack[SequenceOptions]",
 ) -> Tensor:
     """Weighted cross-entropy of the labels of sequences, averaged or summed along either axis.
+
+    For sequences of unequal lengths: the weights of padding are 0. Unlike a weight of 0, a
+    `mask` keeps the NaN of a token out.
 
     With the losses by token of `tf1xent.nn.masked_sparse_softmax_cross_entropy_with_logits`, times
     their weights: averaging along an axis divides their sum by the sum of the weights, "summing"
@@ -76,6 +80,8 @@ def sequence_loss(
     ...     )
     ...     print("{:.5f}".format(session.run(loss)))
     0.74075
+
+    See also: `tf1xent.losses.sparse_softmax_cross_entropy` has the other denominators.
 
     Source: tf.contrib.seq2seq of TF 1.15, from which tests take the numbers.
     """

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from tf1xent import _tf
 from tf1xent._loss import objective
-from tf1xent._loss.options import DenseOptions, SparseOptions, with_options
+from tf1xent._loss.faces import with_options
+from tf1xent._loss.options import DenseOptions, SparseOptions
 from tf1xent._typing import Labels, Logits, Name, Tensor
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def masked_sparse_softmax_cross_entropy_with_logits(
     **options: "Unpack[SparseOptions]",
 ) -> Tensor:
     """Cross-entropy of integer labels, 0 for the rows that do not count; all options combine.
+
+    For integer labels of which some must not count: padding, pixels without a label.
 
     For one row with logits a, label y, class weights c and C classes::
 
@@ -56,7 +59,7 @@ def masked_sparse_softmax_cross_entropy_with_logits(
       ValueError: (graph build) shapes that do not fit, a constant option outside its range, no
         class left in.
       TypeError: (graph build) labels that are not int32 or int64, logits that are not floating
-        point, an `ignore_label` that is no integer.
+        point, an `ignore_label` of other numbers than integers.
       tf.errors.InvalidArgumentError: (session run) the same, where only the run can tell, and
         labels as `invalid_labels` says.
 
@@ -71,6 +74,9 @@ def masked_sparse_softmax_cross_entropy_with_logits(
     ...     )
     ...     print([["{:.4f}".format(loss) for loss in row] for row in session.run(losses)])
     [['1.0986', '0.0949'], ['1.0986', '0.0000']]
+
+    See also: `weighted_sparse_softmax_cross_entropy_with_logits` is the same function, described
+      for weights; `tf1xent.losses.sparse_softmax_cross_entropy` reduces these losses.
 
     Source: smoothing, Szegedy et al. 2016 (arXiv 1512.00567); focal factor, Lin et al. 2017
       (arXiv 1708.02002); z_loss and softcap as in PaLM (arXiv 2204.02311) and Gemma 2
@@ -90,6 +96,8 @@ def masked_softmax_cross_entropy_with_logits(
     **options: "Unpack[DenseOptions]",
 ) -> Tensor:
     """Cross-entropy of label distributions, 0 for rows without a label; all options combine.
+
+    For label distributions of which some are missing: their rows are all zero, or a mask says so.
 
     The formula is that of `masked_sparse_softmax_cross_entropy_with_logits` with the distribution l
     in the place of ``[j = y]``. It need not sum to 1. By default the rows whose labels are all zero
@@ -125,6 +133,9 @@ def masked_softmax_cross_entropy_with_logits(
     ...     losses = tf1xent.nn.masked_softmax_cross_entropy_with_logits(labels, logits)
     ...     print(["{:.4f}".format(loss) for loss in session.run(losses)])
     ['0.4076', '0.0000', '3.0949']
+
+    See also: `weighted_softmax_cross_entropy_with_logits`, where a row of zeros is a row like
+      others; `tf1xent.losses.softmax_cross_entropy` reduces these losses.
 
     Source: as `masked_sparse_softmax_cross_entropy_with_logits`.
     """

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from tf1xent import _tf
 from tf1xent._loss import objective
-from tf1xent._loss.options import ProbabilityOptions, with_options
+from tf1xent._loss.faces import with_options
+from tf1xent._loss.options import ProbabilityOptions
 from tf1xent._typing import Labels, Name, Tensor, TensorLike
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ def softmax_cross_entropy_with_probabilities(
         q_j  = (1 - label_smoothing) l_j + label_smoothing / C
         loss = weight sum_j c_j q_j (1 - P_j)^focal_gamma (-log P_j)
 
-    What softmax has rounded to 0 or 1 is lost; where there are logits, give those to
-    `weighted_softmax_cross_entropy_with_logits`.
+    For models that return probabilities and no logits. What softmax has rounded to 0 or 1 is lost;
+    where there are logits, give those to `weighted_softmax_cross_entropy_with_logits`, or have this
+    function find them with `look_through_softmax`.
 
     Args:
       labels: `Tensor` of any numeric dtype, cast to that of the probabilities; of their shape, or
@@ -47,10 +49,11 @@ def softmax_cross_entropy_with_probabilities(
 
     **Derivatives**: of every order, in probabilities, labels, weights and class weights; 0 in a
       probability outside [epsilon, 1], and in one of exactly 1 where `focal_gamma` makes the
-      derivative infinite.
+      derivative infinite. With `look_through_softmax`, in the logits and not in the probabilities.
 
     Raises:
       ValueError: (graph build) shapes that do not fit, a constant option outside its range.
+        With `look_through_softmax`, probabilities that are not the output of a tf.nn.softmax.
       TypeError: (graph build) probabilities that are not floating point.
       tf.errors.InvalidArgumentError: (session run) the same, where only the run can tell.
 

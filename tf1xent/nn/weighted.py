@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from tf1xent import _tf
 from tf1xent._loss import objective
-from tf1xent._loss.options import DenseOptions, SparseOptions, with_options
+from tf1xent._loss.faces import with_options
+from tf1xent._loss.options import DenseOptions, SparseOptions
 from tf1xent._typing import Labels, Logits, Name, Tensor
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def weighted_sparse_softmax_cross_entropy_with_logits(
     **options: "Unpack[SparseOptions]",
 ) -> Tensor:
     """Cross-entropy of integer labels with weights for rows and classes; all options combine.
+
+    For integer labels whose classes are not equally frequent, or not equally important.
 
     The formula and the options are those of `masked_sparse_softmax_cross_entropy_with_logits`;
     with class weights c and no other option::
@@ -63,6 +66,9 @@ def weighted_sparse_softmax_cross_entropy_with_logits(
     ...     print(["{:.6f}".format(loss) for loss in session.run(losses)])
     ['0.395094', '0.078315']
 
+    See also: `masked_sparse_softmax_cross_entropy_with_logits`, the same function, described for
+      rows that do not count; `tf1xent.losses.sparse_softmax_cross_entropy` reduces these losses.
+
     Source: as `masked_sparse_softmax_cross_entropy_with_logits`; class weights as in PyTorch.
     """
     function = "weighted_sparse_softmax_cross_entropy_with_logits"
@@ -79,6 +85,8 @@ def weighted_softmax_cross_entropy_with_logits(
     **options: "Unpack[DenseOptions]",
 ) -> Tensor:
     """Cross-entropy of label distributions with weights for rows and classes; all options combine.
+
+    For label distributions whose classes are not equally frequent, or not equally important.
 
     The formula and the options are those of `masked_sparse_softmax_cross_entropy_with_logits` with
     the distribution l in the place of ``[j = y]``; with class weights c and no other option::
@@ -118,6 +126,9 @@ def weighted_softmax_cross_entropy_with_logits(
     ...     )
     ...     print(["{:.6f}".format(loss) for loss in session.run(losses)])
     ['2.772589', '2.079442']
+
+    See also: `masked_softmax_cross_entropy_with_logits`, where a row of zeros does not count;
+      `tf1xent.losses.softmax_cross_entropy` reduces these losses.
 
     Source: as `masked_sparse_softmax_cross_entropy_with_logits`; class weights as in PyTorch.
     """
