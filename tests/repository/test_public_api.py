@@ -8,6 +8,8 @@ import importlib
 import inspect
 from pathlib import Path
 
+import tensorflow.compat.v1 as tf
+
 LISTED = Path(__file__).with_name("public_api.txt")
 MODULES = (
     "tf1xent",
@@ -29,6 +31,11 @@ def signature(function):
 def members(name, value):
     """Yield a line for a public function, or for each public member of a class."""
     if inspect.ismodule(value):
+        return
+    if name.startswith("tf1xent.nn.") and hasattr(tf.nn, value.__name__):
+        # Its arguments are those of the TensorFlow at hand, and one more.
+        implementation = inspect.signature(value).parameters["implementation"]
+        yield f"{name}: as tf.nn's, *, {implementation.name}={implementation.default}"
         return
     if not inspect.isclass(value):
         yield name + (signature(value) if callable(value) else f" = {value!r}")
