@@ -3,6 +3,7 @@
 import contextlib
 import faulthandler
 import importlib
+import logging
 import os
 import re
 import sys
@@ -25,6 +26,8 @@ def tensorflow_error() -> Optional[str]:
         return _failure(error)
     except Exception as error:  # whatever a broken installation raises
         return _failure(error)
+    # Its Python code logs too: what is deprecated in TensorFlow itself.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     return None
 
 

@@ -50,8 +50,7 @@ def _replacement(stock: Callable[..., Any], ours: Callable[..., Any], op_type: s
         return _tf.names_own_gradient(op_type)
 
     replacement = _tf.drop_in(stock, compute, uses_stock=uses_stock)
-    replacement.__wrapped__ = stock
-    return replacement
+    return functools.update_wrapper(replacement, stock, updated=())
 
 
 def _replacements(
