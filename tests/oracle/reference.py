@@ -107,7 +107,7 @@ class _Row:
         self.normalizer = mpmath.log(total)
         self.probabilities = [e / total for e in exps]
 
-    def surprise(self, j):
+    def surprisal(self, j):
         """-log p_j"""
         return _INF if self.masked[j] else self.normalizer - self.logits[j]
 
@@ -152,7 +152,7 @@ class Reference:
 
     def sparse_loss(self, labels):
         """lse - x_y, [batch_size]; +inf where the label's own class is masked."""
-        return self._per_row(lambda row, i: row.surprise(labels[i]), self.shape[:1])
+        return self._per_row(lambda row, i: row.surprisal(labels[i]), self.shape[:1])
 
     def sparse_gradient(self, labels):
         """d loss / dx_j = p_j - (j == y)"""
@@ -167,7 +167,7 @@ class Reference:
         labels = exactly(labels)
 
         def loss(row, i):
-            terms = (l_j * row.surprise(j) for j, l_j in enumerate(labels[i]) if l_j != 0)
+            terms = (l_j * row.surprisal(j) for j, l_j in enumerate(labels[i]) if l_j != 0)
             return sum(terms, mpmath.mpf(0))
 
         return self._per_row(loss, self.shape[:1])
@@ -186,7 +186,7 @@ class Reference:
         """d loss / dl_j = lse - x_j; a masked class adds 0 to this derivative too."""
 
         def gradient(row, i):
-            return [mpmath.mpf(0) if m else row.surprise(j) for j, m in enumerate(row.masked)]
+            return [mpmath.mpf(0) if m else row.surprisal(j) for j, m in enumerate(row.masked)]
 
         return self._per_row(gradient, self.shape)
 

@@ -218,8 +218,8 @@ def test_a_mean_over_nothing_is_nan_there_and_0_here():
 
 
 def focal_loss(logits, labels, axis, gamma):
-    surprise = -jax.nn.log_softmax(logits, axis)
-    return (labels * (1 - jnp.exp(-surprise)) ** gamma * surprise).sum(axis)
+    surprisal = -jax.nn.log_softmax(logits, axis)
+    return (labels * (1 - jnp.exp(-surprisal)) ** gamma * surprisal).sum(axis)
 
 
 def everything(logits, data):
