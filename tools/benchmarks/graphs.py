@@ -69,13 +69,13 @@ def write_large_graph(path: str, num_nodes: int) -> str:
 
 def measure(what: str, path: str) -> Tuple[float, int]:
     """Returns the seconds and the bytes that one thing done to a file takes in this process."""
-    import tf1xent
+    from tf1xent.graphs import inspect_graph
     from tf1xent.graphs.rewriting import rewrite
 
     memory = measuring.Memory()
     started = time.perf_counter()
     if what == "inspect":
-        tf1xent.graphs.inspect_graph(path)
+        inspect_graph(path)
     else:
         target = path + ".rewritten.pb"
         rewrite.rewrite_path(path, target, what, overwrite=True, caller="benchmark")

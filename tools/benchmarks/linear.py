@@ -114,9 +114,9 @@ def run(options: argparse.Namespace) -> Tuple[str, List[pyperf.Benchmark], int]:
     rows[0] += ["ratio", "build and first run, s"]
     times, above = {}, {}
     for variant, measured in found.items():
-        runs = [pyperf.Run(one["seconds"], collect_metadata=False) for one in measured]
+        named: Dict[str, Any] = {"metadata": {"name": f"linear, {variant}"}}
+        runs = [pyperf.Run(m["seconds"], collect_metadata=False, **named) for m in measured]
         times[variant] = pyperf.Benchmark(runs)
-        times[variant].update_metadata({"name": f"linear, {variant}"})
         peak, above[variant], start = (
             statistics.median(one[what] for one in measured) for what in ("peak", "above", "start")
         )
