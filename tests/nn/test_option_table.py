@@ -58,9 +58,12 @@ def test_signature_and_args_section_are_those_of_the_table(function):
 
 
 @pytest.mark.parametrize("function", list(TAKEN) + list(DROP_INS), ids=_name)
-def test_args_sections_name_every_parameter_in_order(function):
-    parameters = [name for name in inspect.signature(function).parameters if name != "_sentinel"]
-    assert sorted(_args_section(function)) == sorted(parameters)
+def test_args_sections_name_every_parameter(function):
+    parameters = _parameters(function) - {"_sentinel"}
+    entries = set(_args_section(function))
+    assert parameters <= entries
+    # TF 1.13 has no `axis` for one of its functions.
+    assert entries - parameters <= ({"axis"} if function in DROP_INS else set())
 
 
 def test_every_option_is_taken_and_every_number_has_its_test():

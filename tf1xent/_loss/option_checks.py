@@ -215,9 +215,9 @@ def class_vector(batch: Batch, name: str, value: TensorLike) -> Tensor:
             f"vector [num_classes]. {option.hint}".rstrip()
         )
     if known is not None:
-        with np.errstate(over="ignore", under="ignore"):
-            rounded = known.astype(limits.dtype)
-        if not np.all(_holds(name, rounded, limits)):
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            holds = np.all(_holds(name, known.astype(limits.dtype), limits))
+        if not holds:
             raise ValueError(f"{message}{known.tolist()}. Replace those that are not.")
     if num_classes is None or vector.shape.ndims is None or vector.shape.as_list() == [None]:
         is_vector = tf.equal(tf.rank(vector), 1)
