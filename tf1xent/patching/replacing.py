@@ -144,7 +144,7 @@ def unpatch() -> None:
     `tf1xent.errors.PatchConflictWarning` names both.
 
     Returns:
-      None. Without a patch it does nothing. While a `with tf1xent.patched():` block is open
+      None. Without a patch it does nothing. While a `with tf1xent.patched()` block is open
       anywhere in the process, the patch stays until that ends.
 
     Example:
