@@ -8,7 +8,7 @@ from tf1xent.kernels import op_names
 
 IMPLEMENTATIONS = kernels.IMPLEMENTATIONS
 GRAPH, KERNEL, AUTO = IMPLEMENTATIONS
-# Says what an `implementation` of None means, for a whole process.
+# Sets the default `implementation` of a process.
 ENVIRONMENT_VARIABLE = "TF1XENT_IMPLEMENTATION"
 
 
@@ -17,16 +17,16 @@ def check_implementation(function: str, implementation: Optional[str]) -> None:
     if implementation is not None and implementation not in IMPLEMENTATIONS:
         raise ValueError(
             f"{function}: `implementation` must be one of {', '.join(IMPLEMENTATIONS)}, got "
-            f"{implementation!r}. Leave it out for what {ENVIRONMENT_VARIABLE} says, or graph."
+            f"{implementation!r}. Leave it out for the default: {ENVIRONMENT_VARIABLE}, else graph."
         )
 
 
 def uses_kernels(function: str, implementation: Optional[str]) -> bool:
-    """Whether the kernels compute what is built now.
+    """Whether the kernels compute the loss that is being built.
 
-    "kernel" raises `tf1xent.errors.KernelsError` where they are not there; "auto" then means
-    "graph". On devices that have no kernels (a GPU, or what XLA compiles) both mean "graph". So
-    does "auto" inside a function, which may be called in what XLA compiles later.
+    Without a built library "kernel" raises `tf1xent.errors.KernelsError`, and "auto" means "graph".
+    On devices without kernels (a GPU, or under XLA) both mean "graph". So does "auto" inside a
+    function, because XLA may compile the function later.
     """
     check_implementation(function, implementation)
     asked_for = chosen_implementation(implementation)
@@ -38,13 +38,12 @@ def uses_kernels(function: str, implementation: Optional[str]) -> bool:
 
 
 def chosen_implementation(implementation: Optional[str]) -> str:
-    """`implementation`, or where that is None what the process's environment says."""
+    """`implementation`, or the process's default where it is None."""
     if implementation is not None:
         return implementation
-    of_process = os.environ.get(ENVIRONMENT_VARIABLE) or GRAPH
-    if of_process not in IMPLEMENTATIONS:
+    default = os.environ.get(ENVIRONMENT_VARIABLE) or GRAPH
+    if default not in IMPLEMENTATIONS:
         raise ValueError(
-            f"{ENVIRONMENT_VARIABLE} must be one of {', '.join(IMPLEMENTATIONS)}, got "
-            f"{of_process!r}."
+            f"{ENVIRONMENT_VARIABLE} must be one of {', '.join(IMPLEMENTATIONS)}, got {default!r}."
         )
-    return of_process
+    return default

@@ -211,8 +211,8 @@ def sparse_implementation(
         shape = batch.check_sparse(_SPARSE, labels, logits)
         op_name = name or _tf.SPARSE_OP
         is_matrix = logits.shape.ndims == 2
-        # The result bears the name of the op that TensorFlow's function ends with: its fused op, a
-        # reshape, or the cast back to half. bfloat16 it does not cast, we do.
+        # The result has the name of TensorFlow's last op, so that fetches by name work: the fused
+        # op, a reshape, or the cast back to half. TensorFlow does not cast bfloat16; this does.
         result_name = op_name if is_matrix else "Reshape_2"
         if logits.dtype == tf.float16:
             result_name = "Cast_1"
@@ -223,7 +223,7 @@ def sparse_implementation(
             matrix, vector = batch.sparse_rows(matrix, labels)
             if not kernels:
                 vector, invalid_value = checked_labels(matrix, vector)
-        if kernels:  # which check the labels themselves
+        if kernels:  # they check the labels themselves
             loss = softmax_kernels.sparse_loss(matrix, vector, name=loss_name)
         else:
             loss = softmax.sparse_loss(matrix, vector, invalid_value=invalid_value, name=loss_name)
@@ -273,7 +273,7 @@ def dense_implementation(
 ) -> Tensor:
     """What `softmax_cross_entropy_with_logits_v2` computes, under any signature.
 
-    Of `fixed_labels` nobody asks a derivative.
+    With `fixed_labels` the gradient in the labels is not built.
     """
     kernels = uses_kernels(_DENSE, implementation)
     axis = _tf.lookup_deprecated_axis(axis, dim)
@@ -291,7 +291,7 @@ def dense_implementation(
             matrix, labels = batch.as_matrix(precise), batch.as_matrix(labels)
             matrix, labels = batch.broadcast(_DENSE, matrix, labels, given)
             matrix, labels = (batch.with_a_class(m, refuses_nothing=True) for m in (matrix, labels))
-        # In TensorFlow's function the fused op bears the name of the scope itself.
+        # TensorFlow names its fused op like the scope itself.
         graph_loss = softmax.dense_loss_of_logits if fixed_labels else softmax.dense_loss
         dense_loss = softmax_kernels.dense_loss if kernels else graph_loss
         loss = dense_loss(matrix, labels, name=scope)
