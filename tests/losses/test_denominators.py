@@ -1,5 +1,7 @@
 """What reduced losses divide by: every denominator, and nothing to count."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
