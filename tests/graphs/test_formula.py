@@ -22,7 +22,7 @@ from tests.support.fused_ops import (
 from tests.support.loss_graph import DENSE_V2, SPARSE
 from tests.support.tolerances import assert_within_contract
 
-pytestmark = pytest.mark.exhaustive
+pytestmark = pytest.mark.lengthy
 
 NUM_CLASSES = (1, 2, 10, 65, 1000)
 LABELS_OF_MANY = ("one_hot", "random", "smoothed", "unnormalized")

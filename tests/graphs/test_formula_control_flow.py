@@ -13,7 +13,7 @@ from tests.support.fused_ops import OP_TYPES, Graph, Stock, node_of
 from tests.support.loss_graph import SPARSE
 from tf1xent.graphs import rewrite_graph_def, rewrite_meta_graph
 
-pytestmark = pytest.mark.exhaustive
+pytestmark = pytest.mark.lengthy
 
 
 @contextlib.contextmanager

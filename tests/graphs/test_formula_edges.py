@@ -17,7 +17,7 @@ from tests.support.fused_ops import (
 from tests.support.loss_graph import DENSE_V2, SPARSE
 from tests.support.tolerances import assert_within_contract
 
-pytestmark = pytest.mark.exhaustive
+pytestmark = pytest.mark.lengthy
 
 FIRST_ORDER = [("output_1",), ("logits",)]
 BROADCASTS = [

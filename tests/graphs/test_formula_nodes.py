@@ -9,7 +9,7 @@ from tests.support.fused_ops import fused_graph_def, node_of
 from tests.support.loss_graph import DENSE_V2, SPARSE
 from tf1xent.graphs import rewrite_graph_def
 
-pytestmark = pytest.mark.exhaustive
+pytestmark = pytest.mark.lengthy
 
 # All are ops of TF 1.13, which other runtimes know too.
 STOCK_OPS = set(

@@ -28,7 +28,7 @@ from tests.support.option_cases import (
 )
 from tf1xent import nn
 
-pytestmark = pytest.mark.exhaustive
+pytestmark = pytest.mark.lengthy
 
 KINDS = ("sparse", "soft", "probabilities")
 MASKED_SPARSE, WEIGHTED_SPARSE = FUNCTIONS["sparse"]

@@ -25,7 +25,7 @@ from tests.support.option_cases import (
     placeholder,
 )
 
-pytestmark = pytest.mark.exhaustive
+pytestmark = pytest.mark.lengthy
 
 KINDS = ("sparse", "soft", "probabilities")
 
