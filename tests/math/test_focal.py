@@ -255,7 +255,7 @@ class LossGraph:
         return np.array(self.session.run(self.derivatives, feed))
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "kind, dtype",
     [(kind, "float32") for kind in KINDS] + [("dense", "float64"), ("smoothed", "float64")],

@@ -82,7 +82,7 @@ def expected(case, logits, labels, mask, weights):
     )
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
 def test_values_of_every_shape_kind_and_option(case):
     logits, labels, mask, weights = made(case)

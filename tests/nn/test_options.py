@@ -41,6 +41,7 @@ SMOOTH = {name: NUMBERS[name] for name in ("label_smoothing", "z_loss", "focal_g
 TRIPLES = ({"focal_gamma", "class_mask"}, {"label_smoothing", "class_weights"})
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_pair_of_options_and_the_triples_that_go_wrong_elsewhere(kind):
     """Single options and larger combinations: where the derivatives are tested."""
@@ -93,6 +94,7 @@ def _layout(rows, axis, num_classes=4, seed=5):
     return logits, labels, soft, mask, random.uniform(0.5, 2.0, size=rows)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("static", ["known", "unknown sizes", "unknown"])
 def test_every_rank_and_axis_with_all_that_is_known_of_the_shapes(static):
     comparison = Comparison()
@@ -337,6 +339,7 @@ def _spoiled(case, bad):
     return arrays
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1e300], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_garbage_in_what_is_left_out_changes_nothing(kind, bad):

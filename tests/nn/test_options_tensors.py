@@ -94,7 +94,7 @@ HOLDERS = {
 }
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("holder", HOLDERS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_in_options(kind, holder):

@@ -70,7 +70,7 @@ def test_reduced_losses():
         np.testing.assert_allclose(gradient[i], want * shares[:, np.newaxis], rtol=1e-5)
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("chunk_size", [4, 10])
 def test_linear_losses(chunk_size):
     # In a tf.function of TF 1.x several chunks are a loop that its vectorizer cannot convert.
