@@ -294,7 +294,7 @@ def main(arguments):
     for_pytest = arguments[end + 1 :]
     if not options.matrix and not options.chosen:
         options.chosen = [newest_environment()]
-        for_pytest = [*EVERY_CORE, "-m", "not exhaustive", *for_pytest]
+        for_pytest = [*EVERY_CORE, "-m", "not exhaustive and not lengthy", *for_pytest]
     return run_tests(options.chosen, options.require_all, for_pytest)
 
 
