@@ -177,7 +177,9 @@ def test_a_path_that_names_nothing_is_a_value_error(tmp_path):
 # Arguments ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [None, 3, b"graph.pb", [], object()], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value", [None, 3, b"graph.pb", [], object()], ids=lambda value: type(value).__name__
+)
 def test_what_is_no_graph_and_no_path_is_a_type_error(value, tmp_path):
     target = tmp_path / "target"
     calls = [
