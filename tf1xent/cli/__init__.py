@@ -12,9 +12,9 @@ The convention that all subcommands follow:
   gives 128 and the signal's number.
 - A command that exits with 2 has written nothing.
 - ``--help`` and ``--version`` import only the standard library, and so does a subcommand's module.
-  It has ``add_parser(commands)``; ``check(options)``, which returns what can be said against the
-  options before TensorFlow is imported, or None; and ``run(options)``, which returns the exit code
-  and imports what the command needs, after TensorFlow.
+  It has ``add_parser(commands)`` and ``run(options)``, which returns the exit code and imports what
+  the command needs, after TensorFlow. It may have ``check(options)``, which returns what can be
+  said against the options before TensorFlow is imported, or None.
 """
 
 from tf1xent.cli.process import main

@@ -21,11 +21,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--compiler", metavar="COMMAND", help="default: $CXX, else g++, clang++ or c++"
     )
-    parser.set_defaults(check=check, run=run)
-
-
-def check(options: argparse.Namespace) -> None:
-    """Returns None: there is nothing to check."""
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -32,11 +32,7 @@ def add_parser(commands: Any) -> None:
         dest="fail_if_needed",
         help="exit with 1 if override_gradients() alone would leave an op without Hessian",
     )
-    parser.set_defaults(check=check, run=run)
-
-
-def check(options: argparse.Namespace) -> None:
-    """Returns None: there is nothing to check."""
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

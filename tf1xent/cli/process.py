@@ -22,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
         prog="tf1xent", description="Exact cross-entropy for TensorFlow graphs."
     )
     result.add_argument("--version", action="version", version=f"tf1xent {tf1xent.__version__}")
+    result.set_defaults(check=lambda options: None)
     commands = result.add_subparsers(dest="command", required=True)
     for command in COMMANDS:
         command.add_parser(commands)

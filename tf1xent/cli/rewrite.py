@@ -29,11 +29,7 @@ def add_parser(commands: Any) -> None:
         "gradients that `import tf1xent` registers; untag: remove those names again",
     )
     parser.add_argument("--force", action="store_true", help="overwrite OUT if it is there")
-    parser.set_defaults(check=check, run=run)
-
-
-def check(options: argparse.Namespace) -> None:
-    """Returns None: there is nothing to check."""
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -11,11 +11,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "status", help="what is patched, where, what this TensorFlow lacks, and the native kernels"
     )
-    parser.set_defaults(check=check, run=run)
-
-
-def check(options: argparse.Namespace) -> None:
-    """Returns None: there is nothing to check."""
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

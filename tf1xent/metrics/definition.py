@@ -62,20 +62,15 @@ def _plain(
     raise NotImplementedError
 
 
-def _streaming(
-    labels: Labels,
-    logits: Logits,
-    *,
-    mask: Optional[TensorLike] = None,
-    ignore_label: Optional[TensorLike] = None,
-    weights: Optional[TensorLike] = None,
-    axis: int = -1,
-    metrics_collections: Collections = None,
-    updates_collections: Collections = None,
-    name: Name = None,
-) -> ValueAndUpdate:
-    """The signature of a streaming metric without arguments of its own; not called."""
-    raise NotImplementedError
+def _streaming() -> inspect.Signature:
+    """The signature of a streaming metric: that of a plain one, with the collections."""
+    plain = inspect.signature(_plain)
+    parameters = list(plain.parameters.values())
+    parameters[-1:-1] = [
+        parameters[-1].replace(name=name, annotation=Collections)
+        for name in ("metrics_collections", "updates_collections")
+    ]
+    return plain.replace(parameters=parameters, return_annotation=ValueAndUpdate)
 
 
 def define_metric(
@@ -112,8 +107,8 @@ def define_metric(
         return stream(function, name, sums, value, arguments, own)
 
     made = (
-        _function(name, _plain, own, value_of_batch),
-        _function("streaming_" + name, _streaming, own, pair),
+        _function(name, inspect.signature(_plain), own, value_of_batch),
+        _function("streaming_" + name, _streaming(), own, pair),
     )
     for function, docstring in zip(made, documentation.docstrings(name, documented)):
         function.__doc__, function.__module__ = docstring, module
@@ -122,12 +117,11 @@ def define_metric(
 
 def _function(
     name: str,
-    template: Callable[..., Any],
+    asked: inspect.Signature,
     own: List[inspect.Parameter],
     compute: Callable[..., Any],
 ) -> Callable[..., Any]:
-    """A function with the parameters of `template` and its `own`, those of one kind together."""
-    asked = inspect.signature(template)
+    """A function with the parameters of `asked` and its `own`, those of one kind together."""
     parameters = list(asked.parameters.values())
     keyword_only = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
     positional = parameters[: -len(keyword_only)]
