@@ -1,0 +1,12 @@
+"""Second derivatives of everything between the parameters and the loss.
+
+TensorFlow differentiates its ops by gradient ops, and many of these have no gradient themselves:
+`tf.hessians` then raises LookupError, or leaves out their part without a word. The modules of this
+package supply them, one file a family. `tf1xent.override_gradients` and `tf1xent.patch` put them
+where TensorFlow has none, and their way back removes them. A gradient that TensorFlow has, or that
+a program registers itself, is never replaced.
+"""
+
+from tf1xent.second_order import resize as resize
+
+__all__ = []  # type: ignore[var-annotated]
