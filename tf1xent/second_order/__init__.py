@@ -7,6 +7,7 @@ where TensorFlow has none, and their way back removes them. A gradient that Tens
 a program registers itself, is never replaced.
 """
 
+from tf1xent.second_order import gru as gru
 from tf1xent.second_order import lstm as lstm
 from tf1xent.second_order import resize as resize
 
