@@ -7,6 +7,12 @@ where TensorFlow has none, and their way back removes them. A gradient that Tens
 a program registers itself, is never replaced.
 """
 
+from tf1xent.second_order import batching as batching
+from tf1xent.second_order import convolution as convolution
+from tf1xent.second_order import crops as crops
+from tf1xent.second_order import removed_ops as removed_ops
 from tf1xent.second_order import resize as resize
+from tf1xent.second_order import segments as segments
+from tf1xent.second_order import sparse as sparse
 
 __all__ = []  # type: ignore[var-annotated]
