@@ -13,6 +13,12 @@ operation is recorded by hand.
 
 import tensorflow.compat.v1 as tf
 
+from tf1xent._tf.control_flow_v2 import (
+    ON,
+    control_flow_v2,
+    control_flow_v2_refusal,
+    set_control_flow_v2,
+)
 from tf1xent._tf.defuns import TIED_GRADIENT, tied_to_function_inputs
 from tf1xent._tf.distribution import across_replicas
 from tf1xent._tf.drop_ins import (
@@ -117,6 +123,7 @@ __all__ = [
     "GUARD_OP",
     "Gradients",
     "NEWEST_GRAPH",
+    "ON",
     "Primitive",
     "Residuals",
     "SPARSE_FUNCTIONS",
@@ -133,6 +140,8 @@ __all__ = [
     "call_has_gradients",
     "can_be_differentiated",
     "constant_value",
+    "control_flow_v2",
+    "control_flow_v2_refusal",
     "convert_to_tensor",
     "detached",
     "drop_in",
@@ -171,6 +180,7 @@ __all__ = [
     "replaced_in_between",
     "runs_on_cpu",
     "select_rows",
+    "set_control_flow_v2",
     "set_gradient_attribute",
     "set_static_shape",
     "stock_public_function",
