@@ -67,7 +67,7 @@ from tf1xent._tf.process_override import (
     release_process_override,
     replaced_in_between,
 )
-from tf1xent._tf.protos import CONTROL_FLOW_CONTEXTS, CheckpointState, SavedModel
+from tf1xent._tf.protos import CONTROL_FLOW_CONTEXTS, CheckpointState, FunctionDef, SavedModel
 from tf1xent._tf.registry import (
     DENSE_OP,
     FUSED_OPS,
@@ -118,6 +118,7 @@ __all__ = [
     "EXPORTED_FUNCTIONS",
     "EXPORTS_MODULE",
     "FUSED_OPS",
+    "FunctionDef",
     "GRADIENT_ATTRIBUTE",
     "GRADIENT_NAMES",
     "GUARD_OP",
