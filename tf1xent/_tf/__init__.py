@@ -13,6 +13,12 @@ operation is recorded by hand.
 
 import tensorflow.compat.v1 as tf
 
+from tf1xent._tf.control_flow_v2 import (
+    ON,
+    control_flow_v2,
+    control_flow_v2_refusal,
+    set_control_flow_v2,
+)
 from tf1xent._tf.defuns import TIED_GRADIENT, tied_to_function_inputs
 from tf1xent._tf.distribution import across_replicas
 from tf1xent._tf.drop_ins import (
@@ -64,7 +70,7 @@ from tf1xent._tf.process_override import (
     replaced_in_between,
     supply_gradient,
 )
-from tf1xent._tf.protos import CONTROL_FLOW_CONTEXTS, CheckpointState, SavedModel
+from tf1xent._tf.protos import CONTROL_FLOW_CONTEXTS, CheckpointState, FunctionDef, SavedModel
 from tf1xent._tf.raw_ops import attributes, raw_op
 from tf1xent._tf.registry import (
     DENSE_OP,
@@ -119,12 +125,14 @@ __all__ = [
     "EXPORTED_FUNCTIONS",
     "EXPORTS_MODULE",
     "FUSED_OPS",
+    "FunctionDef",
     "GRADIENT_ATTRIBUTE",
     "GRADIENT_NAMES",
     "GradientFunction",
     "GUARD_OP",
     "Gradients",
     "NEWEST_GRAPH",
+    "ON",
     "Primitive",
     "Residuals",
     "SPARSE_FUNCTIONS",
@@ -142,6 +150,8 @@ __all__ = [
     "call_has_gradients",
     "can_be_differentiated",
     "constant_value",
+    "control_flow_v2",
+    "control_flow_v2_refusal",
     "convert_to_tensor",
     "detached",
     "drop_in",
@@ -185,6 +195,7 @@ __all__ = [
     "replaced_in_between",
     "runs_on_cpu",
     "select_rows",
+    "set_control_flow_v2",
     "set_gradient_attribute",
     "set_static_shape",
     "stock_public_function",
