@@ -8,5 +8,6 @@ a program registers itself, is never replaced.
 """
 
 from tf1xent.second_order import resize as resize
+from tf1xent.second_order.auditing import Audit, Finding, Kind, Verdict, audit
 
-__all__ = []  # type: ignore[var-annotated]
+__all__ = ["Audit", "Finding", "Kind", "Verdict", "audit"]
