@@ -40,7 +40,7 @@ _HANDLES = ("TensorArrayGrad",)
 
 def leaves_out(op_type: str) -> bool:
     """Whether "not differentiable" is wrong of an op type: its derivative is not zero."""
-    if op_type.startswith(_HANDLES):
+    if op_type in STOPS or op_type.startswith(_HANDLES):
         return False
     return op_type in _LEFT_OUT or op_type.endswith(_GRADIENT_NAMES)
 

@@ -50,6 +50,8 @@ class Answer(NamedTuple):
         SECOND if the op itself has a second derivative by it.
       left_out: the op types whose derivative is left out of the second derivative, without an error.
       entries: the op types that were asked for, with what the registry had for each.
+      outside: tensors of the op's graph that its gradient function reads by itself, and by which
+        there is a second derivative.
     """
 
     first: Optional[Trouble] = None
@@ -57,6 +59,7 @@ class Answer(NamedTuple):
     cotangents: Tuple[int, ...] = ()
     left_out: Tuple[str, ...] = ()
     entries: Tuple[Tuple[str, Any], ...] = ()
+    outside: Tuple[Tensor, ...] = ()
 
 
 class Question(NamedTuple):
@@ -103,7 +106,7 @@ class Prober:
         with _quiet():
             probe = _Probe(_tf.graph_beside(self._graph), question, override, self._reached)
             answer = probe.answer()
-        if not probe.reads_outside:
+        if not probe.reads_outside():
             _ANSWERS[key] = answer
             self._trusted.add(key)
         return answer
@@ -173,7 +176,11 @@ class _Probe:
         own = _tf.gradient_attribute(question.op)
         self._override = {t: n for t, n in override.items() if t != question.op.type or not own}
         self._entries: Dict[str, Any] = {}
-        self.reads_outside = False
+        self._outside: Dict[Any, Tensor] = {}
+
+    def reads_outside(self) -> bool:
+        """Whether the gradient function reads tensors of the op's graph by itself."""
+        return bool(self._outside)
 
     def answer(self) -> Answer:
         """Builds both derivatives, and looks at what they are made of."""
@@ -193,7 +200,7 @@ class _Probe:
             for bits, cotangent in zip([b for b in question.cotangents if b], cotangents):
                 sources[place(_values(cotangent))] = bits
             for outer, inner in _tf.read_from_outside(self._graph):
-                self.reads_outside = True
+                self._outside[place(inner)] = outer
                 if _tf.carries_gradients(outer) and self._reached(outer):
                     sources[place(inner)] = VARIES | TRULY_VARIES
             return self._second(dict(zip(wanted, first)), sources)
@@ -227,9 +234,9 @@ class _Probe:
         for index, bits in enumerate(self._question.inputs):
             if bits and (self._placeholders[index], 0) in found:
                 bits_of[index] |= SECOND
-        return self._with_entries(
-            Answer(second=trouble, cotangents=tuple(bits_of), left_out=left_out)
-        )
+        outside = tuple(outer for inner, outer in self._outside.items() if inner in found)
+        answer = Answer(None, trouble, tuple(bits_of), left_out, outside=outside)
+        return self._with_entries(answer)
 
     def _labels(self) -> Tuple[str, ...]:
         """Tells whether the op is a dense cross-entropy whose derivative by its labels is wrong.

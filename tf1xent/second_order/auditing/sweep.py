@@ -203,6 +203,9 @@ class _Sweep:
         if answer.first is not None:
             self._give_inputs(op, _ALL | SECOND)
             return
+        for tensor in answer.outside:
+            if self._is_between(tensor):
+                self._give(tensor, SECOND)
         second = SECOND if answer.second is not None else _joined(cotangents) & SECOND
         for tensor, bits in zip(op.inputs, answer.cotangents):
             if not self._is_between(tensor):
