@@ -21,5 +21,6 @@ from tf1xent.second_order import removed_ops as removed_ops
 from tf1xent.second_order import resize as resize
 from tf1xent.second_order import segments as segments
 from tf1xent.second_order import sparse as sparse
+from tf1xent.second_order.auditing import Audit, Finding, Kind, Verdict, audit
 
-__all__ = []  # type: ignore[var-annotated]
+__all__ = ["Audit", "Finding", "Kind", "Verdict", "audit"]
