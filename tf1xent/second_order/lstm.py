@@ -311,7 +311,7 @@ def _block_lstm_grad(op: Operation, *cotangents: Optional[Tensor]) -> Gradients:
         raise MissingDerivativeError(
             "BlockLSTMGrad: the activations must be those of a BlockLSTM, got those of a "
             "BlockLSTMV2, of which TensorFlow's own first gradient is wrong: it mixes up the gates "
-            "f and g. Use BlockLSTM, forget_bias 0, with the middle quarters of `w` and `b` swapped."
+            "f and g. Use BlockLSTM, forget_bias 0, with the middle parts of `w` and `b` swapped."
         )
     return _block_lstm_gradient(op, cotangents, _same)
 
