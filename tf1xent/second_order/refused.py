@@ -7,8 +7,8 @@ _CUDNN = (
     "network with tf.nn.dynamic_rnn and a cell of stock ops."
 )
 _TENSOR_ARRAY = (
-    "TensorFlow differentiates a v1 TensorArray once; the second derivative ends in a session's "
-    "'Wrong input container'. Build the graph with v2 control flow, which has lists of tensors."
+    "a v1 TensorArray can be differentiated once; the second derivative ends in a session's 'Wrong "
+    "input container'. Build the graph with v2 control flow, which has lists of tensors."
 )
 
 REFUSED.update(
