@@ -92,6 +92,7 @@ CASES = [
             normalized(scaled),
             (RANDOM.normal(size=[2, 2, 3, 3]), *MOMENTS),
             static=scaled,
+            third=scaled,
             composition=normalized_by_hand(scaled),
         )
         for scaled in (True, False)
