@@ -9,6 +9,7 @@ a program registers itself, is never replaced.
 
 from tf1xent.second_order import activation as activation
 from tf1xent.second_order import crop_boxes as crop_boxes
+from tf1xent.second_order import ctc as ctc
 from tf1xent.second_order import linear_algebra as linear_algebra
 from tf1xent.second_order import normalization as normalization
 from tf1xent.second_order import pooling as pooling

@@ -45,3 +45,20 @@ def supplies(
         return function
 
     return decorate
+
+
+def extends(
+    op_type: str, method: str, orders: str
+) -> Callable[[GradientFunction], GradientFunction]:
+    """Decorator: the function below takes the place of TensorFlow's gradient of `op_type`.
+
+    For an op that returns its own gradient as a further output, which TensorFlow then guards: the
+    first order stays as it is, bit by bit, and that output gets a derivative. TensorFlow's gradient
+    is to be among `tf1xent._tf.STOCK_GRADIENTS`.
+    """
+
+    def decorate(function: GradientFunction) -> GradientFunction:
+        SUPPLIED[op_type] = Supplied(op_type, (), method, orders)
+        return _tf.gradient_of(_tf.gradient_name(op_type))(function)
+
+    return decorate
