@@ -25,6 +25,9 @@ class Supplied(NamedTuple):
 # By op type. The modules of this package fill it.
 SUPPLIED: Dict[str, Supplied] = {}
 
+# Ops whose gradient TensorFlow has, but guards against a second derivative: ours has one too.
+EXTENDED: Dict[str, Supplied] = {}
+
 # Gradient ops that have no gradient and get none, each with the reason.
 REFUSED: Dict[str, str] = {}
 
@@ -58,7 +61,7 @@ def extends(
     """
 
     def decorate(function: GradientFunction) -> GradientFunction:
-        SUPPLIED[op_type] = Supplied(op_type, (), method, orders)
+        EXTENDED[op_type] = Supplied(op_type, (), method, orders)
         return _tf.gradient_of(_tf.gradient_name(op_type))(function)
 
     return decorate
