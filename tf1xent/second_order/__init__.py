@@ -18,6 +18,7 @@ from tf1xent.second_order import lstm as lstm
 from tf1xent.second_order import normalization as normalization
 from tf1xent.second_order import pooling as pooling
 from tf1xent.second_order import quantization as quantization
+from tf1xent.second_order import refused as refused
 from tf1xent.second_order import removed_ops as removed_ops
 from tf1xent.second_order import resize as resize
 from tf1xent.second_order import segments as segments

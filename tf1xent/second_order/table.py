@@ -1,9 +1,12 @@
 """The gradient ops that TensorFlow has no gradient for: what is supplied, and what is refused."""
 
-from typing import Callable, Dict, NamedTuple, Sequence, Tuple
+import functools
+from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import GradientFunction
+from tf1xent._typing import Operation, Tensor
+from tf1xent.errors import MissingDerivativeError
 
 
 class Supplied(NamedTuple):
@@ -43,8 +46,18 @@ def supplies(
     """
 
     def decorate(function: GradientFunction) -> GradientFunction:
+        @functools.wraps(function)
+        def gradient(op: Operation, *cotangents: Optional[Tensor]) -> Any:
+            if op.inputs is None:
+                raise MissingDerivativeError(
+                    f"{op_type}: a second derivative needs its inputs, which this eager tape has "
+                    "not kept, as TensorFlow calls the op not differentiable. Compute the loss in "
+                    "a tf.function or a tf.Graph."
+                )
+            return function(op, *cotangents)
+
         SUPPLIED[op_type] = Supplied(op_type, tuple(made_by), method, orders)
-        _tf.supply_gradient(op_type, function, made_by)
+        _tf.supply_gradient(op_type, gradient, made_by)
         return function
 
     return decorate
