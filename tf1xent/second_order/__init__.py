@@ -12,6 +12,7 @@ from tf1xent.second_order import batching as batching
 from tf1xent.second_order import convolution as convolution
 from tf1xent.second_order import crop_boxes as crop_boxes
 from tf1xent.second_order import crops as crops
+from tf1xent.second_order import ctc as ctc
 from tf1xent.second_order import linear_algebra as linear_algebra
 from tf1xent.second_order import lstm as lstm
 from tf1xent.second_order import normalization as normalization

@@ -28,6 +28,9 @@ class Supplied(NamedTuple):
 # By op type. The modules of this package fill it.
 SUPPLIED: Dict[str, Supplied] = {}
 
+# Ops whose gradient TensorFlow has, but guards against a second derivative: ours has one too.
+EXTENDED: Dict[str, Supplied] = {}
+
 # Gradient ops that have no gradient and get none, each with the reason.
 REFUSED: Dict[str, str] = {}
 
@@ -56,5 +59,22 @@ def supplies(
         SUPPLIED[op_type] = Supplied(op_type, tuple(made_by), method, orders)
         _tf.supply_gradient(op_type, gradient, made_by)
         return function
+
+    return decorate
+
+
+def extends(
+    op_type: str, method: str, orders: str
+) -> Callable[[GradientFunction], GradientFunction]:
+    """Decorator: the function below takes the place of TensorFlow's gradient of `op_type`.
+
+    For an op that returns its own gradient as a further output, which TensorFlow then guards: the
+    first order stays as it is, bit by bit, and that output gets a derivative. TensorFlow's gradient
+    is to be among `tf1xent._tf.STOCK_GRADIENTS`.
+    """
+
+    def decorate(function: GradientFunction) -> GradientFunction:
+        EXTENDED[op_type] = Supplied(op_type, (), method, orders)
+        return _tf.gradient_of(_tf.gradient_name(op_type))(function)
 
     return decorate
