@@ -8,8 +8,8 @@ _CUDNN = (
 )
 _TENSOR_ARRAY = (
     "a v1 TensorArray can be differentiated once; the second derivative ends in a session's 'Wrong "
-    "input container'. Build the graph under tf1xent.patch(control_flow_v2=True), which makes lists of "
-    "tensors."
+    "input container'. Build the graph under tf1xent.patch(control_flow_v2=True), which makes "
+    "lists of tensors."
 )
 
 REFUSED.update(
