@@ -13,13 +13,11 @@ between: its values are those that were kept, its derivatives are in the inputs 
 gradient op is written out in stock ops of these and is differentiated; its recurrence over time is
 `tf1xent.second_order.recurrence`.
 
-Half is computed in float32. TensorFlow's first gradient ignores the clip of c. The second
-derivative is that of this first gradient: the activations it reads know of the clip.
+Half is computed in float32. TensorFlow's first gradient takes the clip of c for the identity, and
+the higher ones do too: where c is clipped, they are those of c = i * ci + f * c' + a constant.
 """
 
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence
-
-import numpy as np
+from typing import Callable, List, NamedTuple, Optional, Sequence
 
 from tf1xent import _tf
 from tf1xent._tf import Computed, Gradients, tf
@@ -82,12 +80,8 @@ def _pull_back(
     cells: Tensor,
     outputs: Tensor,
     gates: Optional[Tensor] = None,
-    passes: Optional[Tensor] = None,
 ) -> _Backward:
-    """The gradients in the inputs, for cotangents of c, of h, and of the gates.
-
-    `passes` is 1 where c follows its formula and 0 where it is clipped; default 1 everywhere.
-    """
+    """The gradients in the inputs, for cotangents of c, of h, and of the gates."""
     cells_before = shifted(inputs.cs_prev, kept.cs)
     from_i = kept.i * (1 - kept.i) * kept.ci
     from_g = (1 - kept.ci * kept.ci) * kept.i
@@ -95,8 +89,6 @@ def _pull_back(
     from_o = kept.o * (1 - kept.o) * kept.co
     carry = kept.f + from_i * inputs.wci + from_f * inputs.wcf
     output = kept.o * (1 - kept.co * kept.co) + from_o * inputs.wco
-    if passes is not None:
-        carry, from_i, from_g, from_f = (t * passes for t in (carry, from_i, from_g, from_f))
     by_gates = tf.concat([from_i, from_g, from_f, from_o], axis=-1)
     recurrent = inputs.w[axis_size(inputs.x, -1) :]
     if gates is None:
@@ -137,13 +129,10 @@ def _sum(values: Tensor) -> Tensor:
     return tf.reduce_sum(values, axis=[0, 1])
 
 
-@_tf.primitive_list("Tf1xentLSTMActivations", num_values=7, num_inputs=16)
+@_tf.primitive_list("Tf1xentLSTMActivations", num_values=7, num_inputs=15)
 def _activations(*arguments: Tensor) -> Computed:
-    """The activations, which are given, as a function of the inputs.
-
-    The arguments are the inputs, the activations, and where c is not clipped.
-    """
-    return [tf.identity(kept) for kept in arguments[8:15]], ()
+    """The activations, which are given last, as a function of the inputs."""
+    return [tf.identity(kept) for kept in arguments[8:]], ()
 
 
 @_activations.gradient
@@ -169,26 +158,13 @@ def _(
         cells=cs + co * (1 - kept.co * kept.co),
         outputs=h,
         gates=tf.concat(slopes, axis=-1),
-        passes=arguments[15],
     )
-    return [*found.inputs, *[None] * 8]
+    return [*found.inputs, *[None] * 7]
 
 
-def _passes(inputs: _Inputs, kept: _Activations, dtype: Any) -> Tensor:
-    """1 where c is what the gates give, up to the rounding of `dtype`, and 0 where it is clipped.
-
-    The gradient op does not know the bounds of the clip.
-    """
-    terms = [kept.i * kept.ci, kept.f * shifted(inputs.cs_prev, kept.cs)]
-    rounding = 8 * np.finfo(dtype.as_numpy_dtype).eps * sum(tf.abs(term) for term in terms)
-    return tf.cast(tf.abs(kept.cs - sum(terms)) <= rounding, kept.cs.dtype)
-
-
-def _differentiable(inputs: _Inputs, kept: Sequence[Tensor], dtype: Any) -> _Activations:
+def _differentiable(inputs: _Inputs, kept: Sequence[Tensor]) -> _Activations:
     """The activations with their derivatives in the inputs."""
-    kept = [tf.cast(activation, tf.float32) for activation in kept]
-    passes = _passes(inputs, _Activations(*kept), dtype)
-    return _Activations(*_activations(*inputs, *kept, passes))
+    return _Activations(*_activations(*inputs, *(tf.cast(k, inputs.x.dtype) for k in kept)))
 
 
 def _first_gradient(
@@ -200,7 +176,7 @@ def _first_gradient(
 ) -> _Backward:
     """What the gradient op computes, in stock ops that know how the activations depend on it."""
     inputs = _with_peepholes(op, inputs)
-    activations = _differentiable(inputs, kept, op.inputs[-1].dtype)
+    activations = _differentiable(inputs, kept)
     found = _pull_back(inputs, activations, cells, outputs)
     return found._replace(inputs=_with_peepholes(op, found.inputs))
 
@@ -244,7 +220,7 @@ def _lstm_block_cell(op: Operation, *cotangents: Optional[Tensor]) -> Gradients:
 
     def activations(operands: List[Tensor]) -> Sequence[Tensor]:
         inputs = _with_peepholes(op, _Inputs(one_step(operands[0]), *operands[1:]))
-        found = _differentiable(inputs, [one_step(k) for k in kept], op.inputs[0].dtype)
+        found = _differentiable(inputs, [one_step(k) for k in kept])
         return [first_step(a) for a in found]
 
     others = [None if k in (1, 6) else c for k, c in enumerate(cotangents)]
