@@ -82,7 +82,8 @@ class Functions:
         return function
 
     def _note(self, node: NodeDef) -> None:
-        if self.is_stateful(node) and node.op not in _HARMLESS:
+        is_list = node.op.startswith("TensorList")  # stateful in some versions
+        if self.is_stateful(node) and node.op not in _HARMLESS and not is_list:
             self.unrepeatable.add(node.name)
 
     def is_stateful(self, node: NodeDef) -> bool:

@@ -225,8 +225,7 @@ class _Replacement:
         ]
         self._check_runs_once()
         stateful = self._functions.any_stateful(names)
-        inputs = [self._predicate, *(argument.outside for argument in arguments.all)]
-        inputs += [f"^{name}" for name in self._waits]
+        inputs = [self._decided(), *(argument.outside for argument in arguments.all)]
         types = [Type(net.nodes[branch.merge].attr["T"].type) for branch in group]
         if_ = net.add(
             f"{hint}/functional",
@@ -245,6 +244,18 @@ class _Replacement:
             index = self._value_index(net.nodes[branch.merge], branch, around)
             value = [join_reference(if_, place), index]
             become(net.nodes[branch.merge], "IdentityN", value, T=[types[place], Type(INT32)])
+
+    def _decided(self) -> str:
+        """Returns the predicate, after all that nodes in the branches wait for outside.
+
+        The If op itself must not wait: TensorFlow's gradient adds inputs to it.
+        """
+        if not self._waits:
+            return self._predicate
+        inputs = [self._predicate, *(f"^{name}" for name in self._waits)]
+        name = self._net.add(f"{self._hint}/functional/waited", "Identity", inputs, T=Type(BOOL))
+        self._branches.conditions[name] = self._branches.conditions[self._group[0].merge]
+        return name
 
     def _check_runs_once(self) -> None:
         """Refuses what must not run twice where something else than the If needs it."""
