@@ -3,7 +3,21 @@
 import contextlib
 
 import tensorflow.compat.v1 as tf
+from tensorflow.python.framework import ops
 from tensorflow.python.ops import control_flow_util
+
+# Optimized graphs round differently when something else is fetched.
+UNOPTIMIZED = tf.ConfigProto()
+UNOPTIMIZED.graph_options.rewrite_options.disable_meta_optimizer = True
+
+
+def can_be_functional():
+    """Whether this TensorFlow differentiates all While ops; 1.13 does not."""
+    try:
+        ops._gradient_registry.lookup("StatelessWhile")
+    except LookupError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -77,7 +91,9 @@ def nested_branches(weights, features):
 def branch_in_loop(weights, features):
     def body(turn, state):
         new = tf.cond(
-            tf.equal(turn % 2, 0), lambda: tf.sin(state * weights), lambda: state + weights * weights
+            tf.equal(turn % 2, 0),
+            lambda: tf.sin(state * weights),
+            lambda: state + weights * weights,
         )
         return turn + 1, new
 
@@ -131,9 +147,7 @@ def growing_array(weights, features):
     def body(turn, array):
         return turn + 1, array.write(turn, tf.tanh(array.read(turn - 1) * weights))
 
-    array = tf.while_loop(
-        lambda turn, _: turn < 4, body, (1, array), parallel_iterations=1
-    )[1]
+    array = tf.while_loop(lambda turn, _: turn < 4, body, (1, array), parallel_iterations=1)[1]
     return array.read(3) + tf.cast(array.size(), tf.float64)
 
 

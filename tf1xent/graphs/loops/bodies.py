@@ -18,7 +18,10 @@ from tf1xent.graphs.raw import serialized
 from tf1xent.graphs.wiring import Names, split_reference
 
 # Stateful ops that may run twice: they change nothing, and draw no random numbers.
-_HARMLESS = ("Assert", "ReadVariableOp", "VarHandleOp", "If", "While")
+_HARMLESS = frozenset(
+    "Assert If ReadVariableOp ResourceGather ResourceGatherNd VarHandleOp VariableShape "
+    "While".split()
+)
 _DIGITS = 8
 
 
@@ -208,6 +211,8 @@ def output_type(net: Net, reference: str, library: Library) -> int:
     for output in definition.output_arg:
         offset, count = outputs[output.name]
         if offset <= index < offset + count:
+            if output.is_ref:
+                raise NotUnderstoodError(f"`{reference}` is a reference to a variable")
             key = output.type_list_attr or output.type_attr
             value = attribute_of(node, definition, key, library.where) if key else output
             return int(value.list.type[index - offset] if output.type_list_attr else value.type)

@@ -137,6 +137,7 @@ def replace_branches(
     branches = Branches(net)
     for merge, reason in branches.strange.items():
         refuse(merge, NotUnderstoodError(reason))
+    done: Set[str] = set()
     innermost_first = sorted(branches.found, key=lambda branch: -len(branch.around))
     for group in _groups(net, branches, innermost_first):
         nodes = dict(net.nodes)
@@ -144,12 +145,17 @@ def replace_branches(
         replacement = _Replacement(net, branches, group, functions)
         try:
             replacement.replace()
+            done.add(group[0].predicate)
             if replaced is not None:
                 replaced |= replacement.inside
         except NotUnderstoodError as error:
             net.nodes = nodes
             for branch in group:
                 refuse(branch.merge, error)
+    if replaced is not None:  # where nodes without inputs have waited for their branch
+        switches = {name for name in net.of_types(SWITCHES) if branches.decides(name) in done}
+        replaced |= switches
+        replaced |= {n for n in net.nodes if _is_anchor(net, n) and _source(net, n) in switches}
 
 
 def _groups(net: Net, branches: Branches, found: List[Branch]) -> List[List[Branch]]:
@@ -195,9 +201,13 @@ def _interior(net: Net, branches: Branches, branch: Branch) -> Set[str]:
 
 def _is_anchor(net: Net, name: str) -> bool:
     """Whether a node only hands on what a Switch lets in."""
-    if net.op(name) != "Identity" or net.controls(name):
-        return False
-    return net.op(split_reference(net.data(name)[0])[0]) in SWITCHES
+    is_identity = net.op(name) == "Identity" and not net.controls(name)
+    return is_identity and net.op(_source(net, name)) in SWITCHES
+
+
+def _source(net: Net, name: str) -> str:
+    """Returns the node that a node's first input comes from."""
+    return split_reference(net.data(name)[0])[0]
 
 
 class _Replacement:
@@ -306,6 +316,8 @@ class _Replacement:
         if self._branches.decides(name) == self._predicate:
             if index != value:
                 raise NotUnderstoodError(f"`{reference}` is read in the other branch")
+            if net.op(name) != "Switch":
+                raise NotUnderstoodError(f"`{name}` lets a reference to a variable in")
             self.inside.add(name)
             source = net.data(name)[0]
             if self._is_inside(split_reference(source)[0]):

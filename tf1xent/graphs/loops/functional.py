@@ -34,6 +34,7 @@ from tf1xent.graphs.loops.tensor_arrays import (
     convert,
     find_arrays,
 )
+from tf1xent.graphs.loops.whiles import replace_loops
 from tf1xent.graphs.raw import Graph, serialized
 from tf1xent.graphs.wiring import Names, split_reference
 
@@ -186,7 +187,9 @@ class _Rewrite:
         _rename(part, [n for n in part.nodes if not paths.get(n) and n not in results])
         hoist_reads(part)
         self._functions.unrepeatable.clear()
-        make_functional(part, self._functions)
+        # Branches around what is outside the loops come later, with all that is in them.
+        functions = self._functions
+        replace_loops(part, functions, lambda inner: make_functional(inner, functions))
         _prune(part, results)
         self._check(part, old - set(results))
         net.nodes.update(part.nodes)
@@ -197,7 +200,7 @@ class _Rewrite:
 
     def _check(self, part: Net, old: Set[str]) -> None:
         """Refuses what was not converted, and what would run twice."""
-        left = [name for name in part.of_types(V1_OPS | STACKS)]
+        left = part.of_types((V1_OPS | STACKS) - {"Switch", "Merge"})
         left += [name for name, node in part.nodes.items() if node.op.startswith("TensorArray")]
         if left:
             raise NotUnderstoodError(f"`{left[0]}`, {part.op(left[0])}, is not understood")
