@@ -14,7 +14,9 @@ import tensorflow.compat.v1 as tf
 
 from tests.support.v1_loops import PROGRAMS, UNOPTIMIZED, can_be_functional, v1_control_flow
 from tf1xent import graphs
-from tf1xent.graphs.functions import Library
+from tf1xent.graphs.control_flow import contexts
+from tf1xent.graphs.raw import NodeList
+from tf1xent.graphs.wiring import Wiring
 
 pytestmark = pytest.mark.skipif(not can_be_functional(), reason="an error, tested elsewhere")
 
@@ -65,19 +67,42 @@ def original():
     return graph.as_graph_def(), Answers(values, recorded, recorded, differences)
 
 
-def answers_of(graph_def):
-    """The answers of a graph; with recorded gradients also the new derivatives."""
-    recorded = any(node.name == NAMES[0] + "/gradient" for node in graph_def.node)
-    with tf.Graph().as_default() as graph, tf.Session(config=UNOPTIMIZED) as session:
+def values_of(graph_def, names):
+    with tf.Graph().as_default(), tf.Session(config=UNOPTIMIZED) as session:
         tf.import_graph_def(graph_def, name="")
-        weights = graph.get_tensor_by_name("weights:0")
-        gradients, products = [], []
-        for name in tensors("loss") if recorded else []:
-            gradients += tf.gradients(graph.get_tensor_by_name(name), weights)
-            products += tf.gradients(gradients[-1], weights, tf.constant(DIRECTION))
         session.run("initialize")
-        fetches = [tensors("value"), tensors("gradient") if recorded else [], gradients]
-        return Answers(*session.run(fetches), session.run(products))
+        return session.run(names)
+
+
+def derivatives_of(graph_def, name):
+    """The new gradient of a program, and the Hessian-vector product."""
+    losses = [name + "/loss"]
+    part = tf.graph_util.extract_sub_graph(graph_def, [*losses, "initialize"])
+    used = {f.name for f in functions_of(part.node, graph_def)}
+    functions = [f for f in graph_def.library.function if f.signature.name in used]
+    del part.library.function[:]
+    part.library.function.extend(functions)
+    with tf.Graph().as_default() as graph, tf.Session(config=UNOPTIMIZED) as session:
+        tf.import_graph_def(part, name="")
+        weights = graph.get_tensor_by_name("weights:0")
+        (gradient,) = tf.gradients(graph.get_tensor_by_name(losses[0] + ":0"), weights)
+        (product,) = tf.gradients(gradient, weights, tf.constant(DIRECTION))
+        session.run("initialize")
+        return session.run([gradient, product])
+
+
+def functions_of(nodes, graph_def):
+    """The functions that nodes name, and that those name."""
+    library = {f.signature.name: f for f in graph_def.library.function}
+    pending, found = list(nodes), {}
+    while pending:
+        node = pending.pop()
+        for key in node.attr:
+            function = node.attr[key].func
+            if function.name and function.name not in found:
+                found[function.name] = function
+                pending.extend(library[function.name].node_def)
+    return found.values()
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +110,8 @@ def recorded():
     """The graph with recorded gradients, before and after."""
     before, want = original()
     after = graphs.rewrite_graph_def(before, "keep", loops="functional")
-    return Case(before, after, want, answers_of(after))
+    values, gradients = values_of(after, [tensors("value"), tensors("gradient")])
+    return Case(before, after, want, Answers(values, gradients, None, None))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +121,8 @@ def plain():
         build(recorded=False)
     before = graph.as_graph_def()
     after = graphs.rewrite_graph_def(before, "keep", loops="functional")
-    return Case(before, after, original()[1], answers_of(after))
+    answers = Answers(values_of(after, tensors("value")), None, None, None)
+    return Case(before, after, original()[1], answers)
 
 
 parametrize_programs = pytest.mark.parametrize("number", range(len(NAMES)), ids=NAMES)
@@ -116,12 +143,13 @@ def test_recorded_gradients_stay(recorded, number):
 
 @parametrize_programs
 def test_new_gradients_and_hessian_vector_products(recorded, number):
-    want, got = recorded.want, recorded.got
-    np.testing.assert_allclose(got.gradients[number], want.gradients[number], rtol=1e-12)
+    want = recorded.want
+    gradient, product = derivatives_of(recorded.after, NAMES[number])
+    np.testing.assert_allclose(gradient, want.gradients[number], rtol=1e-12)
     differences = want.products[number]
     largest = np.abs(differences).max()
     assert largest > 1e-2
-    np.testing.assert_allclose(got.products[number], differences, rtol=0, atol=1e-8 * largest)
+    np.testing.assert_allclose(product, differences, rtol=0, atol=1e-8 * largest)
 
 
 def test_without_recorded_gradients_nothing_of_v1_is_left(plain):
@@ -154,34 +182,24 @@ def test_recorded_gradients_keep_their_loops(recorded):
 @pytest.mark.parametrize("kind", ["recorded", "plain"])
 def test_names_outside_stay(kind, request):
     case = request.getfixturevalue(kind)
-    depth = outside(case.before)
-    there = {node.name for node in case.after.node}
-    assert depth and depth - there == set()
-
-
-def outside(graph_def):
-    """The names of the nodes in no loop and no branch that are no ops of TensorArrays.
-
-    Found by TensorFlow's own contexts, which it derives while a graph is built, not on import.
-    """
-    with v1_control_flow(), tf.Graph().as_default() as graph:
-        build(recorded=any(node.name == NAMES[0] + "/gradient" for node in graph_def.node))
-    found = {
-        op.name
-        for op in graph.get_operations()
-        if op._get_control_flow_context() is None
-        and not op.type.startswith(("TensorArray", "Exit", "Switch"))
+    wiring = Wiring(NodeList([n.SerializeToString() for n in case.before.node], ""), "")
+    outside = {
+        node.name
+        for node, context in zip(case.before.node, contexts(wiring))
+        if context is None and "TensorArray" not in node.op and not is_flow(node)
     }
-    assert {node.name for node in graph_def.node} == {op.name for op in graph.get_operations()}
-    exits = {op.name for op in graph.get_operations() if op.type == "Exit"}
-    flows = {op.name for op in graph.get_operations() if "TensorArray" in op.name}
-    return found - flows | {name for name in exits if is_value(graph, name)}
+    assert len(outside) > 100
+    assert outside - {node.name for node in case.after.node} <= pivots(case.before)
 
 
-def is_value(graph, exit_):
-    """Whether an Exit in no loop hands out more than the flow of a TensorArray."""
-    op = graph.get_operation_by_name(exit_)
-    return op._get_control_flow_context() is None and op.outputs[0].dtype != tf.float32
+def is_flow(node):
+    """Whether an Exit hands out the flow of a TensorArray: all else is float64 or int32."""
+    return node.op in ("Exit", "Identity") and node.attr["T"].type == tf.float32.as_datatype_enum
+
+
+def pivots(graph_def):
+    """The Switches of a predicate by itself, where nodes without inputs wait for their branch."""
+    return {n.name for n in graph_def.node if n.op == "Switch" and len(set(n.input)) == 1}
 
 
 def test_a_second_rewrite_changes_nothing(recorded, plain):
@@ -195,14 +213,5 @@ def test_the_rewrite_is_the_same_every_time(plain):
 
 
 def test_every_function_is_used_and_none_is_missing(plain):
-    library = Library(plain.after.library, "test")
-    pending, used = list(plain.after.node), set()
-    while pending:
-        node = pending.pop()
-        wanted = [node.attr[k].func.name for k in node.attr if node.attr[k].HasField("func")]
-        for name in wanted:
-            assert name in library.functions
-            if name not in used:
-                used.add(name)
-                pending.extend(library.functions[name].node_def)
-    assert used == set(library.functions)
+    used = {function.name for function in functions_of(plain.after.node, plain.after)}
+    assert used == {function.signature.name for function in plain.after.library.function}

@@ -132,7 +132,7 @@ def replace_branches(
     """Replaces the branches of a net by If ops, the innermost first.
 
     The net has no loops left inside the branches. `refuse` is called with the names of Merges that
-    stay, and the reason. The names of nodes that have been in a branch are added to `replaced`.
+    stay, and the reason. The names of all nodes in branches that go are added to `replaced`.
     """
     branches = Branches(net)
     for merge, reason in branches.strange.items():
@@ -142,20 +142,19 @@ def replace_branches(
     for group in _groups(net, branches, innermost_first):
         nodes = dict(net.nodes)
         functions.unrepeatable.clear()
-        replacement = _Replacement(net, branches, group, functions)
         try:
-            replacement.replace()
+            _Replacement(net, branches, group, functions).replace()
             done.add(group[0].predicate)
-            if replaced is not None:
-                replaced |= replacement.inside
         except NotUnderstoodError as error:
             net.nodes = nodes
             for branch in group:
                 refuse(branch.merge, error)
-    if replaced is not None:  # where nodes without inputs have waited for their branch
+    if replaced is not None:
         switches = {name for name in net.of_types(SWITCHES) if branches.decides(name) in done}
-        replaced |= switches
-        replaced |= {n for n in net.nodes if _is_anchor(net, n) and _source(net, n) in switches}
+        found = branches.conditions.items()
+        replaced |= switches | {
+            name for name, known in found if known and not done.isdisjoint(known)
+        }
 
 
 def _groups(net: Net, branches: Branches, found: List[Branch]) -> List[List[Branch]]:

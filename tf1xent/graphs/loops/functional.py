@@ -73,7 +73,7 @@ def make_graph_functional(
             "versions cannot read. Rewrite it with TensorFlow 1.15 or later."
         )
     net = Net(nodes, Names(node.name for node in nodes))
-    functions = Functions(library, b"".join(contents))
+    functions = Functions(library, b"".join(map(serialized, nodes)))
     _Rewrite(net, functions, where, set(kept)).rewrite()
     contents[:] = [serialized(node) for node in net.nodes.values()]
     _add_functions(graph, functions, net)
