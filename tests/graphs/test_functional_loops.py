@@ -69,7 +69,8 @@ def original():
 
 def values_of(graph_def, names):
     with tf.Graph().as_default(), tf.Session(config=UNOPTIMIZED) as session:
-        tf.import_graph_def(graph_def, name="")
+        # A copy: TF 1.x adds attributes to what it imports.
+        tf.import_graph_def(tf.GraphDef.FromString(graph_def.SerializeToString()), name="")
         session.run("initialize")
         return session.run(names)
 
