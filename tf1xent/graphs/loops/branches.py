@@ -141,7 +141,6 @@ def replace_branches(
     innermost_first = sorted(branches.found, key=lambda branch: -len(branch.around))
     for group in _groups(net, branches, innermost_first):
         nodes = dict(net.nodes)
-        functions.unrepeatable.clear()
         try:
             _Replacement(net, branches, group, functions).replace()
             done.add(group[0].predicate)
@@ -268,11 +267,16 @@ class _Replacement:
 
     def _check_runs_once(self) -> None:
         """Refuses what must not run twice where something else than the If needs it."""
+        net = self._net
+        found = [net.nodes[n] for n in net.nodes if n in self.inside]
+        found = [node for node in found if self._functions.unrepeatable(node) is not None]
         merges = {branch.merge for branch in self._group}
-        for name in sorted(self._functions.unrepeatable & set(self._net.nodes)):
-            for reader, _, _ in self._net.readers()[name]:
+        part = Net((net.nodes[name] for name in self.inside), net.names)
+        readers = net.readers() if found else {}
+        for name in sorted(part.downstream(node.name for node in found)):
+            for reader, _, _ in readers[name]:
                 if reader not in self.inside | merges:
-                    raise NotUnderstoodError(f"`{name}` must not run twice; `{reader}` reads it")
+                    raise NotUnderstoodError(f"`{reader}` needs `{name}`, which must not run twice")
 
     def _value_index(self, merge: NodeDef, branch: Branch, around: Conditions) -> str:
         """Adds the second output of a Merge: which of its inputs it hands on; returns its name."""

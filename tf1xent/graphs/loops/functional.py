@@ -186,7 +186,6 @@ class _Rewrite:
         _prune(part, results)
         _rename(part, [n for n in part.nodes if not paths.get(n) and n not in results])
         hoist_reads(part)
-        self._functions.unrepeatable.clear()
         # Branches around what is outside the loops come later, with all that is in them.
         functions = self._functions
         replace_loops(part, functions, lambda inner: make_functional(inner, functions))
@@ -204,7 +203,8 @@ class _Rewrite:
         left += [name for name, node in part.nodes.items() if node.op.startswith("TensorArray")]
         if left:
             raise NotUnderstoodError(f"`{left[0]}`, {part.op(left[0])}, is not understood")
-        unrepeatable = sorted(self._functions.unrepeatable)
+        unrepeatable = [self._functions.unrepeatable(node) for node in part.nodes.values()]
+        unrepeatable = [name for name in unrepeatable if name is not None]
         if unrepeatable and self._is_needed(old, part):
             raise NotUnderstoodError(
                 f"`{unrepeatable[0]}` in it must not run twice, and a gradient that is recorded in "
