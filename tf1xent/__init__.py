@@ -15,7 +15,7 @@ from tf1xent import _registration, errors
 
 if TYPE_CHECKING:  # the names of `_PACKAGES` and `_HOMES`, for type checkers and editors
     from tf1xent import gradients as gradients
-    from tf1xent import graphs, kernels, losses, metrics, nn
+    from tf1xent import graphs, kernels, losses, metrics, nn, second_order
     from tf1xent import patching as patching
     from tf1xent.gradients import override_gradients, restore_gradients
     from tf1xent.patching import get_original, is_patched, patch, patched, status, unpatch
@@ -35,12 +35,22 @@ __all__ = [
     "patch",
     "patched",
     "restore_gradients",
+    "second_order",
     "status",
     "unpatch",
 ]
 
 # What needs TensorFlow: the packages, and the functions by the package that defines them.
-_PACKAGES = ("gradients", "graphs", "kernels", "losses", "metrics", "nn", "patching")
+_PACKAGES = (
+    "gradients",
+    "graphs",
+    "kernels",
+    "losses",
+    "metrics",
+    "nn",
+    "patching",
+    "second_order",
+)
 _HOMES = {
     "get_original": "patching",
     "is_patched": "patching",

@@ -22,6 +22,7 @@ _MODULES = (
     "tf1xent._math.focal",
     "tf1xent._math.chunked_linear",
     "tf1xent.gradients",
+    "tf1xent.second_order",
 )
 _TENSORFLOW = "tensorflow"
 _SEAM = "tf1xent._tf"

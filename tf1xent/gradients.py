@@ -121,6 +121,28 @@ hessian_product = _in_float32(softmax.hessian_product)
 centre = _in_float32(softmax.centre)
 
 
+# The gradient name of ops whose higher derivatives need gradients that TensorFlow lacks.
+FILLING_GRADIENT = _tf.gradient_name("HigherOrders")
+
+
+def _fillable() -> Set[str]:
+    """The op types for which TensorFlow lacks a gradient, and those whose gradient makes them."""
+    gaps = _tf.filled_gaps()
+    return set(gaps).union(*gaps.values())
+
+
+@_tf.gradient_of(FILLING_GRADIENT)
+def _filling_gradient(op: Operation, *cotangents: Optional[Tensor]) -> Any:
+    """TensorFlow's gradient of the op, or ours if it lacks one, fit for further derivatives."""
+    ours = op.type in _tf.filled_gaps()
+    function = _tf.gradient_to_call(_tf.gradient_name(op.type) if ours else op.type)
+    if function is None:
+        raise LookupError(f"No gradient defined for operation '{op.name}' (op type: {op.type})")
+    own = {t: FILLING_GRADIENT for t in _fillable() if not _tf.names_own_gradient(t)}
+    with tf.get_default_graph().gradient_override_map(own):
+        return function(op, *cotangents)
+
+
 @_tf.gradient_of(GUARD_GRADIENT)
 def _guard_gradient(op: Operation, cotangent: Tensor) -> Optional[Tensor]:
     """Passes the gradient on if the guarded tensor is a cross-entropy op's second output."""
@@ -192,15 +214,16 @@ def override_gradients(graph: Optional[Graph] = None) -> None:
             _override_process()
             return
         _check_graph("override_gradients", graph)
+        names_by_type = {**dict.fromkeys(_fillable(), FILLING_GRADIENT), **GRADIENT_NAMES}
         for holder, ops in _tf.gradient_sites(graph):
             names = _graph_ops.setdefault(holder, set())
             for op in ops:
                 op_type = _tf.op_type(op)
-                if op_type not in GRADIENT_NAMES or _tf.gradient_attribute(op) is not None:
+                if op_type not in names_by_type or _tf.gradient_attribute(op) is not None:
                     continue
                 if op_type == _tf.GUARD_OP and not _tf.guards_cross_entropy(op):
                     continue
-                _tf.set_gradient_attribute(op, GRADIENT_NAMES[op_type])
+                _tf.set_gradient_attribute(op, names_by_type[op_type])
                 names.add(op.name)
 
 

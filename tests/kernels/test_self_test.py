@@ -18,13 +18,7 @@ def compared():
         library = kernels.library()
     except errors.KernelsError as error:
         pytest.skip(f"the kernels are not built here: {error}")
-    cases = [(shape, dtype) for shape in SHAPES for dtype in LOGITS_DTYPES]
-    with tf.Graph().as_default(), tf.Session() as session:
-        built = [
-            self_test.comparison(library, self_test.example(*shape), dtype)
-            for shape, dtype in cases
-        ]
-        return [(dtype, each) for (_, dtype), each in zip(cases, session.run(built))]
+    return self_test.compare(library, SHAPES)
 
 
 @pytest.mark.lengthy

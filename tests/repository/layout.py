@@ -19,7 +19,7 @@ FLOORS = (
     {"_probes", "kernels"},
     {"_math"},
     {"_loss", "gradients"},
-    {"nn"},
+    {"nn", "second_order"},
     {"losses", "metrics", "curvature", "diagnostics"},
     {"patching", "graphs", "_registration"},
     {"__init__"},

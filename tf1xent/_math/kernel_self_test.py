@@ -7,7 +7,7 @@ It prints the level of instructions that was tested; the variable TF1XENT_KERNEL
 
 import json
 import sys
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class Results(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """One example: tensors when it is built, arrays of float64 when it has run."""
+    """What is compared for one example: arrays of float64."""
 
     arguments: Example
     results: Results  # of the ops
@@ -110,19 +110,45 @@ def with_ops(ops: Any, arguments: Example) -> Results:
     )
 
 
-def comparison(ops: Any, arguments: Example, dtype: DType) -> Comparison:
-    """Builds the ops on arguments of a dtype, and the graph version on the same in float64."""
-    precise = tf.float64 if dtype == tf.float64 else tf.float32
+def placeholders(dtype: DType, labels_dtype: DType) -> Example:
+    """Builds placeholders for arguments of any size."""
+    matrices = [tf.placeholder(dtype, [None, None]) for _ in range(3)]
+    labels, scale = tf.placeholder(labels_dtype, [None]), tf.placeholder(dtype, [None])
+    return Example(matrices[0], labels, matrices[1], matrices[2], scale)
+
+
+def rounded_arguments(fed: Example, dtype: DType) -> Example:
+    """The arguments with the matrices rounded to a dtype."""
     logits, distributions, vectors = (
-        tf.cast(tf.constant(value, precise), dtype)
-        for value in (arguments.logits, arguments.distributions, arguments.vectors)
+        tf.cast(matrix, dtype) for matrix in (fed.logits, fed.distributions, fed.vectors)
     )
-    # Odd and even shapes take turns with the two dtypes of labels.
-    labels = tf.constant(arguments.labels, tf.int64 if len(arguments.labels) % 2 else tf.int32)
-    given = Example(logits, labels, distributions, vectors, tf.constant(arguments.scale, precise))
-    wide = Example(*(t if t.dtype.is_integer else tf.cast(t, tf.float64) for t in given))
-    results = Results(*(tf.cast(result, tf.float64) for result in with_ops(ops, given)))
-    return Comparison(wide, results, with_graph(wide), softmax.softmax(wide.logits))
+    return fed._replace(logits=logits, distributions=distributions, vectors=vectors)
+
+
+def compare(ops: Any, shapes: Sequence[Tuple[int, int]]) -> List[Tuple[DType, Comparison]]:
+    """Runs the ops for every dtype on arguments of all shapes, and the graph version in float64.
+
+    Each graph is built once and fed with all arguments: building takes longer than running.
+    """
+    found = []
+    examples = [example(*shape) for shape in shapes]
+    with tf.Graph().as_default(), tf.Session() as session:
+        wide = placeholders(tf.float64, tf.int64)
+        wanted = with_graph(wide), softmax.softmax(wide.logits)
+        for dtype in LOGITS_DTYPES:
+            precise = tf.float64 if dtype == tf.float64 else tf.float32
+            for labels_dtype in (tf.int32, tf.int64):
+                fed = placeholders(precise, labels_dtype)
+                given = rounded_arguments(fed, dtype)
+                arguments = Example(*(tf.cast(t, w.dtype) for t, w in zip(given, wide)))
+                results = Results(*(tf.cast(r, tf.float64) for r in with_ops(ops, given)))
+                # Odd and even shapes take turns with the two dtypes of labels.
+                for each in examples:
+                    if len(each.labels) % 2 == (labels_dtype == tf.int64):
+                        x, y = session.run((arguments, results), dict(zip(fed, each)))
+                        z, probabilities = session.run(wanted, dict(zip(wide, x)))
+                        found.append((dtype, Comparison(x, y, z, probabilities)))
+    return found
 
 
 def magnitudes(compared: Comparison) -> Results:
@@ -168,13 +194,9 @@ def faults(compared: Comparison, dtype: DType) -> Dict[str, str]:
 
 def check_values(ops: Any) -> List[str]:
     """Returns what is wrong with the values of the ops, in words."""
-    with tf.Graph().as_default(), tf.Session() as session:
-        cases = [(shape, dtype) for shape in SHAPES for dtype in LOGITS_DTYPES]
-        built = [comparison(ops, example(*shape), dtype) for shape, dtype in cases]
-        computed = session.run(built)
     return [
-        f"{name} of {dtype.name} [{shape[0]}, {shape[1]}]: {fault}"
-        for (shape, dtype), compared in zip(cases, computed)
+        f"{name} of {dtype.name} {list(compared.arguments.logits.shape)}: {fault}"
+        for dtype, compared in compare(ops, SHAPES)
         for name, fault in faults(compared, dtype).items()
     ]
 

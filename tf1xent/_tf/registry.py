@@ -23,8 +23,15 @@ SPARSE_OP = "SparseSoftmaxCrossEntropyWithLogits"
 DENSE_OP = "SoftmaxCrossEntropyWithLogits"
 GUARD_OP = "PreventGradient"
 FUSED_OPS = (SPARSE_OP, DENSE_OP)
-# By op type, the names under which our gradients are registered.
-GRADIENT_NAMES = {op_type: "Tf1xent" + op_type for op_type in (SPARSE_OP, DENSE_OP, GUARD_OP)}
+
+
+def gradient_name(op_type: str) -> str:
+    """The name under which our gradient of an op type of TensorFlow's is registered."""
+    return "Tf1xent" + op_type
+
+
+# By op type, the names of the gradients that take the place of TensorFlow's.
+GRADIENT_NAMES = {op_type: gradient_name(op_type) for op_type in (SPARSE_OP, DENSE_OP, GUARD_OP)}
 
 GRADIENT_ATTRIBUTE = "_gradient_op_type"
 
@@ -68,6 +75,11 @@ def gradient_of(name: str) -> Callable[[GradientFunction], GradientFunction]:
 def gradient_entry(name: str) -> Any:
     """Returns the registry's own entry for `name`, to restore the same object later."""
     return _registry().get(name)
+
+
+def gradient_to_call(name: str) -> Optional[GradientFunction]:
+    """Returns the gradient function registered for an op type or name, or None for none."""
+    return entry_function(gradient_entry(name))
 
 
 def set_gradient_entry(name: str, entry: Any) -> None:

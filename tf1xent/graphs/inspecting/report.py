@@ -3,7 +3,6 @@
 import dataclasses
 import enum
 import json
-import textwrap
 from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from tf1xent import _table, _tf
@@ -126,15 +125,17 @@ class GraphReport:
         in the middle. With None nothing is shortened.
         """
         width = None if width is None else max(width, 60)
-        found = f": {_count(len(self.ops), 'cross-entropy op')}, judged for TensorFlow "
+        found = f": {_table.count(len(self.ops), 'cross-entropy op')}, judged for TensorFlow "
         found += self.tensorflow
-        lines = [shortened(self.source, None if width is None else width - len(found)) + found]
+        lines = [
+            _table.shortened(self.source, None if width is None else width - len(found)) + found
+        ]
         if self.ops:
             lines += ["", *_ops_table(self.ops, width), ""]
         reasons: Dict[str, List[int]] = {}
         for number, op in enumerate(self.ops, 1):
             reasons.setdefault(f"{op.verdict.value}: {op.reason}", []).append(number)
-        notes = [f"[{_runs(numbers)}] {reason}" for reason, numbers in reasons.items()]
+        notes = [f"[{_table.runs(numbers)}] {reason}" for reason, numbers in reasons.items()]
         missing = sorted({a.gradient for a in self.gradient_attributes if not a.registered})
         missing += sorted(
             {str(op.gradient_attribute) for op in self.ops if op.gradient_registered is False}
@@ -145,7 +146,7 @@ class GraphReport:
             )
         if self.unknown_ops:
             notes.append(f"Ops that this TensorFlow does not know: {', '.join(self.unknown_ops)}")
-        lines += [line for note in notes for line in _wrapped(note, width)]
+        lines += [line for note in notes for line in _table.wrapped(note, width)]
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -162,13 +163,15 @@ _LEAST_NAME = 8
 
 def _ops_table(ops: Sequence[CrossEntropyOp], width: Optional[int]) -> List[str]:
     """Returns two lines an op: name and verdict; then kind, dtype, shape and place."""
-    rows = [(f"[{n}]", shortened(op.name, None), op.verdict.value) for n, op in enumerate(ops, 1)]
+    rows = [
+        (f"[{n}]", _table.shortened(op.name, None), op.verdict.value) for n, op in enumerate(ops, 1)
+    ]
     widths = _table.column_widths([_HEADINGS, *rows])
     if width is not None:
         others = widths[0] + widths[2] + 2 * len(_table.GAP)
         widths[1] = max(_LEAST_NAME, min(widths[1], width - others))
     indent = " " * (widths[0] + len(_table.GAP))
-    fitting = [(number, shortened(name, widths[1]), judged) for number, name, judged in rows]
+    fitting = [(number, _table.shortened(name, widths[1]), judged) for number, name, judged in rows]
     heading, *lines = _table.aligned([_HEADINGS, *fitting], widths)
     below = [
         indent + _description(op, None if width is None else width - len(indent)) for op in ops
@@ -186,7 +189,7 @@ def _description(op: CrossEntropyOp, width: Optional[int]) -> str:
         shape = "[" + ", ".join("?" if size is None else str(size) for size in op.shape) + "]"
     parts = [_KINDS.get(op.op_type, op.op_type), f"{op.dtype} {shape}"]
     if op.gradients:
-        parts.append(_count(len(op.gradients), "gradient"))
+        parts.append(_table.count(len(op.gradients), "gradient"))
     if op.guards:
         parts.append(f"{len(op.guards)} guarded")
     text = ", ".join(parts)
@@ -197,66 +200,9 @@ def _description(op: CrossEntropyOp, width: Optional[int]) -> str:
     ]
     where = ", ".join(filter(None, places))
     if not where:
-        return shortened(text, width)
+        return _table.shortened(text, width)
     room = None if width is None else max(_LEAST_NAME, width - len(text) - len(", in "))
-    return shortened(f"{text}, in {shortened(where, room)}", width)
-
-
-def shortened(text: str, width: Optional[int]) -> str:
-    """Makes a text printable and cuts out its middle if it is longer than `width`."""
-    return _cut(_printable(text), width)
-
-
-def _cut(text: str, width: Optional[int]) -> str:
-    if width is None or len(text) <= width:
-        return text
-    width = max(width, len("..."))
-    end = (width - len("...")) // 2
-    begin = width - len("...") - end
-    return f"{text[:begin]}...{text[len(text) - end :]}"
-
-
-def _wrapped(text: str, width: Optional[int]) -> List[str]:
-    """Splits a text into lines; a command between backquotes stays on one line."""
-    text = _printable(text)
-    if width is None:
-        return [text]
-    parts = text.split("`")
-    parts[1::2] = [_cut(part, width - 6).replace(" ", "\0") for part in parts[1::2]]
-    words = [_cut(word, width - 4) for word in "`".join(parts).split(" ")]
-    lines = textwrap.wrap(
-        " ".join(words),
-        width,
-        subsequent_indent="    ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return [line.replace("\0", " ") for line in lines]
-
-
-def _printable(text: str) -> str:
-    """Escapes characters that could control a terminal; names in files can hold anything."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def _runs(numbers: Sequence[int]) -> str:
-    """Lists increasing numbers; three or more in a row become first-last.
-
-    >>> _runs([1, 2, 4, 5, 6, 9])
-    '1, 2, 4-6, 9'
-    """
-    runs: List[List[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    parts = [f"{r[0]}-{r[-1]}" if len(r) > 2 else ", ".join(map(str, r)) for r in runs]
-    return ", ".join(parts)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
+    return _table.shortened(f"{text}, in {_table.shortened(where, room)}", width)
 
 
 # What is found in one graph: ops, other gradient attributes, op types that TensorFlow lacks.

@@ -1,0 +1,382 @@
+"""Follows cotangents from ys back to xs, and collects what the second derivative meets.
+
+`tf.gradients` makes a cotangent for each tensor on the way. The second derivative goes through the
+ops that compute those cotangents which depend on xs. So whether an op's gradient needs a gradient
+of its own depends on what is between the op and the loss, and only an op where it does is met.
+"""
+
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+from tf1xent import _tf
+from tf1xent._typing import Graph, Operation, Tensor
+from tf1xent.second_order.auditing import facts
+from tf1xent.second_order.auditing.probing import (
+    EXISTS,
+    SECOND,
+    SLICES,
+    TRULY_VARIES,
+    VARIES,
+    Answer,
+    Prober,
+    Question,
+    Trouble,
+)
+from tf1xent.second_order.auditing.report import Kind
+from tf1xent.second_order.auditing.walk import Place, place, walk
+
+_ALL = EXISTS | VARIES | TRULY_VARIES
+
+
+class Meeting(NamedTuple):
+    """An op that the second derivative meets.
+
+    Attributes:
+      op: the op.
+      path: the ops, and their functions, through which a body is reached.
+      caller: the op of the graph itself that leads to it, or None.
+      kind: what is wrong.
+      trouble: TensorFlow's error, or None where it raises none.
+      left_out: the op types whose derivative is left out.
+      overridden: what TensorFlow would answer after `override_gradients`, or None if not asked.
+      in_loop: the name of the outermost v1 loop around it, or None.
+    """
+
+    op: Operation
+    path: Tuple[str, ...]
+    caller: Optional[Operation]
+    kind: Kind
+    trouble: Optional[Trouble] = None
+    left_out: Tuple[str, ...] = ()
+    overridden: Optional[Answer] = None
+    in_loop: Optional[str] = None
+
+
+class Swept(NamedTuple):
+    """What one graph, with the functions that it runs, holds.
+
+    Attributes:
+      meetings: the ops that are met.
+      ops: the number of ops on the paths.
+      asked: how many TensorFlow was asked about.
+      cotangents: by tensor, the bits of its cotangent.
+    """
+
+    meetings: List[Meeting]
+    ops: int
+    asked: int
+    cotangents: Dict[Place, int]
+
+
+def sweep(
+    graph: Graph, xs: Sequence[Tensor], ys: Sequence[Tensor], inside: Optional["Body"] = None
+) -> Swept:
+    """Collects what the second derivative of `ys` by `xs` meets.
+
+    A loop through which a cotangent varies is met as a whole. Then the ops inside it are asked for
+    as if it were a functional loop, where every cotangent varies.
+    """
+    body = inside or Body((), None, set())
+    entered = set(body.entered)
+    found = _Sweep(graph, xs, ys, body, set())
+    swept = found.run()
+    loops = found.loops_in_the_way()
+    if not loops:
+        return swept
+    again = _Sweep(graph, xs, ys, body._replace(entered=entered), loops).run()
+    body.entered.update(entered)
+    meetings = again.meetings + [found.loop_meeting(name) for name in sorted(loops)]
+    return again._replace(meetings=meetings, asked=swept.asked + again.asked)
+
+
+class Body(NamedTuple):
+    """Where a function's body is.
+
+    Attributes:
+      path, caller: as of `Meeting`.
+      entered: the names of the functions that were entered already.
+    """
+
+    path: Tuple[str, ...]
+    caller: Optional[Operation]
+    entered: Set[str]
+
+
+class _Sweep:
+    """The way back through one graph; `loops` are those that are treated as functional."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        xs: Sequence[Tensor],
+        ys: Sequence[Tensor],
+        body: Body,
+        loops: Set[str],
+    ) -> None:
+        self._body, self._loops = body, loops
+        self._walk = walk(xs, ys)
+        self._prober = Prober(graph, xs)
+        self._truly = self._truly_reached(xs)
+        self._bits: Dict[Place, int] = {}
+        self._meetings: List[Meeting] = []
+        self._met: Set[Operation] = set()
+        self._inner_ops = self._inner_asked = 0
+        # By outermost loop: an op to show for it, and whether a cotangent in it varies.
+        self._shown: Dict[str, Operation] = {}
+        self._varying_loops: Set[str] = set()
+        # A GraphDef records no contexts, so TensorFlow does not know the loops of its nodes.
+        self._lost_loops = any(
+            op.type in facts.LOOP_EXITS and not _tf.has_context(op) for op in self._walk.order
+        )
+        start = _ALL if body.path else EXISTS
+        for tensor in ys:
+            if _tf.carries_gradients(tensor):
+                self._give(tensor, start)
+        if self._lost_loops:
+            for op in self._walk.order:
+                if op.type in facts.NEXT_ITERATIONS:
+                    self._give(op.outputs[0], _ALL)
+
+    def run(self) -> Swept:
+        """Goes back from ys to xs."""
+        for op in self._walk.order:
+            cotangents = tuple(self._bits.get((op, i), 0) for i in range(len(op.outputs)))
+            if any(cotangents) and any(self._is_between(t) for t in op.inputs):
+                self._visit(op, cotangents)
+        for op in self._walk.cuts:
+            if op.type not in facts.WITHOUT_VALUES:
+                self._meet(op, Kind.NOT_DIFFERENTIABLE)
+        ops = len(self._walk.order) + self._inner_ops
+        asked = self._prober.asked + self._inner_asked
+        return Swept(self._meetings, ops, asked, self._bits)
+
+    def loops_in_the_way(self) -> Set[str]:
+        """Returns the names of the outermost loops through which a cotangent varies."""
+        return set(self._varying_loops)
+
+    def loop_meeting(self, name: str) -> Meeting:
+        """Returns what to report of a loop."""
+        body = self._body
+        return Meeting(self._shown[name], body.path, body.caller, Kind.LOOP, in_loop=name)
+
+    # --- single ops ---
+
+    def _visit(self, op: Operation, cotangents: Tuple[int, ...]) -> None:
+        loop = _tf.loop_around(op)
+        if loop is not None:
+            cotangents = self._through_loop(op, loop, cotangents)
+        is_v1 = op.type in facts.V1_CONTROL_FLOW
+        if is_v1 and self._lost_loops and op.type in facts.LOOP_EXITS:
+            self._meet(op, Kind.LOOP, in_loop=op.name)
+        if is_v1 and (self._lost_loops or _tf.has_context(op)):
+            self._hand_on(op, cotangents)
+        elif op.type in facts.HAND_ON and _tf.gradient_attribute(op) is None:
+            self._hand_on(op, cotangents)
+        elif _tf.runs_functions(op):
+            self._enter(op)
+        elif _tf.is_defun_call(op):
+            self._meet(op, Kind.CALL)
+            self._give_inputs(op, _ALL | SECOND)
+        elif _joined(cotangents) & EXISTS:
+            self._ask(op, cotangents)
+        else:
+            self._ask_for_first(op, cotangents)
+
+    def _question(self, op: Operation, cotangents: Tuple[int, ...]) -> Question:
+        inputs = (
+            0 if not self._is_between(t) else VARIES | (TRULY_VARIES if self._is_true(t) else 0)
+            for t in op.inputs
+        )
+        return Question(op, cotangents, tuple(inputs))
+
+    def _ask(self, op: Operation, cotangents: Tuple[int, ...]) -> None:
+        """Follows the cotangents of an op's outputs to its inputs."""
+        question = self._question(op, tuple(bits & ~SECOND for bits in cotangents))
+        if not self._has_function(op, question):
+            return
+        answer = self._prober.ask(question)
+        trouble = answer.first or answer.second
+        if trouble is not None or answer.left_out:
+            kind = Kind.LEFT_OUT if trouble is None else Kind.NO_SECOND_DERIVATIVE
+            kind = kind if answer.first is None else Kind.NO_GRADIENT
+            overridden = self._prober.ask(question, overridden=True)
+            self._meet(op, kind, trouble, answer.left_out, overridden)
+        if answer.first is not None:
+            self._give_inputs(op, _ALL | SECOND)
+            return
+        for tensor in answer.outside:
+            if self._is_between(tensor):
+                self._give(tensor, SECOND)
+        second = SECOND if answer.second is not None else _joined(cotangents) & SECOND
+        for tensor, bits in zip(op.inputs, answer.cotangents):
+            if not self._is_between(tensor):
+                continue
+            if bits:
+                self._give(tensor, bits | (second if bits & EXISTS else 0))
+            else:
+                self._not_by(op, tensor)
+
+    def _ask_for_first(self, op: Operation, cotangents: Tuple[int, ...]) -> None:
+        """Follows the second derivative by an output, of which the loss has no first one."""
+        name = _tf.gradient_in_use(op)
+        if not _tf.has_gradient(name):
+            self._meet(op, Kind.NO_GRADIENT)
+        if _tf.gradient_to_call(name) is None:
+            return
+        question = self._question(op, tuple(EXISTS if bits else 0 for bits in cotangents))
+        answer = self._prober.ask(question)
+        if answer.first is not None:
+            overridden = self._prober.ask(question, overridden=True)
+            self._meet(op, Kind.NO_GRADIENT, answer.first, (), overridden)
+        for tensor, bits in zip(op.inputs, answer.cotangents):
+            if bits & EXISTS and self._is_between(tensor):
+                self._give(tensor, SECOND)
+
+    def _has_function(self, op: Operation, question: Question) -> bool:
+        """Tells whether an op has a gradient function; notes what it is if it has none."""
+        name = _tf.gradient_in_use(op)
+        if _tf.gradient_to_call(name) is not None:
+            return True
+        overridden = None
+        if self._prober.is_overridden(op.type):
+            overridden = self._prober.ask(question, overridden=True)
+        if not _tf.has_gradient(name):
+            self._meet(op, Kind.NO_GRADIENT, overridden=overridden)
+            self._give_inputs(op, _ALL | SECOND)
+        elif facts.leaves_out(op.type) and any(self._is_true(t) for t in op.inputs):
+            self._meet(op, Kind.LEFT_OUT, None, (op.type,), overridden)
+            self._give_inputs(op, _ALL | SECOND)
+        elif op.type not in facts.WITHOUT_VALUES:
+            self._meet(op, Kind.NOT_DIFFERENTIABLE)
+        return False
+
+    def _not_by(self, op: Operation, tensor: Tensor) -> None:
+        """Notes that TensorFlow's gradient of an op is None for an input."""
+        if facts.leaves_out(op.type) and self._is_true(tensor):
+            self._meet(op, Kind.LEFT_OUT, left_out=(op.type,))
+        elif op.type in facts.PIECEWISE_CONSTANT:
+            self._meet(op, Kind.NOT_DIFFERENTIABLE)
+
+    def _judge(self, op: Operation, question: Question, answer: Answer, second: bool) -> None:
+        trouble = answer.first or (answer.second if second else None)
+        if trouble is None and not (second and answer.left_out):
+            return
+        overridden = self._prober.ask(question, overridden=True)
+        kind = Kind.LEFT_OUT if trouble is None else Kind.NO_SECOND_DERIVATIVE
+        if answer.first is not None:
+            kind = Kind.NO_GRADIENT
+        self._meet(op, kind, trouble, answer.left_out, overridden)
+
+    def _meet(
+        self,
+        op: Operation,
+        kind: Kind,
+        trouble: Optional[Trouble] = None,
+        left_out: Tuple[str, ...] = (),
+        overridden: Optional[Answer] = None,
+        in_loop: Optional[str] = None,
+    ) -> None:
+        loop = _tf.loop_around(op)
+        in_loop = loop.outermost if loop is not None and in_loop is None else in_loop
+        body = self._body
+        if op not in self._met:
+            self._met.add(op)
+            self._meetings.append(
+                Meeting(op, body.path, body.caller, kind, trouble, left_out, overridden, in_loop)
+            )
+
+    # --- what is around them ---
+
+    def _is_between(self, tensor: Tensor) -> bool:
+        return tensor.op in self._walk.between and _tf.carries_gradients(tensor)
+
+    def _is_true(self, tensor: Tensor) -> bool:
+        return tensor.op in self._truly and _tf.carries_gradients(tensor)
+
+    def _truly_reached(self, xs: Sequence[Tensor]) -> Set[Operation]:
+        """Returns the ops between that have a derivative by xs which is not zero everywhere."""
+        truly = {tensor.op for tensor in xs}
+        for op in reversed(self._walk.order):
+            if op in truly or op.type in facts.WITHOUT_DERIVATIVE and op.type != "Cast":
+                continue
+            if any(t.op in truly and _tf.carries_gradients(t) for t in op.inputs):
+                truly.add(op)
+        return truly
+
+    def _give(self, tensor: Tensor, bits: int) -> None:
+        """Adds a part to the cotangent of a tensor: it is IndexedSlices only if all parts are."""
+        before = self._bits.get(place(tensor))
+        if before is not None and before & EXISTS and bits & EXISTS:
+            both = before & bits & SLICES
+            bits = (before | bits) & ~SLICES | both
+        elif before is not None:
+            bits |= before
+        self._bits[place(tensor)] = bits
+
+    def _give_inputs(self, op: Operation, bits: int) -> None:
+        for tensor in op.inputs:
+            if self._is_between(tensor):
+                self._give(tensor, bits)
+
+    def _hand_on(self, op: Operation, cotangents: Tuple[int, ...]) -> None:
+        inputs = op.inputs[:1] if op.type in facts.SWITCHES else op.inputs
+        for tensor in inputs:
+            if self._is_between(tensor) and not (
+                op.type in facts.TENSOR_ARRAYS and _tf.has_handle(tensor)
+            ):
+                self._give(tensor, _joined(cotangents))
+
+    def _through_loop(
+        self, op: Operation, loop: _tf.Loop, cotangents: Tuple[int, ...]
+    ) -> Tuple[int, ...]:
+        """Notes a loop whose cotangents vary; returns the cotangents to go on with."""
+        name = loop.outermost
+        if op.type in facts.LOOP_EXITS:
+            self._shown.setdefault(name, op)
+            if name in self._loops:
+                cotangents = tuple(bits | _ALL if bits else 0 for bits in cotangents)
+            for tensor in self._turns_of(loop):
+                self._give(tensor, _joined(cotangents) & ~SLICES)
+        if any(bits & VARIES for bits in cotangents) or not loop.back_prop:
+            self._shown.setdefault(name, op)
+            self._varying_loops.add(name)
+        return cotangents
+
+    def _turns_of(self, loop: _tf.Loop) -> List[Tensor]:
+        """Returns the tensors that a loop hands to its next turn."""
+        if not hasattr(self, "_turns"):
+            self._turns: Dict[str, List[Tensor]] = {}
+            for op in self._walk.order:
+                if op.type in facts.NEXT_ITERATIONS:
+                    around = _tf.loop_around(op)
+                    if around is not None and _tf.carries_gradients(op.outputs[0]):
+                        self._turns.setdefault(around.name, []).append(op.outputs[0])
+        return self._turns.get(loop.name, [])
+
+    def _enter(self, op: Operation) -> None:
+        """Goes into the functions that an op runs, where every cotangent varies."""
+        is_call = op.type in _tf.TRACED_CALLS
+        if is_call and not _tf.call_can_be_differentiated(op):
+            self._meet(op, Kind.CALL)
+        elif not is_call and not _tf.has_gradient(_tf.gradient_in_use(op)):
+            self._meet(op, Kind.NO_GRADIENT)
+        for body in _tf.bodies(op):
+            if body.name in self._body.entered:
+                continue
+            self._body.entered.add(body.name)
+            step = f"{op.name}: {body.name}"
+            caller = self._body.caller or op
+            inner = Body((*self._body.path, step), caller, self._body.entered)
+            xs = [t for t in body.graph.inputs if _tf.carries_gradients(t)]
+            ys = [t for t in body.graph.outputs if _tf.carries_gradients(t)]
+            swept = sweep(body.graph, xs, ys, inner)
+            self._meetings += swept.meetings
+            self._inner_ops += swept.ops
+            self._inner_asked += swept.asked
+        self._give_inputs(op, _ALL | SECOND)
+
+
+def _joined(cotangents: Sequence[int]) -> int:
+    bits = 0
+    for each in cotangents:
+        bits |= each
+    return bits
