@@ -73,7 +73,7 @@ def static_value(tensor: Tensor) -> Any:
 def graph_beside(graph: Graph) -> Graph:
     """Returns an empty graph that may read the tensors of `graph`, which it does not change."""
     with graph.as_default():
-        return func_graph.FuncGraph("tf1xent_beside", collections={})
+        return func_graph.FuncGraph("tf1xent_beside")
 
 
 def read_from_outside(beside: Graph) -> List[Tuple[Tensor, Tensor]]:

@@ -218,6 +218,8 @@ class _Probe:
             values = _values(gradient)
             bits_of[index] = EXISTS
             bits_of[index] |= SLICES if isinstance(gradient, tf.IndexedSlices) else 0
+            if not self._question.inputs[index] & TRULY_VARIES:
+                continue  # no gradient by xs depends on it
             bits_of[index] |= TRULY_VARIES if _is_in(values, truly, truly_varies) else 0
             if _is_in(values, varying, varies):
                 bits_of[index] |= VARIES
