@@ -38,6 +38,7 @@ from tf1xent._tf.drop_ins import (
 from tf1xent._tf.live_ops import (
     Body,
     Loop,
+    Meaning,
     TRACED_CALLS,
     bodies,
     call_can_be_differentiated,
@@ -147,6 +148,7 @@ __all__ = [
     "GradientFunction",
     "Gradients",
     "Loop",
+    "Meaning",
     "NEWEST_GRAPH",
     "Primitive",
     "Residuals",

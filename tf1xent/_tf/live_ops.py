@@ -8,30 +8,32 @@ from tensorflow.python.framework import func_graph, function_def_to_graph, tenso
 
 from tf1xent._tf.modules import module_if_there
 from tf1xent._tf.op_definitions import call_has_gradients
-from tf1xent._tf.registry import gradient_attribute, gradient_to_call
+from tf1xent._tf.registry import GRADIENT_ATTRIBUTE, gradient_attribute, gradient_to_call
 from tf1xent._typing import DType, Graph, Operation, Tensor
 
 _backprop_rules = module_if_there("eager.backprop_util")  # 2.x
 _POINTERS = (tf.resource, tf.variant)
 # Attributes that place an op, or record what is inferred about it.
 _NO_MEANING = ("_class", "_output_shapes", "_XlaCompile", "_XlaScope")
+_HAS_DEBUG_INFO = "experimental_debug_info" in tf.NodeDef.DESCRIPTOR.fields_by_name
 _TENSORFLOW = os.path.dirname(os.path.abspath(func_graph.__file__))
 _TENSORFLOW = os.path.dirname(os.path.dirname(_TENSORFLOW)) + os.sep
 _LIBRARY = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
-_followed: Dict[DType, bool] = {}
+# By dtype; None for one of which the single tensor decides.
+_followed: Dict[DType, Optional[bool]] = {}
 
 
 def carries_gradients(tensor: Tensor) -> bool:
     """Whether `tf.gradients` follows a tensor: whether its dtype has small changes."""
-    dtype = tensor.dtype.base_dtype
-    if dtype == tf.variant and _backprop_rules is not None:
-        return bool(_backprop_rules.IsTrainable(tensor))  # what the variant holds decides
-    known = _followed.get(dtype)
-    if known is None:
-        known = dtype.is_floating or dtype.is_complex or dtype in _POINTERS
-        _followed[dtype] = known
-    return known
+    dtype = tensor.dtype
+    if dtype not in _followed:
+        base = dtype.base_dtype
+        _followed[dtype] = base.is_floating or base.is_complex or base in _POINTERS
+        if base == tf.variant and _backprop_rules is not None:
+            _followed[dtype] = None  # what the variant holds decides
+    known = _followed[dtype]
+    return bool(_backprop_rules.IsTrainable(tensor)) if known is None else known
 
 
 def has_handle(tensor: Tensor) -> bool:
@@ -47,22 +49,36 @@ def tensor_of(value: Any) -> Optional[Tensor]:
     return op.outputs[0] if isinstance(op, tf.Operation) and op.outputs else None
 
 
+class Meaning(NamedTuple):
+    """What an op computes.
+
+    Attributes:
+      content: equal bytes for ops of equal types and attributes, whatever their names.
+      gradient: the name under which `tf.gradients` looks up the op's gradient.
+    """
+
+    content: bytes
+    gradient: str
+
+
+def meaning(op: Operation) -> Meaning:
+    """Returns what an op computes."""
+    node = op.node_def
+    attributes = node.attr
+    gradient = gradient_attribute(node) if GRADIENT_ATTRIBUTE in attributes else None
+    for field in ("name", "input", "device"):
+        node.ClearField(field)
+    if _HAS_DEBUG_INFO:
+        node.ClearField("experimental_debug_info")
+    for name in _NO_MEANING:
+        if name in attributes:
+            del attributes[name]
+    return Meaning(node.SerializeToString(deterministic=True), gradient or node.op)
+
+
 def gradient_in_use(op: Operation) -> str:
     """Returns the name under which `tf.gradients` looks up the gradient of an op."""
     return gradient_attribute(op) or str(op.type)
-
-
-def meaning(op: Operation) -> bytes:
-    """Returns equal bytes for ops of equal types and attributes, whatever their names."""
-    node = op.node_def
-    for field in ("name", "input", "device"):
-        node.ClearField(field)
-    if "experimental_debug_info" in node.DESCRIPTOR.fields_by_name:
-        node.ClearField("experimental_debug_info")
-    for name in _NO_MEANING:
-        if name in node.attr:
-            del node.attr[name]
-    return bytes(node.SerializeToString(deterministic=True))
 
 
 def static_value(tensor: Tensor) -> Any:

@@ -161,37 +161,47 @@ class _Sweep:
     # --- single ops ---
 
     def _visit(self, op: Operation, cotangents: Tuple[int, ...]) -> None:
+        op_type = op.type
         loop = _tf.loop_around(op)
         if loop is not None:
             cotangents = self._through_loop(op, loop, cotangents)
-        is_v1 = op.type in facts.V1_CONTROL_FLOW
-        if is_v1 and self._lost_loops and op.type in facts.LOOP_EXITS:
+        is_v1 = op_type in facts.V1_CONTROL_FLOW
+        if is_v1 and self._lost_loops and op_type in facts.LOOP_EXITS:
             self._meet(op, Kind.LOOP, in_loop=op.name)
         if is_v1 and (self._lost_loops or _tf.has_context(op)):
             self._hand_on(op, cotangents)
-        elif op.type in facts.HAND_ON and _tf.gradient_attribute(op) is None:
+        elif op_type in facts.TENSOR_ARRAYS:
             self._hand_on(op, cotangents)
         elif _tf.runs_functions(op):
             self._enter(op)
         elif _tf.is_defun_call(op):
             self._meet(op, Kind.CALL)
             self._give_inputs(op, _ALL | SECOND)
-        elif _joined(cotangents) & EXISTS:
-            self._ask(op, cotangents)
         else:
-            self._ask_for_first(op, cotangents)
+            meaning = _tf.meaning(op)
+            if op_type == "Identity" == meaning.gradient:
+                self._hand_on(op, cotangents)
+            elif _joined(cotangents) & EXISTS:
+                self._ask(op, meaning, cotangents)
+            else:
+                self._ask_for_first(op, meaning, cotangents)
 
-    def _question(self, op: Operation, cotangents: Tuple[int, ...]) -> Question:
-        inputs = (
-            0 if not self._is_between(t) else VARIES | (TRULY_VARIES if self._is_true(t) else 0)
-            for t in op.inputs
-        )
-        return Question(op, cotangents, tuple(inputs))
+    def _question(
+        self, op: Operation, meaning: _tf.Meaning, cotangents: Tuple[int, ...]
+    ) -> Question:
+        between, truly = self._walk.between, self._truly
+        inputs = []
+        for tensor in op.inputs:
+            bits = 0
+            if tensor.op in between and _tf.carries_gradients(tensor):
+                bits = VARIES | TRULY_VARIES if tensor.op in truly else VARIES
+            inputs.append(bits)
+        return Question(op, meaning.content, cotangents, tuple(inputs))
 
-    def _ask(self, op: Operation, cotangents: Tuple[int, ...]) -> None:
+    def _ask(self, op: Operation, meaning: _tf.Meaning, cotangents: Tuple[int, ...]) -> None:
         """Follows the cotangents of an op's outputs to its inputs."""
-        question = self._question(op, tuple(bits & ~SECOND for bits in cotangents))
-        if not self._has_function(op, question):
+        question = self._question(op, meaning, tuple([bits & ~SECOND for bits in cotangents]))
+        if not self._has_function(op, meaning.gradient, question):
             return
         answer = self._prober.ask(question)
         trouble = answer.first or answer.second
@@ -207,22 +217,24 @@ class _Sweep:
             if self._is_between(tensor):
                 self._give(tensor, SECOND)
         second = SECOND if answer.second is not None else _joined(cotangents) & SECOND
-        for tensor, bits in zip(op.inputs, answer.cotangents):
-            if not self._is_between(tensor):
+        for tensor, wanted, bits in zip(op.inputs, question.inputs, answer.cotangents):
+            if not wanted:
                 continue
             if bits:
                 self._give(tensor, bits | (second if bits & EXISTS else 0))
             else:
                 self._not_by(op, tensor)
 
-    def _ask_for_first(self, op: Operation, cotangents: Tuple[int, ...]) -> None:
+    def _ask_for_first(
+        self, op: Operation, meaning: _tf.Meaning, cotangents: Tuple[int, ...]
+    ) -> None:
         """Follows the second derivative by an output, of which the loss has no first one."""
-        name = _tf.gradient_in_use(op)
-        if not _tf.has_gradient(name):
+        if not _tf.has_gradient(meaning.gradient):
             self._meet(op, Kind.NO_GRADIENT)
-        if _tf.gradient_to_call(name) is None:
+        if _tf.gradient_to_call(meaning.gradient) is None:
             return
-        question = self._question(op, tuple(EXISTS if bits else 0 for bits in cotangents))
+        asked = tuple(EXISTS if bits else 0 for bits in cotangents)
+        question = self._question(op, meaning, asked)
         answer = self._prober.ask(question)
         if answer.first is not None:
             overridden = self._prober.ask(question, overridden=True)
@@ -231,9 +243,8 @@ class _Sweep:
             if bits & EXISTS and self._is_between(tensor):
                 self._give(tensor, SECOND)
 
-    def _has_function(self, op: Operation, question: Question) -> bool:
+    def _has_function(self, op: Operation, name: str, question: Question) -> bool:
         """Tells whether an op has a gradient function; notes what it is if it has none."""
-        name = _tf.gradient_in_use(op)
         if _tf.gradient_to_call(name) is not None:
             return True
         overridden = None
