@@ -86,7 +86,12 @@ from tf1xent._tf.process_override import (
     replaced_in_between,
     supply_gradient,
 )
-from tf1xent._tf.protos import CONTROL_FLOW_CONTEXTS, CheckpointState, SavedModel
+from tf1xent._tf.protos import (
+    CONTROL_FLOW_CONTEXTS,
+    CheckpointState,
+    SavedModel,
+    VariableDef,
+)
 from tf1xent._tf.raw_ops import attributes, raw_op
 from tf1xent._tf.registry import (
     DENSE_OP,
@@ -160,6 +165,7 @@ __all__ = [
     "SavedModel",
     "TIED_GRADIENT",
     "TRACED_CALLS",
+    "VariableDef",
     "across_replicas",
     "as_drop_in",
     "attributes",
