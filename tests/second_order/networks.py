@@ -123,9 +123,7 @@ def segmentation():
 def _sparse(rows=4, buckets=6):
     indices = [[row, column] for row in range(rows) for column in range(row % 3 + 1)]
     values = [(3 * row + column) % buckets for row, column in indices]
-    return tf.SparseTensor(
-        tf.constant(indices, tf.int64), tf.constant(values, tf.int64), [rows, 3]
-    )
+    return tf.SparseTensor(tf.constant(indices, tf.int64), tf.constant(values, tf.int64), [rows, 3])
 
 
 def wide_and_deep():

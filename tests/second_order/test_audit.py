@@ -1,15 +1,11 @@
 """Small losses, one for each kind of obstacle: the audit says what is true of each."""
 
-import re
-
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 from tests.second_order.networks import variable
 from tests.second_order.truth import agreement
-from tf1xent import _tf
-from tf1xent.second_order import Kind, Verdict, audit
 
 
 def _image():
@@ -83,25 +79,19 @@ def sparse_cross_entropy():
 def dense_cross_entropy():
     logits = tf.reshape(variable("x", 6), [2, 3])
     labels = tf.constant([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])
-    return tf.reduce_sum(
-        tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits)
-    )
+    return tf.reduce_sum(tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits))
 
 
 def distillation():
     logits = tf.reshape(variable("x", 6), [2, 3])
     labels = tf.nn.softmax(tf.reshape(variable("teacher", 6), [2, 3]))
-    return tf.reduce_sum(
-        tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits)
-    )
+    return tf.reduce_sum(tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits))
 
 
 def labels_only():
     logits = _rows(2, 3)
     labels = tf.nn.softmax(tf.reshape(variable("teacher", 6), [2, 3]))
-    return tf.reduce_sum(
-        tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits)
-    )
+    return tf.reduce_sum(tf.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits))
 
 
 def argmax():
@@ -217,9 +207,7 @@ def of_tf1xent():
     from tf1xent import nn
 
     logits = tf.reshape(variable("x", 6), [2, 3])
-    return tf.reduce_sum(
-        nn.sparse_softmax_cross_entropy_with_logits(labels=[0, 2], logits=logits)
-    )
+    return tf.reduce_sum(nn.sparse_softmax_cross_entropy_with_logits(labels=[0, 2], logits=logits))
 
 
 def connectionist():
@@ -259,7 +247,9 @@ LOSSES = [
     for name, function in list(globals().items())
     if getattr(function, "__module__", "") == __name__ and not name.startswith("_")
 ]
-CONTROL_FLOW = [f for f in LOSSES if any(w in f.__name__ for w in "loop branch mapped steps".split())]
+CONTROL_FLOW = [
+    f for f in LOSSES if any(w in f.__name__ for w in "loop branch mapped steps".split())
+]
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)

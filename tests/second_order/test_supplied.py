@@ -2,10 +2,26 @@
 
 import pytest
 
-from tests.second_order import resize_cases
+from tests.second_order import (
+    convolution_cases,
+    pooling_cases,
+    removed_op_cases,
+    resize_cases,
+    segment_cases,
+    smooth_cases,
+    sparse_cases,
+)
 from tests.second_order.checking import case_id, check
 
-CASES = [*resize_cases.CASES]
+CASES = [
+    *convolution_cases.CASES,
+    *pooling_cases.CASES,
+    *removed_op_cases.CASES,
+    *resize_cases.CASES,
+    *segment_cases.CASES,
+    *smooth_cases.CASES,
+    *sparse_cases.CASES,
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)

@@ -23,6 +23,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, 
 
 from tf1xent import _tf
 from tf1xent._math import chunk as one_chunk
+from tf1xent._math.differentiation import loop_name, vector_jacobian
 from tf1xent._math.labels import label_classes
 from tf1xent._tf import Gradients, tf
 from tf1xent._typing import Tensor
@@ -105,7 +106,7 @@ def _derivative(name: str, outputs: Tuple[int, ...]) -> _ChunkMap:
             values = forward.function(labels, operands)
             return [values[i] for i in outputs]
 
-        return _vector_jacobian(differentiated, inputs[:count], inputs[count:])
+        return vector_jacobian(differentiated, inputs[:count], inputs[count:])
 
     def zeros(inputs: List[Tensor], _: _Size) -> List[Tensor]:
         return [_tf.buffer_like(operand) for operand in inputs[:count]]
@@ -113,25 +114,6 @@ def _derivative(name: str, outputs: Tuple[int, ...]) -> _ChunkMap:
     name = name + "By" + "And".join(str(i) for i in outputs)
     kinds = forward.inputs + [forward.outputs[i] for i in outputs]
     return _registered(_ChunkMap(name, function, zeros, kinds, forward.inputs))
-
-
-def _vector_jacobian(
-    function: Callable[[List[Tensor]], List[Tensor]],
-    operands: List[Tensor],
-    cotangents: List[Tensor],
-) -> List[Tensor]:
-    """Gradients of <function(operands), cotangents> in the operands."""
-    if tf.executing_eagerly():  # 1.13, which has no tf.function
-        with tf.GradientTape() as tape:
-            tape.watch(operands)
-            values = function(operands)
-        gradients = tape.gradient(values, operands, output_gradients=cotangents)
-    else:
-        gradients = tf.gradients(function(operands), operands, grad_ys=cotangents)
-    return [
-        tf.zeros_like(operand) if gradient is None else tf.convert_to_tensor(gradient)
-        for gradient, operand in zip(gradients, operands)
-    ]
 
 
 def _piece(tensor: Tensor, kind: _Kind, chunk: _Size, first: _Size, size: _Size) -> Tensor:
@@ -176,19 +158,10 @@ def _apply_chunkwise(
             [counter] + outputs,
             back_prop=False,
             parallel_iterations=1,
-            name=_loop_name(counter),
+            name=loop_name(counter),
         )[1:]
     with tf.control_dependencies(outputs):
         return add_chunk(last, outputs, num_classes - last * full_size)
-
-
-def _loop_name(counter: Tensor) -> Optional[str]:
-    """A name for a v1 loop that no other loop of the graph has, made from the name of an op.
-
-    TensorFlow identifies v1 loops by name, but makes a loop's name unique only among the loops
-    built in this process, not among those of an imported graph. Names of ops are always unique.
-    """
-    return None if tf.executing_eagerly() else counter.op.name.split("/")[-1] + "_loop"
 
 
 def _size(tensor: Tensor, axis: Optional[int]) -> _Size:

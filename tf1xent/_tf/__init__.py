@@ -13,6 +13,12 @@ operation is recorded by hand.
 
 import tensorflow.compat.v1 as tf
 
+from tf1xent._tf.control_flow_v2 import (
+    ON,
+    control_flow_v2,
+    control_flow_v2_refusal,
+    set_control_flow_v2,
+)
 from tf1xent._tf.defuns import TIED_GRADIENT, tied_to_function_inputs
 from tf1xent._tf.distribution import across_replicas
 from tf1xent._tf.drop_ins import (
@@ -36,10 +42,10 @@ from tf1xent._tf.drop_ins import (
     taken_whole,
 )
 from tf1xent._tf.live_ops import (
+    TRACED_CALLS,
     Body,
     Loop,
     Meaning,
-    TRACED_CALLS,
     bodies,
     call_can_be_differentiated,
     carries_gradients,
@@ -52,10 +58,10 @@ from tf1xent._tf.live_ops import (
     line_of,
     loop_around,
     meaning,
-    tensor_of,
     read_from_outside,
     runs_functions,
     static_value,
+    tensor_of,
 )
 from tf1xent._tf.op_definitions import (
     NEWEST_GRAPH,
@@ -89,6 +95,7 @@ from tf1xent._tf.process_override import (
 from tf1xent._tf.protos import (
     CONTROL_FLOW_CONTEXTS,
     CheckpointState,
+    FunctionDef,
     SavedModel,
     VariableDef,
 )
@@ -147,6 +154,7 @@ __all__ = [
     "EXPORTED_FUNCTIONS",
     "EXPORTS_MODULE",
     "FUSED_OPS",
+    "FunctionDef",
     "GRADIENT_ATTRIBUTE",
     "GRADIENT_NAMES",
     "GUARD_OP",
@@ -155,6 +163,7 @@ __all__ = [
     "Loop",
     "Meaning",
     "NEWEST_GRAPH",
+    "ON",
     "Primitive",
     "Residuals",
     "SPARSE_FUNCTIONS",
@@ -177,6 +186,8 @@ __all__ = [
     "can_be_differentiated",
     "carries_gradients",
     "constant_value",
+    "control_flow_v2",
+    "control_flow_v2_refusal",
     "convert_to_tensor",
     "copied",
     "detached",
@@ -232,6 +243,7 @@ __all__ = [
     "runs_functions",
     "runs_on_cpu",
     "select_rows",
+    "set_control_flow_v2",
     "set_gradient_attribute",
     "set_static_shape",
     "static_value",

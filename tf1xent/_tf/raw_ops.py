@@ -22,14 +22,14 @@ def raw_op(op_type: str) -> Callable[..., Any]:
     raw_ops = getattr(tf, "raw_ops", None)
     if raw_ops is not None and hasattr(raw_ops, op_type):
         return getattr(raw_ops, op_type)
-    # 1.13: the generated modules, imported or not, name their functions in snake case.
-    words = re.sub(r"([A-Z]+)([A-Z][a-z])|([a-z\d])([A-Z])", r"\1\3_\2\4", op_type).lower()
+    # 1.13: the generated modules, imported or not, name their functions in snake case, with a line
+    # before those that are not public.
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", op_type).lower()
     package = importlib.import_module("tensorflow.python.ops")
     for module in pkgutil.iter_modules(package.__path__):
         if module.name.startswith("gen_"):
-            found = getattr(
-                importlib.import_module(package.__name__ + "." + module.name), words, None
-            )
+            generated = importlib.import_module(package.__name__ + "." + module.name)
+            found = getattr(generated, words, None) or getattr(generated, "_" + words, None)
             if found is not None:
                 return found
     raise LookupError(f"This TensorFlow has no op of the type {op_type}.")

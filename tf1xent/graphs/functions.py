@@ -192,7 +192,7 @@ class Body:
         by_name = {node.name: node for node in self.nodes}
 
         def nested(reference: str) -> str:
-            return _nested(reference, by_name, library, self.where)
+            return nested_reference(reference, by_name, library, self.where)
 
         del function.node_def[:]
         for node in by_name.values():
@@ -228,24 +228,26 @@ def _flat(reference: str, by_name: Dict[str, NodeDef], library: Library, where: 
     if match is not None and match.group("node") in by_name:
         node = by_name[match.group("node")]
         index = int(match.group("index") or 0)
-        offset, count = _outputs(node, library, where).get(match.group("output"), (0, 0))
+        offset, count = outputs_of(node, library, where).get(match.group("output"), (0, 0))
         if node.op == ARGUMENT or index < count:
             return join_reference(node.name, offset + index)
     raise GraphFileError(f"{where}: `{reference}` is read, but is missing.")
 
 
-def _nested(reference: str, by_name: Dict[str, NodeDef], library: Library, where: str) -> str:
+def nested_reference(
+    reference: str, by_name: Dict[str, NodeDef], library: Library, where: str
+) -> str:
     """Converts a reference of a GraphDef to one of a FunctionDef."""
     name, index = split_reference(reference)
     if index == CONTROL or by_name[name].op == ARGUMENT:
         return reference
-    for output, (offset, count) in _outputs(by_name[name], library, where).items():
+    for output, (offset, count) in outputs_of(by_name[name], library, where).items():
         if offset <= index < offset + count:
             return f"{name}:{output}:{index - offset}"
     raise GraphFileError(f"{where}: `{reference}` is read, but is missing.")
 
 
-def _outputs(node: NodeDef, library: Library, where: str) -> Dict[str, Tuple[int, int]]:
+def outputs_of(node: NodeDef, library: Library, where: str) -> Dict[str, Tuple[int, int]]:
     """Returns (index of its first tensor, number of tensors) of each output, by output name."""
     if node.op == ARGUMENT:
         return {}
@@ -259,15 +261,15 @@ def _outputs(node: NodeDef, library: Library, where: str) -> Dict[str, Tuple[int
     for output in definition.output_arg:
         count = 1
         if output.number_attr:
-            count = _attribute(node, definition, output.number_attr, where).i
+            count = attribute_of(node, definition, output.number_attr, where).i
         elif output.type_list_attr:
-            count = len(_attribute(node, definition, output.type_list_attr, where).list.type)
+            count = len(attribute_of(node, definition, output.type_list_attr, where).list.type)
         outputs[output.name] = offset, max(count, 0)
         offset += max(count, 0)
     return outputs
 
 
-def _attribute(node: NodeDef, definition: OpDef, name: str, where: str) -> Proto:
+def attribute_of(node: NodeDef, definition: OpDef, name: str, where: str) -> Proto:
     """Returns an attribute of a node, or its default."""
     if name in node.attr:
         return node.attr[name]

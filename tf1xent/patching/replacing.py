@@ -11,7 +11,7 @@ import contextlib
 import functools
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
-from tf1xent import _tf, gradients, kernels
+from tf1xent import _tf, errors, gradients, kernels
 from tf1xent._loss.implementation import KERNEL, check_implementation
 from tf1xent.losses import cross_entropy
 from tf1xent.nn import drop_ins
@@ -67,7 +67,9 @@ if not state.wanted_layers():  # else a patch by an earlier import of this modul
     STATE.replacements["losses"] += _replacements(_tf.STOCK_LOSSES, _LOSSES)
 
 
-def patch(losses: bool = False, *, implementation: Optional[str] = None) -> None:
+def patch(
+    losses: bool = False, *, implementation: Optional[str] = None, control_flow_v2: bool = False
+) -> None:
     """Replaces TensorFlow's softmax cross-entropy functions by those of `tf1xent.nn`, process-wide.
 
     Use it in a program whose code you do not want to change. In every module that holds one of
@@ -97,19 +99,27 @@ def patch(losses: bool = False, *, implementation: Optional[str] = None) -> None
       implementation: "graph", "kernel" or "auto", as in
         `tf1xent.nn.sparse_softmax_cross_entropy_with_logits`; default: what the environment
         variable TF1XENT_IMPLEMENTATION says, or "graph".
+      control_flow_v2: whether to switch TensorFlow's v2 control flow on. Graphs built from then on
+        have functional While and If ops for `tf.while_loop`, `tf.cond`, `tf.map_fn`, `tf.scan` and
+        `tf.nn.dynamic_rnn`. These have second derivatives, v1 while loops have none. Build all
+        gradients before the first `session.run`: they change the ops that they differentiate. For
+        graphs that exist already, see `tf1xent.graphs.rewrite_graph_def`.
 
-    **Derivatives**: those of `tf1xent.nn`.
+    **Derivatives**: those of `tf1xent.nn`; with `control_flow_v2` also through loops.
 
     Raises:
+      TypeError: `control_flow_v2` is not a bool.
       ValueError: another implementation.
       tf1xent.errors.KernelsError: "kernel", and the kernels are not there.
+      tf1xent.errors.MissingDerivativeError: `control_flow_v2`, and this TensorFlow cannot
+        differentiate its v2 loops twice.
       After an exception nothing is patched. A module that refuses to be changed is left out, and
       `status` names it. If other code has replaced the gradient of a fused op, ours takes its place
       until `unpatch`, and a `tf1xent.errors.PatchConflictWarning` says so.
 
     Returns:
-      None. Repeating the call is harmless: it includes modules imported since, and `losses` or an
-      `implementation` if these are new.
+      None. Repeating the call is harmless: it includes modules imported since, and `losses`, an
+      `implementation` or `control_flow_v2` if these are new.
 
     Example:
 
@@ -123,13 +133,14 @@ def patch(losses: bool = False, *, implementation: Optional[str] = None) -> None
     2.061154e-09
     >>> tf1xent.unpatch()
     """
-    request = _request("patch", losses, implementation)
+    request = _request("patch", losses, implementation, control_flow_v2)
     with STATE.lock:
         before = STATE.requested
         kept = before.implementation if implementation is None else implementation
-        STATE.requested = PatchRequest(before.layers | request.layers, kept)
+        v2 = before.control_flow_v2 or control_flow_v2
+        STATE.requested = PatchRequest(before.layers | request.layers, kept, v2)
         try:
-            _install("patch", stacklevel=3)
+            _install("patch", request, stacklevel=3)
         except BaseException:
             STATE.requested = before
             _remove_unwanted("patch", stacklevel=3)
@@ -141,7 +152,8 @@ def unpatch() -> None:
 
     If other code has replaced one of our functions since, its function stays. If a module refuses
     to be changed back, our function stays there and works as before. A
-    `tf1xent.errors.PatchConflictWarning` names both.
+    `tf1xent.errors.PatchConflictWarning` names both. Control flow v2 is switched back to what it
+    was; if other code has switched it since, that stays, with the same warning.
 
     Returns:
       None. Without a patch it does nothing. While a `with tf1xent.patched()` block is open
@@ -161,7 +173,9 @@ def unpatch() -> None:
 
 
 @contextlib.contextmanager
-def patched(losses: bool = False, *, implementation: Optional[str] = None) -> Iterator[None]:
+def patched(
+    losses: bool = False, *, implementation: Optional[str] = None, control_flow_v2: bool = False
+) -> Iterator[None]:
     """Context manager: `patch` inside the block; afterwards what was in force before it.
 
     See also: `patch`, for the rest of the process.
@@ -169,11 +183,13 @@ def patched(losses: bool = False, *, implementation: Optional[str] = None) -> It
     Args:
       losses: as for `patch`.
       implementation: as for `patch`; default: what is in force outside the block.
+      control_flow_v2: as for `patch`; default: what is in force outside the block.
 
-    **Derivatives**: those of `tf1xent.nn`.
+    **Derivatives**: those of `patch`.
 
     Raises:
-      ValueError, tf1xent.errors.KernelsError: as `patch`. Exceptions of the block pass through.
+      TypeError, ValueError, tf1xent.errors.KernelsError, tf1xent.errors.MissingDerivativeError: as
+        `patch`. Exceptions of the block pass through.
 
     Returns:
       A context manager. Blocks may be nested, and open in several threads. The patch holds for the
@@ -188,11 +204,11 @@ def patched(losses: bool = False, *, implementation: Optional[str] = None) -> It
     >>> tf1xent.is_patched()
     False
     """
-    block = _request("patched", losses, implementation)
+    block = _request("patched", losses, implementation, control_flow_v2)
     try:
         with STATE.lock:
             STATE.blocks.append(block)
-            _install("patched", stacklevel=4)
+            _install("patched", block, stacklevel=4)
         yield
     finally:
         with STATE.lock:
@@ -250,19 +266,38 @@ def get_original(name: str) -> Callable[..., Any]:
     return _tf.STOCK_LOSSES[name] if name in _LOSSES else _tf.stock_public_function(name)
 
 
-def _request(function: str, losses: bool, implementation: Optional[str]) -> PatchRequest:
+def _request(
+    function: str, losses: bool, implementation: Optional[str], control_flow_v2: bool
+) -> PatchRequest:
+    """Checks the arguments of the public `function` before anything is changed."""
     check_implementation(function, implementation)
+    if not isinstance(control_flow_v2, bool):
+        raise TypeError(f"{function}: `control_flow_v2` must be a bool, got {control_flow_v2!r}.")
+    refusal = _tf.control_flow_v2_refusal() if control_flow_v2 else None
+    if refusal is not None:
+        raise errors.MissingDerivativeError(
+            f"{function}: `control_flow_v2` must be False, got True: TensorFlow {_tf.version()} "
+            f"{refusal}. Use a newer TensorFlow."
+        )
     if implementation == KERNEL:
         kernels.library()  # raises if they are not there
-    return PatchRequest({"nn", "losses"} if losses else {"nn"}, implementation)
+    layers = {"nn", "losses"} if losses else {"nn"}
+    return PatchRequest(layers, implementation, control_flow_v2)
 
 
-def _install(function: str, stacklevel: int) -> None:
-    """Replaces what is wanted; `function` is the public one that warnings name."""
+def _install(function: str, request: PatchRequest, stacklevel: int) -> None:
+    """Replaces what is wanted; `function` is the public one that warnings name.
+
+    `request` is the newest. Only it switches v2 control flow on again after other code has switched
+    it off.
+    """
     for layer in state.wanted_layers():
         STATE.installed.add(layer)
         replacements, bindings = STATE.replacements[layer], STATE.bindings[layer]
         STATE.refusals[layer] = rebinding.rebind(replacements, bindings)
+    if request.control_flow_v2 and _tf.control_flow_v2() is not _tf.ON:
+        STATE.control_flow_before = _tf.control_flow_v2()
+        _tf.set_control_flow_v2(_tf.ON)
     conflicts = _tf.hold_process_override("patch")[1]
     gradients.warn_of_conflicts(function, conflicts, stacklevel + 1)
 
@@ -281,4 +316,10 @@ def _remove_unwanted(function: str, stacklevel: int) -> None:
         ]
         if layer == "nn":
             conflicts += _tf.release_process_override("patch")
+    if STATE.control_flow_before is not None and not state.wants_control_flow_v2():
+        if _tf.control_flow_v2() is _tf.ON:
+            _tf.set_control_flow_v2(STATE.control_flow_before)
+        else:
+            conflicts.append(_tf.replaced_in_between("the switch of control flow v2"))
+        STATE.control_flow_before = None
     gradients.warn_of_conflicts(function, conflicts, stacklevel + 1)

@@ -22,6 +22,8 @@ class Status:
       skipped: list of (name, reason): what refused to be replaced or to be put back, and the
         gradients of fused ops that other code has replaced.
       stock: tuple of (question, answer): what TensorFlow's own functions return, probed.
+      control_flow: what new loops and branches of graphs are built of: "v1", "v2", or "v2, by
+        tf1xent".
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Status:
         bindings: Sequence[Tuple[str, str]],
         stock: Sequence[Tuple[str, str]],
         skipped: Sequence[Tuple[str, str]] = (),
+        control_flow: str = "v1",
     ) -> None:
         self.tensorflow = tensorflow
         self.patched = patched
@@ -41,6 +44,7 @@ class Status:
         self.bindings = bindings
         self.stock = stock
         self.skipped = skipped
+        self.control_flow = control_flow
 
     def __str__(self) -> str:
         rows = [
@@ -48,6 +52,7 @@ class Status:
             ("patched", "yes" if self.patched else "no"),
             ("gradients of the fused ops overridden", "yes" if self.gradients_overridden else "no"),
             ("implementation", self.implementation),
+            ("control flow", self.control_flow),
         ]
         rows += [("TensorFlow's own " + question, answer) for question, answer in self.stock]
         rows += [("replaced in " + module, name) for module, name in self.bindings]
@@ -86,6 +91,7 @@ def status() -> Status:
         bindings=bindings,
         stock=_probes.stock_deficiencies(),
         skipped=skipped,
+        control_flow=state.control_flow(),
     )
 
 

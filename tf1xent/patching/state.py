@@ -15,10 +15,17 @@ LAYERS = ("nn", "losses")
 
 
 class PatchRequest(NamedTuple):
-    """What `patch`, or a `with patched()` block that is open, requests."""
+    """What `patch`, or a `with patched()` block that is open, requests.
+
+    Attributes:
+      layers: what to replace.
+      implementation: of the replaced functions, or None.
+      control_flow_v2: whether to switch v2 control flow on.
+    """
 
     layers: Set[Layer]
     implementation: Optional[str]
+    control_flow_v2: bool = False
 
 
 class Binding(NamedTuple):
@@ -54,6 +61,7 @@ class State:
       installed: the layers of which something may be in place.
       bindings: by layer, what was replaced.
       refusals: by layer, what refused.
+      control_flow_before: while v2 control flow is switched on, what TensorFlow's switch was.
     """
 
     def __init__(self) -> None:
@@ -64,6 +72,7 @@ class State:
         self.installed: Set[Layer] = set()
         self.bindings: Dict[Layer, List[Binding]] = {layer: [] for layer in LAYERS}
         self.refusals: Dict[Layer, List[Refusal]] = {layer: [] for layer in LAYERS}
+        self.control_flow_before: Any = None
 
 
 STATE: State = _tf.kept_in_process("patching", State)
@@ -81,6 +90,21 @@ def implementation_in_force() -> Optional[str]:
         requests = [STATE.requested, *STATE.blocks]
     chosen = (request.implementation for request in reversed(requests))
     return next((implementation for implementation in chosen if implementation is not None), None)
+
+
+def wants_control_flow_v2() -> bool:
+    """Whether `patch` or an open block requests v2 control flow."""
+    with STATE.lock:
+        return any(request.control_flow_v2 for request in (STATE.requested, *STATE.blocks))
+
+
+def control_flow() -> str:
+    """What new loops and branches of graphs are built of, and who says so."""
+    with STATE.lock:
+        switch = _tf.control_flow_v2()
+        if switch is _tf.ON:
+            return "v2, by tf1xent"
+        return "v2" if switch else "v1"
 
 
 def end_block(block: PatchRequest) -> None:

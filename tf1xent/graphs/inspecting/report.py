@@ -127,7 +127,9 @@ class GraphReport:
         width = None if width is None else max(width, 60)
         found = f": {_table.count(len(self.ops), 'cross-entropy op')}, judged for TensorFlow "
         found += self.tensorflow
-        lines = [_table.shortened(self.source, None if width is None else width - len(found)) + found]
+        lines = [
+            _table.shortened(self.source, None if width is None else width - len(found)) + found
+        ]
         if self.ops:
             lines += ["", *_ops_table(self.ops, width), ""]
         reasons: Dict[str, List[int]] = {}
@@ -161,7 +163,9 @@ _LEAST_NAME = 8
 
 def _ops_table(ops: Sequence[CrossEntropyOp], width: Optional[int]) -> List[str]:
     """Returns two lines an op: name and verdict; then kind, dtype, shape and place."""
-    rows = [(f"[{n}]", _table.shortened(op.name, None), op.verdict.value) for n, op in enumerate(ops, 1)]
+    rows = [
+        (f"[{n}]", _table.shortened(op.name, None), op.verdict.value) for n, op in enumerate(ops, 1)
+    ]
     widths = _table.column_widths([_HEADINGS, *rows])
     if width is not None:
         others = widths[0] + widths[2] + 2 * len(_table.GAP)

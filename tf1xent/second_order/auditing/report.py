@@ -7,6 +7,7 @@ from typing import Dict, List, Optional, Tuple
 
 from tf1xent import _table
 
+
 class Verdict(str, enum.Enum):
     """What it takes until TensorFlow's second derivative of an op is there and right.
 

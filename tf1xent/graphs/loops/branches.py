@@ -1,0 +1,318 @@
+"""v1 branches become If ops.
+
+Switch leads a tensor into one of two branches, Merge out of both. A node runs in the branches of
+all Switches before it, up to a Merge: its conditions are their predicates, with 1 or 0.
+"""
+
+from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+
+from tf1xent._typing import NodeDef
+from tf1xent.graphs.loops.bodies import (
+    Arguments,
+    Functions,
+    as_result,
+    extracted,
+    output_type,
+    set_functions,
+    shape_of,
+)
+from tf1xent.graphs.loops.net import (
+    BACK_EDGES,
+    BOOL,
+    INT32,
+    MERGES,
+    STACKS,
+    SWITCHES,
+    V1_OPS,
+    Net,
+    NotUnderstoodError,
+    Type,
+    become,
+    frame_paths,
+)
+from tf1xent.graphs.wiring import CONTROL, join_reference, split_reference
+
+# Predicates and their values; None where they contradict each other.
+Conditions = Optional[Dict[str, int]]
+
+
+class Branch(NamedTuple):
+    """A Merge, the predicate that decides it, and its inputs where that is false and true."""
+
+    merge: str
+    predicate: str
+    sources: Tuple[str, str]
+    around: Dict[str, int]
+
+
+class Branches:
+    """The branches of a net, outside its loops."""
+
+    def __init__(self, net: Net) -> None:
+        self._net = net
+        self.conditions: Dict[str, Conditions] = {}
+        self.found: List[Branch] = []
+        # By Merge, why it is none.
+        self.strange: Dict[str, str] = {}
+        paths = frame_paths(net)
+        for name in net.order():
+            if net.op(name) in MERGES and not paths[name]:
+                self.conditions[name] = self._merged(name)
+            else:
+                sources = net.inputs(name)
+                self.conditions[name] = self._all([self.of(source) for source in sources])
+                if net.op(name) in MERGES and self.conditions[name] is None:
+                    self.conditions[name] = {}
+
+    def root(self, reference: str) -> str:
+        """Returns the tensor that Identities hand on as `reference`."""
+        name, _ = split_reference(reference)
+        while self._net.op(name) == "Identity":
+            reference = self._net.data(name)[0]
+            name, _ = split_reference(reference)
+        return reference
+
+    def of(self, source: Tuple[str, int]) -> Conditions:
+        """Returns the conditions under which an output is computed."""
+        name, index = source
+        known = self.conditions.get(name, {})
+        if self.decides(name) is None or index == CONTROL or known is None:
+            return known
+        return self._all([known, {self.decides(name) or "": index}])
+
+    def decides(self, name: str) -> Optional[str]:
+        """Returns the predicate of a Switch; None for one of a loop, and for other nodes."""
+        if self._net.op(name) not in SWITCHES:
+            return None
+        predicate = self._net.data(name)[1]
+        return (
+            None
+            if self._net.op(split_reference(predicate)[0]) == "LoopCond"
+            else (self.root(predicate))
+        )
+
+    def _all(self, found: List[Conditions]) -> Conditions:
+        together: Dict[str, int] = {}
+        for conditions in found:
+            if conditions is None:
+                return None
+            for predicate, value in conditions.items():
+                if together.setdefault(predicate, value) != value:
+                    return None
+        return together
+
+    def _merged(self, merge: str) -> Conditions:
+        data = self._net.data(merge)
+        if any(self._net.op(split_reference(source)[0]) in BACK_EDGES for source in data):
+            return {}
+        found = [self.of(split_reference(source)) for source in data]
+        known = [conditions for conditions in found if conditions is not None]
+        if len(found) != 2 or len(known) != 2:
+            self.strange[merge] = "it does not merge two branches"
+            return {}
+        first, second = known
+        common = {p: v for p, v in first.items() if second.get(p) == v}
+        deciding = [p for p in first if p in second and p not in common]
+        if len(deciding) != 1 or not len(first) == len(second) == len(common) + 1:
+            self.strange[merge] = "one predicate must decide between its two inputs"
+            return common
+        predicate = deciding[0]
+        order = (0, 1) if first[predicate] == 0 else (1, 0)
+        sources = data[order[0]], data[order[1]]
+        self.found.append(Branch(merge, predicate, sources, common))
+        return common
+
+
+def replace_branches(
+    net: Net,
+    functions: Functions,
+    refuse: Callable[[str, NotUnderstoodError], None],
+    replaced: Optional[Set[str]] = None,
+) -> None:
+    """Replaces the branches of a net by If ops, the innermost first.
+
+    The net has no loops left inside the branches. `refuse` is called with the names of Merges that
+    stay, and the reason. The names of nodes that have been in a branch are added to `replaced`.
+    """
+    branches = Branches(net)
+    for merge, reason in branches.strange.items():
+        refuse(merge, NotUnderstoodError(reason))
+    innermost_first = sorted(branches.found, key=lambda branch: -len(branch.around))
+    for group in _groups(net, branches, innermost_first):
+        nodes = dict(net.nodes)
+        functions.unrepeatable.clear()
+        replacement = _Replacement(net, branches, group, functions)
+        try:
+            replacement.replace()
+            if replaced is not None:
+                replaced |= replacement.inside
+        except NotUnderstoodError as error:
+            net.nodes = nodes
+            for branch in group:
+                refuse(branch.merge, error)
+
+
+def _groups(net: Net, branches: Branches, found: List[Branch]) -> List[List[Branch]]:
+    """Puts branches together that share nodes, so that these run once."""
+    groups: List[List[Branch]] = []
+    interiors: List[Set[str]] = []
+    befores: List[Set[str]] = []
+    for branch in found:
+        interior, before = _interior(net, branches, branch), net.upstream([branch.merge], _always)
+        for group, others, all_before in zip(groups, interiors, befores):
+            same = group[0].predicate == branch.predicate and group[0].around == branch.around
+            is_apart = branch.merge in all_before or any(o.merge in before for o in group)
+            if same and not is_apart and interior & others:
+                group.append(branch)
+                others |= interior
+                all_before |= before
+                break
+        else:
+            groups.append([branch])
+            interiors.append(interior)
+            befores.append(before)
+    return groups
+
+
+def _always(_: str) -> bool:
+    return True
+
+
+def _interior(net: Net, branches: Branches, branch: Branch) -> Set[str]:
+    """Returns the nodes that compute something in the two branches."""
+
+    def is_inside(name: str) -> bool:
+        conditions = branches.conditions.get(name)
+        return conditions is not None and branch.predicate in conditions
+
+    ends = [split_reference(source)[0] for source in branch.sources]
+    return {
+        name
+        for name in net.upstream(filter(is_inside, ends), is_inside)
+        if net.op(name) not in SWITCHES and not _is_anchor(net, name)
+    }
+
+
+def _is_anchor(net: Net, name: str) -> bool:
+    """Whether a node only hands on what a Switch lets in."""
+    if net.op(name) != "Identity" or net.controls(name):
+        return False
+    return net.op(split_reference(net.data(name)[0])[0]) in SWITCHES
+
+
+class _Replacement:
+    """Replaces the Merges of one If."""
+
+    def __init__(
+        self, net: Net, branches: Branches, group: List[Branch], functions: Functions
+    ) -> None:
+        self._net, self._branches, self._group = net, branches, group
+        self._functions = functions
+        self._predicate = group[0].predicate
+        self._hint = group[0].merge.rpartition("/")[0] or group[0].merge
+        self._arguments = Arguments(net.names)
+        self._waits: Dict[str, None] = {}
+        # The names of the nodes in the branches, and of the Switches before them.
+        self.inside: Set[str] = set()
+
+    def replace(self) -> None:
+        net, group = self._net, self._group
+        parts = [self._part(value) for value in (0, 1)]
+        arguments, hint = self._arguments, self._hint
+        names = [
+            self._functions.add(f"{hint}_{kind}", part, arguments, results)
+            for kind, (part, results) in zip(("false", "true"), parts)
+        ]
+        self._check_runs_once()
+        stateful = self._functions.any_stateful(names)
+        inputs = [self._predicate, *(argument.outside for argument in arguments.all)]
+        inputs += [f"^{name}" for name in self._waits]
+        types = [Type(net.nodes[branch.merge].attr["T"].type) for branch in group]
+        if_ = net.add(
+            f"{hint}/functional",
+            "If" if stateful else "StatelessIf",
+            inputs,
+            Tcond=Type(BOOL),
+            Tin=[Type(argument.dtype) for argument in arguments.all],
+            Tout=types,
+        )
+        node = net.nodes[if_]
+        shapes = [shape_of(net, branch.merge) for branch in group]
+        set_functions(node, shapes, then_branch=names[1], else_branch=names[0])
+        around = self._branches.conditions[group[0].merge]
+        self._branches.conditions[if_] = around
+        for place, branch in enumerate(group):
+            index = self._value_index(net.nodes[branch.merge], branch, around)
+            value = [join_reference(if_, place), index]
+            become(net.nodes[branch.merge], "IdentityN", value, T=[types[place], Type(INT32)])
+
+    def _check_runs_once(self) -> None:
+        """Refuses what must not run twice where something else than the If needs it."""
+        merges = {branch.merge for branch in self._group}
+        for name in sorted(self._functions.unrepeatable & set(self._net.nodes)):
+            for reader, _, _ in self._net.readers()[name]:
+                if reader not in self.inside | merges:
+                    raise NotUnderstoodError(f"`{name}` must not run twice; `{reader}` reads it")
+
+    def _value_index(self, merge: NodeDef, branch: Branch, around: Conditions) -> str:
+        """Adds the second output of a Merge: which of its inputs it hands on; returns its name."""
+        net, predicate = self._net, self._predicate
+        if net.data(merge.name)[0] == branch.sources[1]:
+            inverse = net.add(f"{self._hint}/functional/LogicalNot", "LogicalNot", [predicate])
+            self._branches.conditions[inverse] = around
+            predicate = inverse
+        types = {"SrcT": Type(BOOL), "DstT": Type(INT32)}
+        index = net.add(f"{self._hint}/functional/value_index", "Cast", [predicate], **types)
+        self._branches.conditions[index] = around
+        return index
+
+    def _part(self, value: int) -> Tuple[Net, List[str]]:
+        """Returns what is computed where the predicate has a value, and the results."""
+        part, found = extracted(
+            self._net,
+            [branch.sources[value] for branch in self._group],
+            self._arguments,
+            lambda reference: self._resolve(reference, value),
+            self._waits_for,
+        )
+        self.inside.update(filter(self._net.nodes.__contains__, part.nodes))
+        left = part.of_types(V1_OPS | STACKS)
+        if left:
+            raise NotUnderstoodError(f"`{left[0]}` is in one of its branches")
+        results = []
+        for branch, reference in zip(self._group, found):
+            dtype = self._net.nodes[branch.merge].attr["T"].type
+            results.append(as_result(part, self._hint, reference, dtype))
+        return part, results
+
+    def _is_inside(self, name: str) -> bool:
+        conditions = self._branches.conditions.get(name)
+        return conditions is not None and self._predicate in conditions
+
+    def _resolve(self, reference: str, value: int) -> Tuple[str, bool]:
+        net = self._net
+        name, index = split_reference(reference)
+        if self._branches.decides(name) == self._predicate:
+            if index != value:
+                raise NotUnderstoodError(f"`{reference}` is read in the other branch")
+            self.inside.add(name)
+            source = net.data(name)[0]
+            if self._is_inside(split_reference(source)[0]):
+                return self._resolve(source, value)
+            return self._captured(source, net.nodes[name].attr["T"].type), False
+        if self._is_inside(name):
+            return reference, True
+        dtype = output_type(net, reference, self._functions.library)
+        return self._captured(reference, dtype), False
+
+    def _captured(self, reference: str, dtype: int) -> str:
+        return self._arguments.captured(reference, dtype, shape_of(self._net, reference))
+
+    def _waits_for(self, name: str) -> bool:
+        if self._is_inside(name):
+            is_plumbing = _is_anchor(self._net, name) or self._net.op(name) in SWITCHES
+            self.inside.update([name] if is_plumbing else [])
+            return not is_plumbing
+        if self._net.op(name) not in SWITCHES:
+            self._waits[name] = None
+        return False

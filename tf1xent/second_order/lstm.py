@@ -1,0 +1,349 @@
+"""Second derivatives of TensorFlow's fused LSTMs: LSTMBlockCell, BlockLSTM and BlockLSTMV2.
+
+One step of the cell, with [i, g, f, o] = [x, h'] w + b the four gates before their functions and
+c', h' the state before; * is elementwise:
+
+    i = sigmoid(i + wci * c')    f = sigmoid(f + wcf * c' + forget_bias)    ci = tanh(g)
+    c = clip(i * ci + f * c')    o = sigmoid(o + wco * c)    co = tanh(c)    h = o * co
+
+The fused gradient op reads the activations (i, c, f, o, ci, co) that the forward op has kept; but
+TensorFlow's gradient of the forward op has no use for their cotangents, and drops them. So its
+second derivative is not that of the gradient op in each of its inputs. Here `_activations` stands
+between: its values are those that were kept, its derivatives are in the inputs of the cell. The
+gradient op is written out in stock ops of these and is differentiated; its recurrence over time is
+`tf1xent.second_order.recurrence`.
+
+Half is computed in float32. TensorFlow's first gradient ignores the clip of c. The second
+derivative is that of this first gradient: the activations it reads know of the clip.
+"""
+
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from tf1xent import _tf
+from tf1xent._math.differentiation import vector_jacobian
+from tf1xent._tf import Computed, Gradients, tf
+from tf1xent._typing import Operation, Tensor
+from tf1xent.errors import MissingDerivativeError
+from tf1xent.second_order.recurrence import (
+    backward_recurrence,
+    for_gates,
+    shifted,
+    summed_products,
+    times,
+)
+from tf1xent.second_order.table import supplies
+
+
+class _Inputs(NamedTuple):
+    """What an LSTM is a function of, or the gradients in it.
+
+    `x` is [time, batch, inputs]; the states before the first step are [batch, cells]; `w` is
+    [inputs + cells, 4 cells] and `b` [4 cells], gates in the order i, g, f, o; `wci`, `wcf` and
+    `wco` are [cells], zeros without peepholes.
+    """
+
+    x: Tensor
+    cs_prev: Tensor
+    h_prev: Tensor
+    w: Tensor
+    wci: Tensor
+    wcf: Tensor
+    wco: Tensor
+    b: Tensor
+
+
+class _Activations(NamedTuple):
+    """What an LSTM computes in each step, [time, batch, cells] each."""
+
+    i: Tensor
+    cs: Tensor
+    f: Tensor
+    o: Tensor
+    ci: Tensor
+    co: Tensor
+    h: Tensor
+
+
+class _Backward(NamedTuple):
+    """The gradients in the inputs of an LSTM, and in its gates before their functions."""
+
+    inputs: _Inputs
+    gates: Tensor
+
+
+def _earlier(values: Tensor) -> Tensor:
+    """What reaches the step before: the values one step later, and zeros after the last."""
+    return tf.concat([values[1:], tf.zeros_like(values[:1])], axis=0)
+
+
+def _pull_back(
+    inputs: _Inputs,
+    kept: _Activations,
+    cells: Tensor,
+    outputs: Tensor,
+    gates: Optional[Tensor] = None,
+    passes: Optional[Tensor] = None,
+) -> _Backward:
+    """The gradients in the inputs, for cotangents of c, of h, and of the gates.
+
+    `passes` is 1 where c follows its formula and 0 where it is clipped; default 1 everywhere.
+    """
+    cells_before = shifted(inputs.cs_prev, kept.cs)
+    from_i = kept.i * (1 - kept.i) * kept.ci
+    from_g = (1 - kept.ci * kept.ci) * kept.i
+    from_f = kept.f * (1 - kept.f) * cells_before
+    from_o = kept.o * (1 - kept.o) * kept.co
+    carry = kept.f + from_i * inputs.wci + from_f * inputs.wcf
+    output = kept.o * (1 - kept.co * kept.co) + from_o * inputs.wco
+    if passes is not None:
+        carry, from_i, from_g, from_f = (t * passes for t in (carry, from_i, from_g, from_f))
+    by_gates = tf.concat([from_i, from_g, from_f, from_o], axis=-1)
+    recurrent = inputs.w[_num_inputs(inputs) :]
+    if gates is None:
+        cells, outputs = backward_recurrence(carry, by_gates, output, recurrent, cells, outputs)
+        return _in_inputs(inputs, kept, carry * cells, by_gates * for_gates(cells, outputs))
+    i, _, f, o = tf.split(gates, 4, axis=-1)
+    carried = i * inputs.wci + f * inputs.wcf
+    cells += o * inputs.wco + _earlier(carried)
+    outputs += _earlier(times(gates, recurrent, transposed=True))
+    cells, outputs = backward_recurrence(carry, by_gates, output, recurrent, cells, outputs)
+    in_gates = by_gates * for_gates(cells, outputs) + gates
+    return _in_inputs(inputs, kept, carry * cells + carried, in_gates)
+
+
+def _in_inputs(
+    inputs: _Inputs, kept: _Activations, in_cells_before: Tensor, in_gates: Tensor
+) -> _Backward:
+    """The gradients in the inputs, from those in each step's gates and state before it."""
+    cells_before = shifted(inputs.cs_prev, kept.cs)
+    both = tf.concat([inputs.x, shifted(inputs.h_prev, kept.h)], axis=-1)
+    in_both = times(in_gates, inputs.w, transposed=True)
+    size = _num_inputs(inputs)
+    i, _, f, o = tf.split(in_gates, 4, axis=-1)
+    gradients = _Inputs(
+        x=in_both[:, :, :size],
+        cs_prev=in_cells_before[0],
+        h_prev=in_both[0, :, size:],
+        w=summed_products(both, in_gates),
+        wci=_sum(i * cells_before),
+        wcf=_sum(f * cells_before),
+        wco=_sum(o * kept.cs),
+        b=_sum(in_gates),
+    )
+    return _Backward(gradients, in_gates)
+
+
+def _sum(values: Tensor) -> Tensor:
+    return tf.reduce_sum(values, axis=[0, 1])
+
+
+def _num_inputs(inputs: _Inputs) -> Any:
+    size = inputs.x.shape.as_list()[-1]
+    return tf.shape(inputs.x)[-1] if size is None else size
+
+
+@_tf.primitive_list("Tf1xentLSTMActivations", num_values=7, num_inputs=16)
+def _activations(*arguments: Tensor) -> Computed:
+    """The activations, which are given, as a function of the inputs.
+
+    The arguments are the inputs, the activations, and where c is not clipped.
+    """
+    return [tf.identity(kept) for kept in arguments[8:15]], ()
+
+
+@_activations.gradient
+def _(
+    values: List[Tensor],
+    cotangents: List[Optional[Tensor]],
+    arguments: Sequence[Tensor],
+    residuals: Sequence[Tensor],
+) -> Gradients:
+    kept = _Activations(*values)
+    i, cs, f, o, ci, co, h = (
+        tf.zeros_like(v) if c is None else c for v, c in zip(values, cotangents)
+    )
+    slopes = [
+        i * kept.i * (1 - kept.i),
+        ci * (1 - kept.ci * kept.ci),
+        f * kept.f * (1 - kept.f),
+        o * kept.o * (1 - kept.o),
+    ]
+    found = _pull_back(
+        _Inputs(*arguments[:8]),
+        kept,
+        cells=cs + co * (1 - kept.co * kept.co),
+        outputs=h,
+        gates=tf.concat(slopes, axis=-1),
+        passes=arguments[15],
+    )
+    return [*found.inputs, *[None] * 8]
+
+
+def _passes(inputs: _Inputs, kept: _Activations, dtype: Any) -> Tensor:
+    """1 where c is what the gates give, up to the rounding of `dtype`, and 0 where it is clipped.
+
+    The gradient op does not know the bounds of the clip.
+    """
+    terms = [kept.i * kept.ci, kept.f * shifted(inputs.cs_prev, kept.cs)]
+    rounding = 8 * np.finfo(dtype.as_numpy_dtype).eps * sum(tf.abs(term) for term in terms)
+    return tf.cast(tf.abs(kept.cs - sum(terms)) <= rounding, kept.cs.dtype)
+
+
+def _differentiable(inputs: _Inputs, kept: Sequence[Tensor], dtype: Any) -> _Activations:
+    """The activations with their derivatives in the inputs."""
+    kept = [tf.cast(activation, tf.float32) for activation in kept]
+    passes = _passes(inputs, _Activations(*kept), dtype)
+    return _Activations(*_activations(*inputs, *kept, passes))
+
+
+def _differentiate(
+    function: Callable[[List[Tensor]], Sequence[Tensor]],
+    operands: Sequence[Tensor],
+    cotangents: Sequence[Optional[Tensor]],
+) -> Gradients:
+    """The gradients of an op, written out as `function`, in its operands."""
+    used = [k for k, cotangent in enumerate(cotangents) if not _tf.is_zero(cotangent)]
+    if not used:
+        return [None] * len(operands)
+
+    def in_float32(copies: List[Tensor]) -> List[Tensor]:
+        found = function([tf.cast(copy, tf.float32) for copy in copies])
+        return [tf.cast(found[k], copies[0].dtype) for k in used]
+
+    copies = [tf.identity(operand) for operand in operands]
+    gradients = vector_jacobian(in_float32, copies, [cotangents[k] for k in used])
+    return [_tf.with_static_shape(g, o.shape) for g, o in zip(gradients, operands)]
+
+
+def _first_gradient(
+    inputs: _Inputs,
+    kept: Sequence[Tensor],
+    cells: Tensor,
+    outputs: Tensor,
+    op: Operation,
+) -> _Backward:
+    """What the gradient op computes, in stock ops that know how the activations depend on it."""
+    inputs = _with_peepholes(op, inputs)
+    activations = _differentiable(inputs, kept, op.inputs[-1].dtype)
+    found = _pull_back(inputs, activations, cells, outputs)
+    return found._replace(inputs=_with_peepholes(op, found.inputs))
+
+
+def _with_peepholes(op: Operation, inputs: _Inputs) -> _Inputs:
+    """`inputs`, or gradients in them; without peepholes their weights are zeros."""
+    if op.get_attr("use_peephole"):
+        return inputs
+    none = {name: tf.zeros_like(getattr(inputs, name)) for name in ("wci", "wcf", "wco")}
+    return inputs._replace(**none)
+
+
+_METHOD = "The cell written out in stock ops: exact, and slower than the fused op."
+
+
+@supplies("LSTMBlockCell", [], "As TensorFlow 1: LSTMBlockCellGrad and matrix products.")
+def _lstm_block_cell(op: Operation, *cotangents: Optional[Tensor]) -> Gradients:
+    """The first gradient, which TensorFlow 2 lacks: graphs of 1.x hold the op."""
+    inputs, kept = _Inputs(*op.inputs), _Activations(*op.outputs)
+    in_cells, in_outputs = (
+        tf.zeros_like(kept.cs) if cotangents[k] is None else cotangents[k] for k in (1, 6)
+    )
+    in_state, in_gates, *in_peepholes = _tf.raw_op("LSTMBlockCellGrad")(
+        **inputs._asdict(),
+        **{name: value for name, value in kept._asdict().items() if name != "h"},
+        cs_grad=in_cells,
+        h_grad=in_outputs,
+        **_tf.attributes(op, "use_peephole"),
+    )
+    in_both = tf.matmul(in_gates, inputs.w, transpose_b=True)
+    both = tf.concat([inputs.x, inputs.h_prev], axis=1)
+    size = _num_inputs(inputs)
+    gradients = [
+        in_both[:, :size],
+        in_state,
+        in_both[:, size:],
+        tf.matmul(both, in_gates, transpose_a=True),
+        *in_peepholes,
+        tf.reduce_sum(in_gates, axis=0),
+    ]
+
+    def activations(operands: List[Tensor]) -> Sequence[Tensor]:
+        inputs = _with_peepholes(op, _Inputs(operands[0][tf.newaxis], *operands[1:]))
+        found = _differentiable(inputs, [k[tf.newaxis] for k in kept], op.inputs[0].dtype)
+        return [activation[0] for activation in found]
+
+    others = [None if k in (1, 6) else c for k, c in enumerate(cotangents)]
+    return [
+        _tf.with_static_shape(g if more is None else g + more, i.shape)
+        for g, more, i in zip(gradients, _differentiate(activations, inputs, others), inputs)
+    ]
+
+
+@supplies("LSTMBlockCellGrad", ["LSTMBlockCell"], _METHOD)
+def _lstm_block_cell_grad(op: Operation, *cotangents: Optional[Tensor]) -> Gradients:
+    i, cs, f, o, ci, co = op.inputs[8:14]
+    kept = [tensor[tf.newaxis] for tensor in (i, cs, f, o, ci, co, o * co)]
+
+    def first(operands: List[Tensor]) -> List[Tensor]:
+        *primary, cells, outputs = operands
+        inputs = _Inputs(primary[0][tf.newaxis], *primary[1:])
+        found = _first_gradient(inputs, kept, cells[tf.newaxis], outputs[tf.newaxis], op)
+        in_peepholes = [found.inputs.wci, found.inputs.wcf, found.inputs.wco]
+        return [found.inputs.cs_prev, found.gates[0], *in_peepholes]
+
+    gradients = _differentiate(first, [*op.inputs[:8], *op.inputs[14:]], cotangents)
+    return [*gradients[:8], *[None] * 6, *gradients[8:]]
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _swapped(tensor: Tensor) -> Tensor:
+    """With the two middle gates in the other order."""
+    first, second, third, fourth = tf.split(tensor, 4, axis=-1)
+    return tf.concat([first, third, second, fourth], axis=-1)
+
+
+def _block_lstm_gradient(
+    op: Operation, cotangents: Sequence[Optional[Tensor]], ordered: Callable[[Tensor], Tensor]
+) -> Gradients:
+    """The gradient of BlockLSTMGrad; `ordered` changes the order of gates to i, g, f, o and back.
+
+    Steps from `seq_len_max` on are not computed: the memory of their activations is not set.
+    """
+    steps = tf.range(tf.shape(op.inputs[1], out_type=tf.int64)[0])
+    computed = steps < op.inputs[0]
+
+    def masked(tensor: Tensor) -> Tensor:
+        return tf.where(computed, tensor, tf.zeros_like(tensor))
+
+    kept = [masked(activation) for activation in op.inputs[9:16]]
+
+    def first(operands: List[Tensor]) -> _Inputs:
+        *primary, cells, outputs = operands
+        inputs = _Inputs(*primary)
+        inputs = inputs._replace(x=masked(inputs.x), w=ordered(inputs.w), b=ordered(inputs.b))
+        found = _first_gradient(inputs, kept, masked(cells), masked(outputs), op).inputs
+        return found._replace(w=ordered(found.w), b=ordered(found.b))
+
+    gradients = _differentiate(first, [*op.inputs[1:9], *op.inputs[16:]], cotangents)
+    return [None, *gradients[:8], *[None] * 7, *gradients[8:]]
+
+
+@supplies("BlockLSTMGrad", ["BlockLSTM"], _METHOD)
+def _block_lstm_grad(op: Operation, *cotangents: Optional[Tensor]) -> Gradients:
+    if not tf.executing_eagerly() and op.inputs[9].op.type == "BlockLSTMV2":
+        # TensorFlow's gradient of BlockLSTMV2 makes a BlockLSTMGrad, not a BlockLSTMGradV2.
+        raise MissingDerivativeError(
+            "BlockLSTMGrad: the activations must be those of a BlockLSTM, got those of a "
+            "BlockLSTMV2, of which TensorFlow's own first gradient is wrong: it mixes up the gates "
+            "f and g. Use BlockLSTM, with the two middle quarters of `w` and `b` swapped."
+        )
+    return _block_lstm_gradient(op, cotangents, _same)
+
+
+@supplies("BlockLSTMGradV2", [], _METHOD)
+def _block_lstm_grad_v2(op: Operation, *cotangents: Optional[Tensor]) -> Gradients:
+    return _block_lstm_gradient(op, cotangents, _swapped)
