@@ -1,6 +1,7 @@
 """Losses with functions: tf.function, tf.Defun, 1.13's defun, v2 branches in them."""
 
 import pytest
+import tensorflow
 import tensorflow.compat.v1 as tf
 
 from tests.second_order.networks import variable
@@ -12,7 +13,7 @@ def _traced(function):
     """Traces a function as this TensorFlow does; each loss needs a trace of its own."""
     if hasattr(tf, "function"):
         return tf.function(function, autograph=False)
-    return tf.contrib.eager.defun(function)
+    return tensorflow.contrib.eager.defun(function)
 
 
 def smooth_call():

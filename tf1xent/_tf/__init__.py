@@ -58,6 +58,7 @@ from tf1xent._tf.live_ops import (
     line_of,
     loop_around,
     meaning,
+    op_types_called,
     read_from_outside,
     runs_functions,
     static_value,
@@ -65,6 +66,7 @@ from tf1xent._tf.live_ops import (
 )
 from tf1xent._tf.op_definitions import (
     NEWEST_GRAPH,
+    TRACED_FUNCTIONS_HAVE_HESSIANS,
     call_has_gradients,
     can_be_differentiated,
     enum_name,
@@ -174,6 +176,7 @@ __all__ = [
     "SavedModel",
     "TIED_GRADIENT",
     "TRACED_CALLS",
+    "TRACED_FUNCTIONS_HAVE_HESSIANS",
     "VariableDef",
     "across_replicas",
     "as_drop_in",
@@ -227,6 +230,7 @@ __all__ = [
     "op_determinism_enabled",
     "tensor_of",
     "op_type",
+    "op_types_called",
     "primitive",
     "primitive_list",
     "process_override",

@@ -1,7 +1,7 @@
 """What TensorFlow keeps about the ops and functions of a live graph."""
 
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import func_graph, function_def_to_graph, tensor_util
@@ -9,7 +9,7 @@ from tensorflow.python.framework import func_graph, function_def_to_graph, tenso
 from tf1xent._tf.modules import module_if_there
 from tf1xent._tf.op_definitions import call_has_gradients
 from tf1xent._tf.registry import GRADIENT_ATTRIBUTE, gradient_attribute, gradient_to_call
-from tf1xent._typing import DType, Graph, Operation, Tensor
+from tf1xent._typing import DType, FunctionDef, Graph, Operation, Tensor
 
 _backprop_rules = module_if_there("eager.backprop_util")  # 2.x
 _POINTERS = (tf.resource, tf.variant)
@@ -205,16 +205,27 @@ def _body(op: Operation, role: str, name: str) -> Body:
     function = _function(op.graph, name)
     if function is None:
         raise LookupError(f"the graph has no function `{name}`")
-    graph = getattr(function, "graph", None) or getattr(function, "_func_graph", None)
-    if graph is not None and getattr(graph, "outputs", None):
-        return Body(role, name, graph, True)
-    definition = getattr(function, "cached_definition", None) or function.definition
+    for attribute in ("graph", "_func_graph", "_graph"):
+        graph = getattr(function, attribute, None)
+        if getattr(graph, "outputs", None):
+            return Body(role, name, graph, True)
+    definition = _definition(function)
     number = len(definition.signature.input_arg)
     inputs = list(op.inputs)
     shapes = [tensor.shape for tensor in inputs[len(inputs) - number :]]
     with op.graph.as_default():
         graph = function_def_to_graph.function_def_to_graph(definition, input_shapes=shapes)
     return Body(role, name, graph, False)
+
+
+def _definition(function: Any) -> FunctionDef:
+    """Returns a copy of a function's definition; without places, which 1.13 cannot import."""
+    found = getattr(function, "cached_definition", None) or function.definition
+    definition = type(found)()
+    definition.CopyFrom(found)
+    for node in definition.node_def:
+        node.attr.pop("_class", None)
+    return definition
 
 
 def _function(graph: Optional[Graph], name: str) -> Any:
@@ -224,6 +235,25 @@ def _function(graph: Optional[Graph], name: str) -> Any:
             return function
         graph = getattr(graph, "outer_graph", None)
     return None
+
+
+def op_types_called(op: Operation) -> Set[str]:
+    """Returns the types of the ops in the function that an op calls, and in those it leads to."""
+    names = [op.get_attr("f").name if op.type in TRACED_CALLS else op.type]
+    seen: Set[str] = set()
+    op_types: Set[str] = set()
+    while names:
+        name = names.pop()
+        function = _function(op.graph, name)
+        if function is None or name in seen:
+            continue
+        seen.add(name)
+        for node in _definition(function).node_def:
+            op_types.add(node.op)
+            names.append(node.op)
+            for value in node.attr.values():
+                names += [f.name for f in [value.func, *value.list.func] if f.name]
+    return op_types
 
 
 def call_can_be_differentiated(op: Operation) -> bool:

@@ -75,8 +75,8 @@ def sweep(
     A loop through which a cotangent varies is met as a whole. Then the ops inside it are asked for
     as if it were a functional loop, where every cotangent varies.
     """
-    body = inside or Body((), None, set())
-    entered = set(body.entered)
+    body = inside or Body((), None, EXISTS, {})
+    entered = dict(body.entered)
     found = _Sweep(graph, xs, ys, body, set())
     swept = found.run()
     loops = found.loops_in_the_way()
@@ -93,12 +93,15 @@ class Body(NamedTuple):
 
     Attributes:
       path, caller: as of `Meeting`.
-      entered: the names of the functions that were entered already.
+      cotangents: the bits of the cotangents of its outputs.
+      entered: by (name, cotangents), the functions that were entered already: whether a cotangent
+        varies in them.
     """
 
     path: Tuple[str, ...]
     caller: Optional[Operation]
-    entered: Set[str]
+    cotangents: int
+    entered: Dict[Tuple[str, int], bool]
 
 
 class _Sweep:
@@ -127,10 +130,9 @@ class _Sweep:
         self._lost_loops = any(
             op.type in facts.LOOP_EXITS and not _tf.has_context(op) for op in self._walk.order
         )
-        start = _ALL if body.path else EXISTS
         for tensor in ys:
             if _tf.carries_gradients(tensor):
-                self._give(tensor, start)
+                self._give(tensor, body.cotangents)
         if self._lost_loops:
             for op in self._walk.order:
                 if op.type in facts.NEXT_ITERATIONS:
@@ -173,7 +175,7 @@ class _Sweep:
         elif op_type in facts.TENSOR_ARRAYS:
             self._hand_on(op, cotangents)
         elif _tf.runs_functions(op):
-            self._enter(op)
+            self._enter(op, _joined(cotangents))
         elif _tf.is_defun_call(op):
             self._meet(op, Kind.CALL)
             self._give_inputs(op, _ALL | SECOND)
@@ -363,27 +365,49 @@ class _Sweep:
                         self._turns.setdefault(around.name, []).append(op.outputs[0])
         return self._turns.get(loop.name, [])
 
-    def _enter(self, op: Operation) -> None:
-        """Goes into the functions that an op runs, where every cotangent varies."""
+    def _enter(self, op: Operation, cotangents: int) -> None:
+        """Goes into the functions that an op runs.
+
+        TensorFlow differentiates the gradient of a function by all its inputs at once, the
+        cotangents and what the forward function hands it. So every cotangent in it varies if one
+        does, or if one of those from outside does.
+        """
         is_call = op.type in _tf.TRACED_CALLS
         if is_call and not _tf.call_can_be_differentiated(op):
             self._meet(op, Kind.CALL)
         elif not is_call and not _tf.has_gradient(_tf.gradient_in_use(op)):
             self._meet(op, Kind.NO_GRADIENT)
+        varies = bool(cotangents & VARIES)
         for body in _tf.bodies(op):
-            if body.name in self._body.entered:
-                continue
-            self._body.entered.add(body.name)
-            step = f"{op.name}: {body.name}"
-            caller = self._body.caller or op
-            inner = Body((*self._body.path, step), caller, self._body.entered)
-            xs = [t for t in body.graph.inputs if _tf.carries_gradients(t)]
-            ys = [t for t in body.graph.outputs if _tf.carries_gradients(t)]
-            swept = sweep(body.graph, xs, ys, inner)
+            if not varies:
+                varies = self._enter_body(op, body, EXISTS)
+            if varies:
+                self._enter_body(op, body, _ALL)
+        if is_call and varies and not _tf.TRACED_FUNCTIONS_HAVE_HESSIANS:
+            self._meet(op, Kind.CALL)
+        self._give_inputs(op, _ALL | SECOND if varies else EXISTS)
+
+    def _enter_body(self, op: Operation, body: _tf.Body, cotangents: int) -> bool:
+        """Sweeps a function; tells whether a cotangent varies in it. Only then its ops count."""
+        entered = self._body.entered
+        if (body.name, cotangents) in entered:
+            return entered[body.name, cotangents]
+        entered[body.name, cotangents] = True  # of a function that calls itself
+        path = (*self._body.path, f"{op.name}: {body.name}")
+        caller = self._body.caller or op
+        inner = dict(entered)
+        xs = [t for t in body.graph.inputs if _tf.carries_gradients(t)]
+        ys = [t for t in body.graph.outputs if _tf.carries_gradients(t)]
+        swept = sweep(body.graph, xs, ys, Body(path, caller, cotangents, inner))
+        varies = any(bits & VARIES for bits in swept.cotangents.values())
+        entered[body.name, cotangents] = varies
+        self._inner_asked += swept.asked
+        if varies == bool(cotangents & VARIES):
+            entered.update(inner)
+            entered[body.name, cotangents] = varies
             self._meetings += swept.meetings
             self._inner_ops += swept.ops
-            self._inner_asked += swept.asked
-        self._give_inputs(op, _ALL | SECOND)
+        return varies
 
 
 def _joined(cotangents: Sequence[int]) -> int:
