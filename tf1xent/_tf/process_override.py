@@ -1,6 +1,6 @@
 """Overrides, in the process's gradient registry, the gradients of TensorFlow's own ops.
 
-Two kinds of entries are put there. Those of `GRADIENT_NAMES` take the place of gradients that
+Two kinds of entries are put there. Those of `STOCK_GRADIENTS` take the place of gradients that
 TensorFlow has. Those of `supply_gradient` fill gaps: they are put only where the registry has no
 gradient, because there is no entry or one that says "not differentiable"; or one of TensorFlow's
 of which derivatives silently lack a part.
@@ -19,7 +19,6 @@ from tensorflow.python.framework import ops
 
 from tf1xent._tf.process import kept_in_process
 from tf1xent._tf.registry import (
-    GRADIENT_NAMES,
     GUARD_OP,
     STOCK_GRADIENTS,
     GradientFunction,
@@ -28,7 +27,7 @@ from tf1xent._tf.registry import (
     forget_forward_mode_traces,
     gradient_entry,
     gradient_name,
-    guards_cross_entropy,
+    guards_what_has_a_gradient,
     register_gradient,
     set_entry_function,
     set_gradient_entry,
@@ -72,7 +71,7 @@ class _State:
         self.instead_of: Dict[str, str] = {}
         self.entries_before: Dict[str, Any] = {}
         self.register: Optional[Callable[..., Any]] = None
-        for op_type in GRADIENT_NAMES:
+        for op_type in STOCK_GRADIENTS:
             self.add(op_type, gradient_entry(op_type))
 
     def add(self, op_type: str, like: Any) -> None:
@@ -245,7 +244,7 @@ def _gradient_in_force(op_type: str, op: Operation) -> Any:
         if found is None or found is _STATE.functions[op_type]:
             raise LookupError(f"No gradient defined for operation '{op.name}' (op type: {op_type})")
         return found
-    if op_type == GUARD_OP and not guards_cross_entropy(op):
+    if op_type == GUARD_OP and not guards_what_has_a_gradient(op):
         return entry_function(_STATE.entries_before.get(op_type)) or stock
     return entry_function(gradient_entry(gradient_name(op_type)))
 

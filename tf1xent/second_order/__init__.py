@@ -12,12 +12,14 @@ from tf1xent.second_order import batching as batching
 from tf1xent.second_order import convolution as convolution
 from tf1xent.second_order import crop_boxes as crop_boxes
 from tf1xent.second_order import crops as crops
+from tf1xent.second_order import ctc as ctc
 from tf1xent.second_order import gru as gru
 from tf1xent.second_order import linear_algebra as linear_algebra
 from tf1xent.second_order import lstm as lstm
 from tf1xent.second_order import normalization as normalization
 from tf1xent.second_order import pooling as pooling
 from tf1xent.second_order import quantization as quantization
+from tf1xent.second_order import refused as refused
 from tf1xent.second_order import removed_ops as removed_ops
 from tf1xent.second_order import resize as resize
 from tf1xent.second_order import segments as segments
