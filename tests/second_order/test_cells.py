@@ -142,6 +142,39 @@ def test_tapes(kind):
         np.testing.assert_allclose(*session.run([found, wanted]), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.skipif(not hasattr(tf, "function"), reason="TF 1.13 has no v2 loops")
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_in_loops(kind):
+    """In v2 loops not even ranks are known."""
+    lstm = kind == "LSTM"
+    arrays = cells.lstm_inputs(2) if lstm else cells.gru_inputs(2)
+    weights = 3 if lstm else 2
+    num_states = 2 if lstm else 1
+
+    def product(cell, inputs):
+        states = cell(inputs)
+        gradient = tf.gradients(tf.reduce_sum(states**2), inputs[weights])[0]
+        return tf.gradients(tf.reduce_sum(gradient**2), inputs[weights])[0]
+
+    def looped(inputs):
+        def step(time, *states):
+            at = [inputs[0][time : time + 1], *states, *inputs[1 + num_states :]]
+            found = cells.block_cells(at, True, 0.5, 1) if lstm else cells.block_gru(at, 1)[:1]
+            return [time + 1, *(state[0] for state in found)]
+
+        start = [tf.constant(0), *inputs[1 : 1 + num_states]]
+        return tf.while_loop(lambda time, *_: time < 2, step, start)[-1]
+
+    def composed(inputs):
+        return (LSTM(inputs, steps=2, peephole=True) if lstm else cells.gru(inputs, 2))[1][-1]
+
+    with tf.Graph().as_default(), quick_session() as session:
+        inputs = [tf.constant(array.astype(np.float32)) for array in arrays]
+        found = tf.function(lambda *inputs: product(looped, inputs))(*inputs)
+        wanted = product(composed, [tf.constant(array) for array in arrays])
+        np.testing.assert_allclose(*session.run([found, wanted]), rtol=1e-4, atol=1e-4)
+
+
 def test_an_incomplete_gradient_that_comes_late_is_replaced_too():
     def incomplete(op, *cotangents):
         raise AssertionError("TensorFlow's own gradient was called")
