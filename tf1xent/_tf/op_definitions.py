@@ -48,12 +48,12 @@ def can_be_differentiated(op_type: str) -> bool:
 
 
 # In TF 1.13 second derivatives of a function traced by contrib.eager.defun are silently zero.
-_TRACED_FUNCTIONS_HAVE_HESSIANS = hasattr(tf, "function")
+TRACED_FUNCTIONS_HAVE_HESSIANS = hasattr(tf, "function")
 
 
 def call_has_gradients(op: Operation) -> bool:
     """Whether TensorFlow itself traced the called function, and can differentiate it twice."""
-    if not _TRACED_FUNCTIONS_HAVE_HESSIANS:
+    if not TRACED_FUNCTIONS_HAVE_HESSIANS:
         return False
     if getattr(op, "_gradient_function", None) is not None:
         return True

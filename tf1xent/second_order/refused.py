@@ -8,8 +8,8 @@ _CUDNN = (
 )
 _TENSOR_ARRAY = (
     "a v1 TensorArray can be differentiated once; the second derivative ends in a session's 'Wrong "
-    "input container'. Build the graph under tf1xent.patch(control_flow_v2=True), which makes lists of "
-    "tensors."
+    "input container'. Build the graph under tf1xent.patch(control_flow_v2=True), which makes "
+    "lists of tensors."
 )
 
 REFUSED.update(
@@ -22,7 +22,7 @@ REFUSED.update(
             "values (tf.ragged.map_flat_values) in place of mapping it over the rows."
         ),
         "SparseMatrixSoftmaxGrad": (
-            "its values are CSR matrices, which few ops read. Take the exponentials of the values "
+            "its kernels run on GPUs alone, on CSR matrices. Take the exponentials of the values "
             "of a SparseTensor and divide them by tf.math.segment_sum over the rows."
         ),
         "SymbolicGradient": (

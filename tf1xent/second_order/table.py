@@ -36,13 +36,18 @@ REFUSED: Dict[str, str] = {}
 
 
 def supplies(
-    op_type: str, made_by: Sequence[str], method: str, orders: str = "every"
+    op_type: str,
+    made_by: Sequence[str],
+    method: str,
+    orders: str = "every",
+    instead_of: Optional[str] = None,
 ) -> Callable[[GradientFunction], GradientFunction]:
     """Decorator: the function below is the gradient of `op_type` where TensorFlow has none.
 
     It gets the op and a cotangent for each output (a tensor, or None for none), and returns a
     gradient or None for each input. It may use only stock ops that are differentiable themselves,
-    or that this table supplies, so far as `orders` promises.
+    or that this table supplies, so far as `orders` promises. `instead_of` is the module of a
+    gradient of TensorFlow's with the same numbers, of which derivatives lack a part.
     """
 
     def decorate(function: GradientFunction) -> GradientFunction:
@@ -57,7 +62,7 @@ def supplies(
             return function(op, *cotangents)
 
         SUPPLIED[op_type] = Supplied(op_type, tuple(made_by), method, orders)
-        _tf.supply_gradient(op_type, gradient, made_by)
+        _tf.supply_gradient(op_type, gradient, made_by, instead_of)
         return function
 
     return decorate
