@@ -10,7 +10,7 @@ from tests import ROOT
 from tests.second_order.test_coverage import CELLS
 from tests.second_order.test_supplied import CASES
 from tf1xent import _tf
-from tf1xent.second_order.table import REFUSED, SUPPLIED
+from tf1xent.second_order.table import EXTENDED, REFUSED, SUPPLIED
 
 TEXT = (ROOT / "tf1xent/second_order/README.md").read_text(encoding="utf-8")
 MEASURED = ("1.13", "1.15", "2.4", "2.11", "2.15", "2.21")
@@ -73,6 +73,12 @@ def is_from_contrib(op_type):
     return ".contrib." in getattr(entry["type"], "__module__", "")
 
 
+@pytest.mark.parametrize("op_type", sorted(EXTENDED))
+def test_an_extended_gradient_has_its_row(op_type):
+    assert table("Extended")[op_type] == [EXTENDED[op_type].method, EXTENDED[op_type].orders]
+
+
 def test_there_is_no_row_too_many():
+    assert set(table("Extended")) == set(EXTENDED)
     assert set(table("Supplied")) == set(SUPPLIED)
     assert set(table("Refused")) == set(REFUSED)
