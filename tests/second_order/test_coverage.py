@@ -16,7 +16,6 @@ LEFT_OUT = {
     "^_": "the runtime's optimizers put it into a graph, after all differentiation",
     "^Tf1xent": "the kernels of this library",
     "^Debug": "TensorFlow's debugger, which registers their gradients when it is imported",
-    "^(PeriodicResampleOp|Resampler)Grad$": "contrib's, which few programs load",
     "Accumulator": "state of distributed training",
     "GradientDescent": "an optimizer's step",
     "TPU|^Xla": "embedding tables of TPUs, which it trains",
