@@ -37,7 +37,7 @@ def cleaned(labels, collapses):
 
 def over_all_paths(logits, sequences, lengths, collapses, merges, ignores):
     """The loss of each example, as minus the log of the sum over its paths."""
-    losses = []
+    losses, logs = [], tf.nn.log_softmax(logits)
     for example, (sequence, length) in enumerate(zip(sequences, lengths)):
         if length == 0 or (ignores and len(sequence) > length):
             losses.append(tf.zeros([], tf.float64))
@@ -48,9 +48,9 @@ def over_all_paths(logits, sequences, lengths, collapses, merges, ignores):
             for path in itertools.product(range(CLASSES), repeat=length)
             if emitted(path, merges) == wanted
         ]
-        logs = tf.nn.log_softmax(logits[:length, example])
         chosen = tf.constant(np.eye(CLASSES)[np.array(paths)])  # [paths, time, classes]
-        losses.append(-tf.reduce_logsumexp(tf.reduce_sum(chosen * logs, axis=[1, 2])))
+        scores = tf.tensordot(chosen, logs[:length, example], 2)
+        losses.append(-tf.log(tf.reduce_sum(tf.exp(scores))))
     return tf.stack(losses)
 
 

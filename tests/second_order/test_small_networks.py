@@ -19,7 +19,10 @@ def weights(name, *shape, dtype=tf.float64, scale=0.5):
 
 def convolved(dtype=tf.float64):
     return tf.nn.conv2d(
-        tf.constant(IMAGES, dtype), weights("filter", 3, 3, 2, 3, dtype=dtype), padding="SAME"
+        tf.constant(IMAGES, dtype),
+        weights("filter", 3, 3, 2, 3, dtype=dtype),
+        strides=[1, 1, 1, 1],
+        padding="SAME",
     )
 
 
@@ -73,7 +76,12 @@ def crops_of_predicted_boxes():
         tf.reshape(images, [2, -1]), weights("boxes", 72, 4, dtype=tf.float32, scale=0.01)
     )
     boxes = tf.constant([0.13, 0.21, 0.84, 0.77]) + 0.1 * tf.tanh(moves)
-    features = tf.nn.conv2d(images, weights("filter", 3, 3, 2, 3, dtype=tf.float32), padding="SAME")
+    features = tf.nn.conv2d(
+        images,
+        weights("filter", 3, 3, 2, 3, dtype=tf.float32),
+        strides=[1, 1, 1, 1],
+        padding="SAME",
+    )
     return classified(tf.image.crop_and_resize(features, boxes, [0, 1], [3, 2]))
 
 
