@@ -123,6 +123,10 @@ class _Rewrite:
                 ) from error
         self._replace_branches()
         self._remove_replaced()
+        try:
+            self._net.order()
+        except RewriteError as error:
+            raise RewriteError(f"{self._where}: with functional branches {error}.") from error
 
     def _groups(self) -> List[_Group]:
         """Returns the loops to replace, together where they share TensorArrays."""
