@@ -44,8 +44,8 @@ def square_of_a_bilinear_resize():
 
 
 def resize_times_a_stopped_one():
-    """Its cotangent depends on the variable, though the derivative of that is 0."""
-    factor = tf.stop_gradient(tf.reduce_sum(_image()))
+    """Its cotangent depends on the variable by a path that ends."""
+    factor = tf.stop_gradient(0.0 * tf.reduce_sum(_image()) + 2.0)
     return tf.reduce_sum(tf.image.resize_nearest_neighbor(_image_again(), [4, 4])) * factor
 
 

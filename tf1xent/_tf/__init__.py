@@ -45,6 +45,7 @@ from tf1xent._tf.live_ops import (
     TRACED_CALLS,
     Body,
     Loop,
+    Meaning,
     bodies,
     call_can_be_differentiated,
     carries_gradients,
@@ -57,6 +58,7 @@ from tf1xent._tf.live_ops import (
     line_of,
     loop_around,
     meaning,
+    op_types_called,
     read_from_outside,
     runs_functions,
     static_value,
@@ -64,6 +66,7 @@ from tf1xent._tf.live_ops import (
 )
 from tf1xent._tf.op_definitions import (
     NEWEST_GRAPH,
+    TRACED_FUNCTIONS_HAVE_HESSIANS,
     call_has_gradients,
     can_be_differentiated,
     enum_name,
@@ -91,7 +94,13 @@ from tf1xent._tf.process_override import (
     replaced_in_between,
     supply_gradient,
 )
-from tf1xent._tf.protos import CONTROL_FLOW_CONTEXTS, CheckpointState, FunctionDef, SavedModel
+from tf1xent._tf.protos import (
+    CONTROL_FLOW_CONTEXTS,
+    CheckpointState,
+    FunctionDef,
+    SavedModel,
+    VariableDef,
+)
 from tf1xent._tf.raw_ops import attributes, raw_op
 from tf1xent._tf.registry import (
     DENSE_OP,
@@ -108,6 +117,7 @@ from tf1xent._tf.registry import (
     gradient_sites,
     gradient_to_call,
     guards_cross_entropy,
+    guards_what_has_a_gradient,
     handed_on,
     is_second_output,
     names_own_gradient,
@@ -154,6 +164,7 @@ __all__ = [
     "GradientFunction",
     "Gradients",
     "Loop",
+    "Meaning",
     "NEWEST_GRAPH",
     "ON",
     "Primitive",
@@ -166,6 +177,8 @@ __all__ = [
     "SavedModel",
     "TIED_GRADIENT",
     "TRACED_CALLS",
+    "TRACED_FUNCTIONS_HAVE_HESSIANS",
+    "VariableDef",
     "across_replicas",
     "as_drop_in",
     "attributes",
@@ -193,6 +206,7 @@ __all__ = [
     "gradient_to_call",
     "graph_beside",
     "guards_cross_entropy",
+    "guards_what_has_a_gradient",
     "handed_on",
     "has_context",
     "has_gap",
@@ -218,6 +232,7 @@ __all__ = [
     "op_determinism_enabled",
     "tensor_of",
     "op_type",
+    "op_types_called",
     "primitive",
     "primitive_list",
     "process_override",

@@ -1,37 +1,39 @@
 """What TensorFlow keeps about the ops and functions of a live graph."""
 
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import func_graph, function_def_to_graph, tensor_util
 
 from tf1xent._tf.modules import module_if_there
 from tf1xent._tf.op_definitions import call_has_gradients
-from tf1xent._tf.registry import gradient_attribute, gradient_to_call
-from tf1xent._typing import DType, Graph, Operation, Tensor
+from tf1xent._tf.registry import GRADIENT_ATTRIBUTE, gradient_attribute, gradient_to_call
+from tf1xent._typing import DType, FunctionDef, Graph, Operation, Tensor
 
 _backprop_rules = module_if_there("eager.backprop_util")  # 2.x
 _POINTERS = (tf.resource, tf.variant)
 # Attributes that place an op, or record what is inferred about it.
 _NO_MEANING = ("_class", "_output_shapes", "_XlaCompile", "_XlaScope")
+_HAS_DEBUG_INFO = "experimental_debug_info" in tf.NodeDef.DESCRIPTOR.fields_by_name
 _TENSORFLOW = os.path.dirname(os.path.abspath(func_graph.__file__))
 _TENSORFLOW = os.path.dirname(os.path.dirname(_TENSORFLOW)) + os.sep
 _LIBRARY = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
-_followed: Dict[DType, bool] = {}
+# By dtype; None for one of which the single tensor decides.
+_followed: Dict[DType, Optional[bool]] = {}
 
 
 def carries_gradients(tensor: Tensor) -> bool:
     """Whether `tf.gradients` follows a tensor: whether its dtype has small changes."""
-    dtype = tensor.dtype.base_dtype
-    if dtype == tf.variant and _backprop_rules is not None:
-        return bool(_backprop_rules.IsTrainable(tensor))  # what the variant holds decides
-    known = _followed.get(dtype)
-    if known is None:
-        known = dtype.is_floating or dtype.is_complex or dtype in _POINTERS
-        _followed[dtype] = known
-    return known
+    dtype = tensor.dtype
+    if dtype not in _followed:
+        base = dtype.base_dtype
+        _followed[dtype] = base.is_floating or base.is_complex or base in _POINTERS
+        if base == tf.variant and _backprop_rules is not None:
+            _followed[dtype] = None  # what the variant holds decides
+    known = _followed[dtype]
+    return bool(_backprop_rules.IsTrainable(tensor)) if known is None else known
 
 
 def has_handle(tensor: Tensor) -> bool:
@@ -47,22 +49,36 @@ def tensor_of(value: Any) -> Optional[Tensor]:
     return op.outputs[0] if isinstance(op, tf.Operation) and op.outputs else None
 
 
+class Meaning(NamedTuple):
+    """What an op computes.
+
+    Attributes:
+      content: equal bytes for ops of equal types and attributes, whatever their names.
+      gradient: the name under which `tf.gradients` looks up the op's gradient.
+    """
+
+    content: bytes
+    gradient: str
+
+
+def meaning(op: Operation) -> Meaning:
+    """Returns what an op computes."""
+    node = op.node_def
+    attributes = node.attr
+    gradient = gradient_attribute(node) if GRADIENT_ATTRIBUTE in attributes else None
+    for field in ("name", "input", "device"):
+        node.ClearField(field)
+    if _HAS_DEBUG_INFO:
+        node.ClearField("experimental_debug_info")
+    for name in _NO_MEANING:
+        if name in attributes:
+            del attributes[name]
+    return Meaning(node.SerializeToString(deterministic=True), gradient or node.op)
+
+
 def gradient_in_use(op: Operation) -> str:
     """Returns the name under which `tf.gradients` looks up the gradient of an op."""
     return gradient_attribute(op) or str(op.type)
-
-
-def meaning(op: Operation) -> bytes:
-    """Returns equal bytes for ops of equal types and attributes, whatever their names."""
-    node = op.node_def
-    for field in ("name", "input", "device"):
-        node.ClearField(field)
-    if "experimental_debug_info" in node.DESCRIPTOR.fields_by_name:
-        node.ClearField("experimental_debug_info")
-    for name in _NO_MEANING:
-        if name in node.attr:
-            del node.attr[name]
-    return bytes(node.SerializeToString(deterministic=True))
 
 
 def static_value(tensor: Tensor) -> Any:
@@ -73,7 +89,7 @@ def static_value(tensor: Tensor) -> Any:
 def graph_beside(graph: Graph) -> Graph:
     """Returns an empty graph that may read the tensors of `graph`, which it does not change."""
     with graph.as_default():
-        return func_graph.FuncGraph("tf1xent_beside", collections={})
+        return func_graph.FuncGraph("tf1xent_beside")
 
 
 def read_from_outside(beside: Graph) -> List[Tuple[Tensor, Tensor]]:
@@ -189,16 +205,27 @@ def _body(op: Operation, role: str, name: str) -> Body:
     function = _function(op.graph, name)
     if function is None:
         raise LookupError(f"the graph has no function `{name}`")
-    graph = getattr(function, "graph", None) or getattr(function, "_func_graph", None)
-    if graph is not None and getattr(graph, "outputs", None):
-        return Body(role, name, graph, True)
-    definition = getattr(function, "cached_definition", None) or function.definition
+    for attribute in ("graph", "_func_graph", "_graph"):
+        graph = getattr(function, attribute, None)
+        if getattr(graph, "outputs", None):
+            return Body(role, name, graph, True)
+    definition = _definition(function)
     number = len(definition.signature.input_arg)
     inputs = list(op.inputs)
     shapes = [tensor.shape for tensor in inputs[len(inputs) - number :]]
     with op.graph.as_default():
         graph = function_def_to_graph.function_def_to_graph(definition, input_shapes=shapes)
     return Body(role, name, graph, False)
+
+
+def _definition(function: Any) -> FunctionDef:
+    """Returns a copy of a function's definition; without places, which 1.13 cannot import."""
+    found = getattr(function, "cached_definition", None) or function.definition
+    definition = type(found)()
+    definition.CopyFrom(found)
+    for node in definition.node_def:
+        node.attr.pop("_class", None)
+    return definition
 
 
 def _function(graph: Optional[Graph], name: str) -> Any:
@@ -208,6 +235,25 @@ def _function(graph: Optional[Graph], name: str) -> Any:
             return function
         graph = getattr(graph, "outer_graph", None)
     return None
+
+
+def op_types_called(op: Operation) -> Set[str]:
+    """Returns the types of the ops in the function that an op calls, and in those it leads to."""
+    names = [op.get_attr("f").name if op.type in TRACED_CALLS else op.type]
+    seen: Set[str] = set()
+    op_types: Set[str] = set()
+    while names:
+        name = names.pop()
+        function = _function(op.graph, name)
+        if function is None or name in seen:
+            continue
+        seen.add(name)
+        for node in _definition(function).node_def:
+            op_types.add(node.op)
+            names.append(node.op)
+            for value in node.attr.values():
+                names += [f.name for f in [value.func, *value.list.func] if f.name]
+    return op_types
 
 
 def call_can_be_differentiated(op: Operation) -> bool:

@@ -23,10 +23,18 @@ def op_definition(op_type: str) -> Optional[Any]:
     if hasattr(op_def_registry, "get"):
         found = op_def_registry.get(op_type)
     else:  # 1.x
-        found = op_def_registry.get_registered_ops().get(op_type)
+        found = op_def_registry.get_registered_ops().get(op_type) or _definition_in_runtime(op_type)
     if found is not None:
         _definitions[op_type] = found
     return found
+
+
+def _definition_in_runtime(op_type: str) -> Optional[Any]:
+    """The OpDef in C++; in 1.x Python has only the ops of generated modules that are imported."""
+    try:
+        return tf.Graph()._get_op_def(op_type)
+    except tf.errors.NotFoundError:
+        return None
 
 
 def has_gradient(name: Optional[str]) -> bool:
@@ -40,12 +48,12 @@ def can_be_differentiated(op_type: str) -> bool:
 
 
 # In TF 1.13 second derivatives of a function traced by contrib.eager.defun are silently zero.
-_TRACED_FUNCTIONS_HAVE_HESSIANS = hasattr(tf, "function")
+TRACED_FUNCTIONS_HAVE_HESSIANS = hasattr(tf, "function")
 
 
 def call_has_gradients(op: Operation) -> bool:
     """Whether TensorFlow itself traced the called function, and can differentiate it twice."""
-    if not _TRACED_FUNCTIONS_HAVE_HESSIANS:
+    if not TRACED_FUNCTIONS_HAVE_HESSIANS:
         return False
     if getattr(op, "_gradient_function", None) is not None:
         return True

@@ -1,8 +1,9 @@
 """``tf1xent inspect``."""
 
 import argparse
+import json
 import sys
-from typing import Any
+from typing import Any, Optional
 
 from tf1xent.cli.messages import DOES_NOT_HOLD, DONE, print_text, refused
 
@@ -30,15 +31,39 @@ def add_parser(commands: Any) -> None:
         "--check",
         action="store_true",
         dest="fail_if_needed",
-        help="exit with 1 if override_gradients() alone would leave an op without Hessian",
+        help="exit with 1 if override_gradients() alone would leave an op without Hessian, or, with "
+        "--loss, the loss",
+    )
+    parser.add_argument(
+        "--loss",
+        metavar="NAME",
+        help="follow all paths from the variables to this tensor, and list what its second "
+        "derivative meets there",
+    )
+    parser.add_argument(
+        "--variables",
+        metavar="NAME",
+        nargs="+",
+        action="append",
+        help="with --loss: the variables or tensors to differentiate by; default: the trainable "
+        "variables",
     )
     parser.set_defaults(run=run)
+
+
+def check(options: argparse.Namespace) -> Optional[str]:
+    """Says what is wrong with the options, or None."""
+    if options.variables and options.loss is None:
+        return "--variables needs --loss."
+    return None
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints the report."""
     from tf1xent.graphs import inspecting
 
+    if options.loss is not None:
+        return _audit(options)
     try:
         report = inspecting.inspected(options.path, f"tf1xent {COMMAND}")
     except (OSError, ValueError) as error:
@@ -48,3 +73,22 @@ def run(options: argparse.Namespace) -> int:
     else:
         print_text(report.to_text(None if options.wide else COLUMNS), sys.stdout)
     return DOES_NOT_HOLD if options.fail_if_needed and report.needs_rewrite else DONE
+
+
+def _audit(options: argparse.Namespace) -> int:
+    """Prints an audit for each graph of the file that has the loss."""
+    from tf1xent.graphs.inspecting.loss import audit_file
+
+    variables = [name for names in options.variables or () for name in names]
+    try:
+        audits = audit_file(options.path, options.loss, variables, f"tf1xent {COMMAND}")
+    except (OSError, ValueError) as error:
+        return refused(COMMAND, error)
+    if options.json:
+        contents = [json.loads(audit.to_json()) for audit in audits]
+        print(json.dumps(contents if len(contents) > 1 else contents[0], indent=2))
+    else:
+        width = None if options.wide else COLUMNS
+        print_text("\n\n".join(audit.to_text(width) for audit in audits), sys.stdout)
+    failed = any(audit.needs_more_than_override for audit in audits)
+    return DOES_NOT_HOLD if options.fail_if_needed and failed else DONE

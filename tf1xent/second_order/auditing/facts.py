@@ -45,7 +45,7 @@ def leaves_out(op_type: str) -> bool:
     return op_type in _LEFT_OUT or op_type.endswith(_GRADIENT_NAMES)
 
 
-# v1 control flow, and ops that hand on what they get: their gradients need no asking.
+# v1 control flow and its arrays, which hand on what they get: their gradients need no asking.
 LOOP_ENTERS = frozenset(["Enter", "RefEnter"])
 LOOP_EXITS = frozenset(["Exit", "RefExit"])
 NEXT_ITERATIONS = frozenset(["NextIteration", "RefNextIteration"])
@@ -56,4 +56,3 @@ TENSOR_ARRAYS = frozenset(
     "TensorArrayReadV3 TensorArrayWriteV3 TensorArrayGatherV3 TensorArrayScatterV3 "
     "TensorArrayConcatV3 TensorArraySplitV3".split()
 )
-HAND_ON = TENSOR_ARRAYS | {"Identity"}

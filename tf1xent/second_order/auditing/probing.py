@@ -67,12 +67,14 @@ class Question(NamedTuple):
 
     Attributes:
       op: the op, in its own graph.
+      content: what it computes, of `_tf.meaning`.
       cotangents: by output, bits.
       inputs: by input, 0 if no cotangent is asked for; else VARIES, with TRULY_VARIES if the
         dependence on xs is a real one.
     """
 
     op: Operation
+    content: bytes
     cotangents: Tuple[int, ...]
     inputs: Tuple[int, ...]
 
@@ -137,25 +139,15 @@ def _entry(name: str) -> Any:
 
 def _key(question: Question) -> Tuple[Any, ...]:
     """Returns what an answer depends on: shapes count by their ranks and by which sizes agree."""
-    op = question.op
     sizes: Dict[Any, int] = {None: -1, 0: 0, 1: 1}
-    shapes: List[Any] = []
-    for tensor in op.inputs:
-        dims = tensor.shape.dims
-        if dims is None:
-            shapes.append(None)
-        else:
-            shapes.append(tuple(sizes.setdefault(d, len(sizes)) for d in tensor.shape.as_list()))
-    constants = tuple(tensor.op.type == "Const" for tensor in op.inputs)
-    dtypes = tuple(tensor.dtype for tensor in op.inputs)
-    return (
-        _tf.meaning(op),
-        tuple(shapes),
-        constants,
-        dtypes,
-        question.cotangents,
-        question.inputs,
-    )
+    inputs: List[Any] = []
+    for tensor in question.op.inputs:
+        shape = tensor.shape
+        known: Any = None
+        if shape.dims is not None:
+            known = tuple([sizes.setdefault(size, len(sizes)) for size in shape.as_list()])
+        inputs.append((known, tensor.dtype, tensor.op.type == "Const"))
+    return question.content, tuple(inputs), question.cotangents, question.inputs
 
 
 @contextlib.contextmanager
@@ -218,6 +210,8 @@ class _Probe:
             values = _values(gradient)
             bits_of[index] = EXISTS
             bits_of[index] |= SLICES if isinstance(gradient, tf.IndexedSlices) else 0
+            if not self._question.inputs[index] & TRULY_VARIES:
+                continue  # no gradient by xs depends on it
             bits_of[index] |= TRULY_VARIES if _is_in(values, truly, truly_varies) else 0
             if _is_in(values, varying, varies):
                 bits_of[index] |= VARIES

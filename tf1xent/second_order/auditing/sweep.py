@@ -75,8 +75,8 @@ def sweep(
     A loop through which a cotangent varies is met as a whole. Then the ops inside it are asked for
     as if it were a functional loop, where every cotangent varies.
     """
-    body = inside or Body((), None, set())
-    entered = set(body.entered)
+    body = inside or Body((), None, EXISTS, {})
+    entered = dict(body.entered)
     found = _Sweep(graph, xs, ys, body, set())
     swept = found.run()
     loops = found.loops_in_the_way()
@@ -93,12 +93,15 @@ class Body(NamedTuple):
 
     Attributes:
       path, caller: as of `Meeting`.
-      entered: the names of the functions that were entered already.
+      cotangents: the bits of the cotangents of its outputs.
+      entered: by (name, cotangents), the functions that were entered already: whether a cotangent
+        varies in them.
     """
 
     path: Tuple[str, ...]
     caller: Optional[Operation]
-    entered: Set[str]
+    cotangents: int
+    entered: Dict[Tuple[str, int], bool]
 
 
 class _Sweep:
@@ -127,10 +130,9 @@ class _Sweep:
         self._lost_loops = any(
             op.type in facts.LOOP_EXITS and not _tf.has_context(op) for op in self._walk.order
         )
-        start = _ALL if body.path else EXISTS
         for tensor in ys:
             if _tf.carries_gradients(tensor):
-                self._give(tensor, start)
+                self._give(tensor, body.cotangents)
         if self._lost_loops:
             for op in self._walk.order:
                 if op.type in facts.NEXT_ITERATIONS:
@@ -161,37 +163,47 @@ class _Sweep:
     # --- single ops ---
 
     def _visit(self, op: Operation, cotangents: Tuple[int, ...]) -> None:
+        op_type = op.type
         loop = _tf.loop_around(op)
         if loop is not None:
             cotangents = self._through_loop(op, loop, cotangents)
-        is_v1 = op.type in facts.V1_CONTROL_FLOW
-        if is_v1 and self._lost_loops and op.type in facts.LOOP_EXITS:
+        is_v1 = op_type in facts.V1_CONTROL_FLOW
+        if is_v1 and self._lost_loops and op_type in facts.LOOP_EXITS:
             self._meet(op, Kind.LOOP, in_loop=op.name)
         if is_v1 and (self._lost_loops or _tf.has_context(op)):
             self._hand_on(op, cotangents)
-        elif op.type in facts.HAND_ON and _tf.gradient_attribute(op) is None:
+        elif op_type in facts.TENSOR_ARRAYS:
             self._hand_on(op, cotangents)
         elif _tf.runs_functions(op):
-            self._enter(op)
+            self._enter(op, _joined(cotangents))
         elif _tf.is_defun_call(op):
             self._meet(op, Kind.CALL)
             self._give_inputs(op, _ALL | SECOND)
-        elif _joined(cotangents) & EXISTS:
-            self._ask(op, cotangents)
         else:
-            self._ask_for_first(op, cotangents)
+            meaning = _tf.meaning(op)
+            if op_type == "Identity" == meaning.gradient:
+                self._hand_on(op, cotangents)
+            elif _joined(cotangents) & EXISTS:
+                self._ask(op, meaning, cotangents)
+            else:
+                self._ask_for_first(op, meaning, cotangents)
 
-    def _question(self, op: Operation, cotangents: Tuple[int, ...]) -> Question:
-        inputs = (
-            0 if not self._is_between(t) else VARIES | (TRULY_VARIES if self._is_true(t) else 0)
-            for t in op.inputs
-        )
-        return Question(op, cotangents, tuple(inputs))
+    def _question(
+        self, op: Operation, meaning: _tf.Meaning, cotangents: Tuple[int, ...]
+    ) -> Question:
+        between, truly = self._walk.between, self._truly
+        inputs = []
+        for tensor in op.inputs:
+            bits = 0
+            if tensor.op in between and _tf.carries_gradients(tensor):
+                bits = VARIES | TRULY_VARIES if tensor.op in truly else VARIES
+            inputs.append(bits)
+        return Question(op, meaning.content, cotangents, tuple(inputs))
 
-    def _ask(self, op: Operation, cotangents: Tuple[int, ...]) -> None:
+    def _ask(self, op: Operation, meaning: _tf.Meaning, cotangents: Tuple[int, ...]) -> None:
         """Follows the cotangents of an op's outputs to its inputs."""
-        question = self._question(op, tuple(bits & ~SECOND for bits in cotangents))
-        if not self._has_function(op, question):
+        question = self._question(op, meaning, tuple([bits & ~SECOND for bits in cotangents]))
+        if not self._has_function(op, meaning.gradient, question):
             return
         answer = self._prober.ask(question)
         trouble = answer.first or answer.second
@@ -207,22 +219,24 @@ class _Sweep:
             if self._is_between(tensor):
                 self._give(tensor, SECOND)
         second = SECOND if answer.second is not None else _joined(cotangents) & SECOND
-        for tensor, bits in zip(op.inputs, answer.cotangents):
-            if not self._is_between(tensor):
+        for tensor, wanted, bits in zip(op.inputs, question.inputs, answer.cotangents):
+            if not wanted:
                 continue
             if bits:
                 self._give(tensor, bits | (second if bits & EXISTS else 0))
             else:
                 self._not_by(op, tensor)
 
-    def _ask_for_first(self, op: Operation, cotangents: Tuple[int, ...]) -> None:
+    def _ask_for_first(
+        self, op: Operation, meaning: _tf.Meaning, cotangents: Tuple[int, ...]
+    ) -> None:
         """Follows the second derivative by an output, of which the loss has no first one."""
-        name = _tf.gradient_in_use(op)
-        if not _tf.has_gradient(name):
+        if not _tf.has_gradient(meaning.gradient):
             self._meet(op, Kind.NO_GRADIENT)
-        if _tf.gradient_to_call(name) is None:
+        if _tf.gradient_to_call(meaning.gradient) is None:
             return
-        question = self._question(op, tuple(EXISTS if bits else 0 for bits in cotangents))
+        asked = tuple(EXISTS if bits else 0 for bits in cotangents)
+        question = self._question(op, meaning, asked)
         answer = self._prober.ask(question)
         if answer.first is not None:
             overridden = self._prober.ask(question, overridden=True)
@@ -231,9 +245,8 @@ class _Sweep:
             if bits & EXISTS and self._is_between(tensor):
                 self._give(tensor, SECOND)
 
-    def _has_function(self, op: Operation, question: Question) -> bool:
+    def _has_function(self, op: Operation, name: str, question: Question) -> bool:
         """Tells whether an op has a gradient function; notes what it is if it has none."""
-        name = _tf.gradient_in_use(op)
         if _tf.gradient_to_call(name) is not None:
             return True
         overridden = None
@@ -352,27 +365,49 @@ class _Sweep:
                         self._turns.setdefault(around.name, []).append(op.outputs[0])
         return self._turns.get(loop.name, [])
 
-    def _enter(self, op: Operation) -> None:
-        """Goes into the functions that an op runs, where every cotangent varies."""
+    def _enter(self, op: Operation, cotangents: int) -> None:
+        """Goes into the functions that an op runs.
+
+        TensorFlow differentiates the gradient of a function by all its inputs at once, the
+        cotangents and what the forward function hands it. So every cotangent in it varies if one
+        does, or if one of those from outside does.
+        """
         is_call = op.type in _tf.TRACED_CALLS
         if is_call and not _tf.call_can_be_differentiated(op):
             self._meet(op, Kind.CALL)
         elif not is_call and not _tf.has_gradient(_tf.gradient_in_use(op)):
             self._meet(op, Kind.NO_GRADIENT)
+        varies = bool(cotangents & VARIES)
         for body in _tf.bodies(op):
-            if body.name in self._body.entered:
-                continue
-            self._body.entered.add(body.name)
-            step = f"{op.name}: {body.name}"
-            caller = self._body.caller or op
-            inner = Body((*self._body.path, step), caller, self._body.entered)
-            xs = [t for t in body.graph.inputs if _tf.carries_gradients(t)]
-            ys = [t for t in body.graph.outputs if _tf.carries_gradients(t)]
-            swept = sweep(body.graph, xs, ys, inner)
+            if not varies:
+                varies = self._enter_body(op, body, EXISTS)
+            if varies:
+                self._enter_body(op, body, _ALL)
+        if is_call and varies and not _tf.TRACED_FUNCTIONS_HAVE_HESSIANS:
+            self._meet(op, Kind.CALL)
+        self._give_inputs(op, _ALL | SECOND if varies else EXISTS)
+
+    def _enter_body(self, op: Operation, body: _tf.Body, cotangents: int) -> bool:
+        """Sweeps a function; tells whether a cotangent varies in it. Only then its ops count."""
+        entered = self._body.entered
+        if (body.name, cotangents) in entered:
+            return entered[body.name, cotangents]
+        entered[body.name, cotangents] = True  # of a function that calls itself
+        path = (*self._body.path, f"{op.name}: {body.name}")
+        caller = self._body.caller or op
+        inner = dict(entered)
+        xs = [t for t in body.graph.inputs if _tf.carries_gradients(t)]
+        ys = [t for t in body.graph.outputs if _tf.carries_gradients(t)]
+        swept = sweep(body.graph, xs, ys, Body(path, caller, cotangents, inner))
+        varies = any(bits & VARIES for bits in swept.cotangents.values())
+        entered[body.name, cotangents] = varies
+        self._inner_asked += swept.asked
+        if varies == bool(cotangents & VARIES):
+            entered.update(inner)
+            entered[body.name, cotangents] = varies
             self._meetings += swept.meetings
             self._inner_ops += swept.ops
-            self._inner_asked += swept.asked
-        self._give_inputs(op, _ALL | SECOND)
+        return varies
 
 
 def _joined(cotangents: Sequence[int]) -> int:

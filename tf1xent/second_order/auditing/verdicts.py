@@ -144,16 +144,15 @@ def _loop(meeting: Meeting, from_file: bool) -> _Judgement:
 
 
 def _call(meeting: Meeting, from_file: bool) -> _Judgement:
-    if _tf.is_defun_call(meeting.op):
+    op = meeting.op
+    if _tf.is_defun_call(op):
         reason = "it calls a tf.Defun, which TensorFlow differentiates once, by SymbolicGradient."
     elif from_file:
         reason = "it calls a function; TensorFlow has no gradient for calls in imported graphs."
+    elif _tf.TRACED_FUNCTIONS_HAVE_HESSIANS:
+        reason = "it calls a function whose gradient is not in this process."
     else:
-        reason = "it calls a traced function of which TensorFlow has no second derivative."
-    if from_file:
-        return (
-            Verdict.REWRITE,
-            reason,
-            "`tf1xent rewrite` replaces calls that hold a cross-entropy op by their nodes.",
-        )
+        reason = "it calls a traced function, whose second derivative this TensorFlow makes 0."
+    if from_file and _tf.op_types_called(op) & set(_tf.FUSED_OPS):
+        return Verdict.REWRITE, reason, "`tf1xent rewrite` replaces the call by the nodes in it."
     return Verdict.NEVER, reason, "Call the Python function itself while the graph is built."
