@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+from tests.corpus.reading import entries
 from tests.support.graph_files import contents
 from tests.support.v1_loops import can_be_functional, v1_control_flow
 from tf1xent import cli, graphs
-from tf1xent.errors import RewriteError
+from tf1xent.errors import GraphFileError, RewriteError
 
 pytestmark = pytest.mark.skipif(not can_be_functional(), reason="always an error")
 
@@ -158,3 +159,44 @@ def test_random_numbers_of_a_loop_without_recorded_gradient():
             drawn.append(session.run([y, y / gradient]))
     np.testing.assert_allclose(drawn[1][1], [1.0, 2.0], rtol=1e-6)  # one draw for both
     np.testing.assert_array_equal(drawn[0][0], drawn[1][0])
+
+
+# --- Damaged graphs -------------------------------------------------------------------------------
+
+OPS = ("Enter", "Exit", "Merge", "Switch", "NextIteration", "LoopCond", "Identity", "NoOp", "If")
+
+
+def damaged(graph_def, generator):
+    """A copy with up to three nodes of loops and branches changed at random."""
+    copy = tf.GraphDef.FromString(graph_def.SerializeToString())
+    inside = [n for n in copy.node if "while" in n.name or "cond" in n.name]
+    for _ in range(generator.randint(1, 4)):
+        chosen, other = (inside[generator.randint(len(inside))] for _ in range(2))
+        kind = generator.randint(5)
+        if kind == 0:
+            chosen.op = OPS[generator.randint(len(OPS))]
+        elif kind == 1:
+            chosen.input.append(other.name)
+        elif kind == 2:
+            chosen.ClearField("attr")
+        elif chosen.input:
+            place = generator.randint(len(chosen.input))
+            if kind == 3:
+                del chosen.input[place]
+            else:
+                chosen.input[place] = other.name
+    return copy
+
+
+@pytest.mark.parametrize("name", ["tf113-tagger", "tf115-branch_in_loop"])
+def test_damaged_loops_are_rewritten_or_refused(name):
+    (entry,) = [entry for entry in entries() if entry.id == name]
+    graph_def, generator = entry.load_graph_def(), np.random.RandomState(0)
+    refused = 0
+    for _ in range(30):
+        try:
+            functional(damaged(graph_def, generator))
+        except (GraphFileError, RewriteError) as error:
+            assert str(error).startswith("rewrite_graph_def: `graph_def`: ")
+            refused += 1
+    assert 0 < refused < 30
