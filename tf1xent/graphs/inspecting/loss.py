@@ -24,7 +24,7 @@ class _Graph(NamedTuple):
     Attributes:
       tags: of a SavedModel's graph, else None.
       proto: as a MetaGraphDef.
-          """
+    """
 
     tags: Optional[str]
     proto: MetaGraphDef

@@ -4,9 +4,9 @@ from typing import Optional, Tuple
 
 from tf1xent import _tf
 from tf1xent.second_order.auditing import facts
+from tf1xent.second_order.auditing.meetings import Meeting
 from tf1xent.second_order.auditing.probing import Answer
 from tf1xent.second_order.auditing.report import Finding, Kind, Verdict
-from tf1xent.second_order.auditing.sweep import Meeting
 from tf1xent.second_order.table import REFUSED
 
 _OVERRIDE = "Call tf1xent.override_gradients() before tf.gradients or tf.hessians."
