@@ -48,7 +48,7 @@ def add_parser(commands: Any) -> None:
         help="with --loss: the variables or tensors to differentiate by; default: the trainable "
         "variables",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(check=check, run=run)
 
 
 def check(options: argparse.Namespace) -> Optional[str]:

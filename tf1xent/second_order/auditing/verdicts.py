@@ -10,6 +10,7 @@ from tf1xent.second_order.auditing.report import Finding, Kind, Verdict
 from tf1xent.second_order.table import REFUSED
 
 _OVERRIDE = "Call tf1xent.override_gradients() before tf.gradients or tf.hessians."
+_FUNCTIONAL = "`tf1xent rewrite --loops functional` makes a function of it."
 # Verdict, reason, remedy.
 _Judgement = Tuple[Verdict, str, str]
 
@@ -50,6 +51,9 @@ def _judged(meeting: Meeting, from_file: bool) -> _Judgement:
     if meeting.kind is Kind.NOT_DIFFERENTIABLE:
         return Verdict.FINE, _constant(meeting), ""
     reason = _what_is_missing(meeting)
+    if meeting.op.type in facts.V1_CONTROL_FLOW and not _tf.has_context(meeting.op):
+        reason += " A GraphDef does not say which nodes a v1 branch has; a .meta file does."
+        return Verdict.REWRITE, reason, _FUNCTIONAL
     answer = meeting.overridden
     if answer is not None and _is_fine(answer):
         return Verdict.OVERRIDE, reason, _OVERRIDE
@@ -134,7 +138,7 @@ def _loop(meeting: Meeting, from_file: bool) -> _Judgement:
             "TensorFlow cannot differentiate it, not even once."
         )
     if from_file:
-        return Verdict.REWRITE, reason, "`tf1xent rewrite --loops functional` makes a While of it."
+        return Verdict.REWRITE, reason, _FUNCTIONAL
     return (
         Verdict.CONTROL_FLOW_V2,
         reason,
