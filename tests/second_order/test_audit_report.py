@@ -170,3 +170,11 @@ def test_what_is_no_tensor_of_a_graph_is_refused():
     with tf.Graph().as_default():
         with pytest.raises(ValueError, match="`xs` must be in the graph of `ys`, got 2 graphs"):
             audit(tf.reduce_sum(variable("x", 3)), x)
+
+
+def test_a_finalized_graph_is_audited_too():
+    with tf.Graph().as_default() as graph:
+        x = variable("x", 3)
+        loss = tf.cond(tf.reduce_sum(x) > 0.0, lambda: tf.nn.softsign(x), lambda: x**3)
+        graph.finalize()
+        assert {found.meets for found in audit(loss, x).obstacles} == {"SoftsignGrad"}
