@@ -145,8 +145,8 @@ def _filling_gradient(op: Operation, *cotangents: Optional[Tensor]) -> Any:
 
 @_tf.gradient_of(GUARD_GRADIENT)
 def _guard_gradient(op: Operation, cotangent: Tensor) -> Optional[Tensor]:
-    """Passes the gradient on if the guarded tensor is a cross-entropy op's second output."""
-    if _tf.guards_cross_entropy(op):
+    """Passes the gradient on if the guarded tensor's own gradient is one of ours."""
+    if _tf.guards_what_has_a_gradient(op):
         return cotangent
     return _tf.STOCK_GRADIENTS[_tf.GUARD_OP](op, cotangent)
 
@@ -214,14 +214,15 @@ def override_gradients(graph: Optional[Graph] = None) -> None:
             _override_process()
             return
         _check_graph("override_gradients", graph)
-        names_by_type = {**dict.fromkeys(_fillable(), FILLING_GRADIENT), **GRADIENT_NAMES}
+        names_by_type = dict.fromkeys(_fillable(), FILLING_GRADIENT)
+        names_by_type.update({t: _tf.gradient_name(t) for t in _tf.STOCK_GRADIENTS})
         for holder, ops in _tf.gradient_sites(graph):
             names = _graph_ops.setdefault(holder, set())
             for op in ops:
                 op_type = _tf.op_type(op)
                 if op_type not in names_by_type or _tf.gradient_attribute(op) is not None:
                     continue
-                if op_type == _tf.GUARD_OP and not _tf.guards_cross_entropy(op):
+                if op_type == _tf.GUARD_OP and not _tf.guards_what_has_a_gradient(op):
                     continue
                 _tf.set_gradient_attribute(op, names_by_type[op_type])
                 names.add(op.name)

@@ -149,4 +149,4 @@ def test_a_signal_while_tensorflow_is_imported_ends_the_command(name, then, tmp_
 def test_rewrite_takes_the_modes_and_an_earlier_name(hidden):
     for mode in ("logsumexp", "tag", "untag", "fused"):
         assert parser().parse_args([*REWRITE[:-1], mode]).mode == mode
-    assert "--mode {logsumexp,tag,untag}" in run_with(hidden, ["rewrite", "--help"]).output
+    assert "--mode {logsumexp,tag,untag,keep}" in run_with(hidden, ["rewrite", "--help"]).output

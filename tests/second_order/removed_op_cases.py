@@ -1,4 +1,4 @@
-"""Cases of ops that only old graphs have, or only 1.x's contrib makes."""
+"""Cases of ops that only old graphs have, or that no gradient of TensorFlow's own makes."""
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -72,6 +72,46 @@ def unbatched(x):
         )
 
 
+def old_cholesky(matrix):
+    as_an_old_graph(12)
+
+    def gradient(op, cotangent):
+        return _tf.raw_op("BatchCholeskyGrad")(l=op.outputs[0], grad=cotangent)
+
+    with differentiated_by(Cholesky=gradient):
+        return cholesky(matrix)
+
+
+def cholesky(matrix):
+    return tf.cholesky((matrix + tf.matrix_transpose(matrix)) / 2)
+
+
+IMAGE = RANDOM.normal(size=[1, 4, 4, 2]).astype(np.float32)
+WINDOWS = dict(ksize=[1, 2, 2, 1], strides=[1, 2, 2, 1], padding="VALID")
+
+
+def unpooled(values):
+    """Each value at the place of its window's maximum. Its gradient reads there."""
+
+    def gradient(op, cotangent):
+        read = _tf.raw_op("MaxPoolGradGradWithArgmax")(
+            input=op.inputs[0], grad=cotangent, argmax=op.inputs[2], **WINDOWS
+        )
+        return [None, read, None]
+
+    _, places = tf.nn.max_pool_with_argmax(IMAGE, **WINDOWS)
+    with differentiated_by(MaxPoolGradWithArgmax=gradient):
+        return _tf.raw_op("MaxPoolGradWithArgmax")(
+            input=IMAGE, grad=values, argmax=places, **WINDOWS
+        )
+
+
+def unpooled_by_hand(values):
+    _, places = tf.nn.max_pool_with_argmax(IMAGE, **WINDOWS)
+    flat = tf.scatter_nd(tf.reshape(places, [-1, 1]), tf.reshape(values, [-1]), [IMAGE.size])
+    return tf.reshape(flat, IMAGE.shape)
+
+
 MOMENTS = tuple(RANDOM.uniform(0.5, 1.5, size=[4, 3]))
 
 CASES = [
@@ -92,6 +132,7 @@ CASES = [
             normalized(scaled),
             (RANDOM.normal(size=[2, 2, 3, 3]), *MOMENTS),
             static=scaled,
+            third=scaled,
             composition=normalized_by_hand(scaled),
         )
         for scaled in (True, False)
@@ -102,5 +143,21 @@ CASES = [
         unbatched,
         (RANDOM.normal(size=[3, 2]),),
         third=False,  # Unbatch has a gradient only here
+    ),
+    Case(
+        "",
+        "BatchCholeskyGrad",
+        old_cholesky,
+        (RANDOM.normal(size=[2, 3, 3]) / 3 + 3 * np.eye(3),),
+        composition=cholesky,
+    ),
+    Case(
+        "",
+        "MaxPoolGradGradWithArgmax",
+        unpooled,
+        (RANDOM.normal(size=[1, 2, 2, 2]).astype(np.float32),),
+        tolerance=1e-5,
+        composition=unpooled_by_hand,
+        runs=False,  # on GPUs
     ),
 ]

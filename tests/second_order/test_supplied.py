@@ -4,6 +4,7 @@ import pytest
 
 from tests.second_order import (
     convolution_cases,
+    crop_cases,
     pooling_cases,
     removed_op_cases,
     resize_cases,
@@ -15,6 +16,7 @@ from tests.second_order.checking import case_id, check
 
 CASES = [
     *convolution_cases.CASES,
+    *crop_cases.CASES,
     *pooling_cases.CASES,
     *removed_op_cases.CASES,
     *resize_cases.CASES,

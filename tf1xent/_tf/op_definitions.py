@@ -23,10 +23,18 @@ def op_definition(op_type: str) -> Optional[Any]:
     if hasattr(op_def_registry, "get"):
         found = op_def_registry.get(op_type)
     else:  # 1.x
-        found = op_def_registry.get_registered_ops().get(op_type)
+        found = op_def_registry.get_registered_ops().get(op_type) or _definition_in_runtime(op_type)
     if found is not None:
         _definitions[op_type] = found
     return found
+
+
+def _definition_in_runtime(op_type: str) -> Optional[Any]:
+    """The OpDef in C++; in 1.x Python has only the ops of generated modules that are imported."""
+    try:
+        return tf.Graph()._get_op_def(op_type)
+    except tf.errors.NotFoundError:
+        return None
 
 
 def has_gradient(name: Optional[str]) -> bool:

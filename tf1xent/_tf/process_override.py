@@ -1,8 +1,9 @@
 """Overrides, in the process's gradient registry, the gradients of TensorFlow's own ops.
 
-Two kinds of entries are put there. Those of `GRADIENT_NAMES` take the place of gradients that
+Two kinds of entries are put there. Those of `STOCK_GRADIENTS` take the place of gradients that
 TensorFlow has. Those of `supply_gradient` fill gaps: they are put only where the registry has no
-gradient, because there is no entry or one that says "not differentiable".
+gradient, because there is no entry or one that says "not differentiable"; or one of TensorFlow's
+of which derivatives silently lack a part.
 
 Other tools write into the same registry. Some replace the function of an entry for a while and then
 restore what they found, perhaps after our override began or ended. So our entries are objects of
@@ -18,7 +19,6 @@ from tensorflow.python.framework import ops
 
 from tf1xent._tf.process import kept_in_process
 from tf1xent._tf.registry import (
-    GRADIENT_NAMES,
     GUARD_OP,
     STOCK_GRADIENTS,
     GradientFunction,
@@ -27,7 +27,7 @@ from tf1xent._tf.registry import (
     forget_forward_mode_traces,
     gradient_entry,
     gradient_name,
-    guards_cross_entropy,
+    guards_what_has_a_gradient,
     register_gradient,
     set_entry_function,
     set_gradient_entry,
@@ -57,6 +57,7 @@ class _State:
       entries: by op type, our registry entry.
       supplied: the op types of `functions` whose gradient fills a gap, each with the op types whose
         gradient makes such ops.
+      instead_of: by op type, where the gradient of TensorFlow's is defined that ours is put for.
       entries_before: by op type, while the lookup is overridden, the entry that was there, or None.
       register: `RegisterGradient.__call__` of TensorFlow, while it is replaced.
     """
@@ -67,9 +68,10 @@ class _State:
         self.functions: Dict[str, GradientFunction] = {}
         self.entries: Dict[str, Any] = {}
         self.supplied: Dict[str, Tuple[str, ...]] = {}
+        self.instead_of: Dict[str, str] = {}
         self.entries_before: Dict[str, Any] = {}
         self.register: Optional[Callable[..., Any]] = None
-        for op_type in GRADIENT_NAMES:
+        for op_type in STOCK_GRADIENTS:
             self.add(op_type, gradient_entry(op_type))
 
     def add(self, op_type: str, like: Any) -> None:
@@ -81,11 +83,17 @@ class _State:
 _STATE: _State = kept_in_process("process override", _State)
 
 
-def supply_gradient(op_type: str, function: GradientFunction, made_by: Sequence[str]) -> None:
+def supply_gradient(
+    op_type: str,
+    function: GradientFunction,
+    made_by: Sequence[str],
+    instead_of: Optional[str] = None,
+) -> None:
     """Registers a gradient for an op type for which TensorFlow may have none.
 
     It has a name of its own, `gradient_name(op_type)`, and fills the gap while the override is in
-    force. `made_by` are the op types whose gradient makes ops of this type.
+    force. `made_by` are the op types whose gradient makes ops of this type. `instead_of` is the end
+    of the name of a module of TensorFlow's whose gradient of this op type ours replaces.
     """
     name = gradient_name(op_type)
     register_gradient(name, function)
@@ -93,6 +101,8 @@ def supply_gradient(op_type: str, function: GradientFunction, made_by: Sequence[
         if op_type not in _STATE.functions:
             _STATE.add(op_type, gradient_entry(name))
         _STATE.supplied[op_type] = tuple(made_by)
+        if instead_of is not None:
+            _STATE.instead_of[op_type] = instead_of
         if _STATE.holders:
             _fill(op_type)
 
@@ -100,7 +110,14 @@ def supply_gradient(op_type: str, function: GradientFunction, made_by: Sequence[
 def has_gap(op_type: str) -> bool:
     """Whether there is no gradient for an op type but one that we supply."""
     function = entry_function(gradient_entry(op_type))
-    return function is None or function is _STATE.functions.get(op_type)
+    return _is_lacking(op_type, function) or function is _STATE.functions.get(op_type)
+
+
+def _is_lacking(op_type: str, function: Optional[GradientFunction]) -> bool:
+    if function is None:
+        return True
+    module = _STATE.instead_of.get(op_type)
+    return module is not None and str(getattr(function, "__module__", "")).endswith(module)
 
 
 def filled_gaps() -> Dict[str, Tuple[str, ...]]:
@@ -147,9 +164,9 @@ def _put_ours(op_type: str) -> List[str]:
 
 
 def _fill(op_type: str) -> None:
-    """Puts our entry for an op type where there is no gradient."""
+    """Puts our entry for an op type where there is no gradient, or one that lacks a part."""
     before = gradient_entry(op_type)
-    if entry_function(before) is None:
+    if _is_lacking(op_type, entry_function(before)):
         _STATE.entries_before[op_type] = before
         _set_ours(op_type)
 
@@ -174,7 +191,10 @@ def _give_way_to_programs() -> None:
             fills = op_type in _STATE.supplied and op_type in _STATE.entries_before
             if fills and entry_function(gradient_entry(op_type)) is _STATE.functions[op_type]:
                 set_gradient_entry(op_type, _STATE.entries_before.pop(op_type))
-        return stock(self, function)
+            registered = stock(self, function)
+            if op_type in _STATE.instead_of:
+                _fill(op_type)  # contrib registers its gradients when it is first used
+        return registered
 
     _STATE.register = stock
     ops.RegisterGradient.__call__ = register
@@ -220,10 +240,11 @@ def _gradient_in_force(op_type: str, op: Operation) -> Any:
     """The gradient function that applies to `op` now."""
     stock = STOCK_GRADIENTS.get(op_type)
     if not _STATE.holders:
-        if stock is None:
+        found = stock or entry_function(gradient_entry(op_type))
+        if found is None or found is _STATE.functions[op_type]:
             raise LookupError(f"No gradient defined for operation '{op.name}' (op type: {op_type})")
-        return stock
-    if op_type == GUARD_OP and not guards_cross_entropy(op):
+        return found
+    if op_type == GUARD_OP and not guards_what_has_a_gradient(op):
         return entry_function(_STATE.entries_before.get(op_type)) or stock
     return entry_function(gradient_entry(gradient_name(op_type)))
 

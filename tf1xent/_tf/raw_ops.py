@@ -4,6 +4,7 @@ import functools
 import importlib
 import pkgutil
 import re
+import sys
 from typing import Any, Callable, Dict
 
 import tensorflow.compat.v1 as tf
@@ -30,6 +31,12 @@ def raw_op(op_type: str) -> Callable[..., Any]:
         if module.name.startswith("gen_"):
             generated = importlib.import_module(package.__name__ + "." + module.name)
             found = getattr(generated, words, None) or getattr(generated, "_" + words, None)
+            if found is not None:
+                return found
+    # Ops of contrib come with a module of contrib's, which is there if the op is.
+    for name, loaded in list(sys.modules.items()):
+        if ".contrib." in name and name.rpartition(".")[2].startswith("gen_"):
+            found = getattr(loaded, words, None)
             if found is not None:
                 return found
     raise LookupError(f"This TensorFlow has no op of the type {op_type}.")

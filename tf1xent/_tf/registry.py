@@ -23,6 +23,7 @@ SPARSE_OP = "SparseSoftmaxCrossEntropyWithLogits"
 DENSE_OP = "SoftmaxCrossEntropyWithLogits"
 GUARD_OP = "PreventGradient"
 FUSED_OPS = (SPARSE_OP, DENSE_OP)
+CTC_OPS = ("CTCLoss", "CTCLossV2")
 
 
 def gradient_name(op_type: str) -> str:
@@ -181,12 +182,14 @@ def gradient_sites(graph: Graph) -> Iterator[Tuple[Any, Iterable[Union[Operation
                 pending.append(body)
 
 
-# TensorFlow's own gradient functions, as they were when the process first imported this module.
+# TensorFlow's own gradient functions that ours take the place of, as they were when the process
+# first imported this module.
 STOCK_GRADIENTS = kept_in_process(
     "stock gradients",
     lambda: {
         op_type: entry_function(gradient_entry(op_type))
-        for op_type in (SPARSE_OP, DENSE_OP, GUARD_OP)
+        for op_type in (SPARSE_OP, DENSE_OP, GUARD_OP, *CTC_OPS)
+        if gradient_entry(op_type) is not None
     },
 )
 
@@ -212,9 +215,7 @@ def is_second_output(op_type: str, index: int, message: Union[str, bytes]) -> bo
     Inside loops and functions the gradient comes in from elsewhere. There the `message` of the
     guard that reads it decides, because it names the function.
     """
-    if op_type in _COMING_IN:
-        return _names_cross_entropy(message)
-    return op_type in FUSED_OPS and index == 1
+    return _is_second_output(op_type, index, message, FUSED_OPS)
 
 
 def guards_cross_entropy(op: Union[Operation, NodeDef]) -> bool:
@@ -222,18 +223,42 @@ def guards_cross_entropy(op: Union[Operation, NodeDef]) -> bool:
 
     Of a NodeDef, and eagerly, only the message is known.
     """
+    return _guards(op, FUSED_OPS)
+
+
+def guards_what_has_a_gradient(op: Union[Operation, NodeDef]) -> bool:
+    """Whether a PreventGradient op guards an output whose gradient we supply."""
+    return _guards(op, FUSED_OPS) or _guards(op, CTC_OPS)
+
+
+# What the message of the guard of an op's second output names.
+_NAMED: Dict[Tuple[str, ...], str] = {
+    FUSED_OPS: "softmax_cross_entropy_with_logits",
+    CTC_OPS: "ctc_loss",
+}
+
+
+def _guards(op: Union[Operation, NodeDef], fused: Tuple[str, ...]) -> bool:
     if isinstance(op, tf.NodeDef):
-        return _names_cross_entropy(op.attr["message"].s)
+        return _names(op.attr["message"].s, fused)
     if tf.executing_eagerly():
-        return _names_cross_entropy(op.get_attr("message"))
+        return _names(op.get_attr("message"), fused)
     tensor = op.inputs[0]
     position = handed_on(tensor.op.type, tensor.value_index)
     while position is not None:
         tensor = tensor.op.inputs[position]
         position = handed_on(tensor.op.type, tensor.value_index)
-    return is_second_output(tensor.op.type, tensor.value_index, op.get_attr("message"))
+    return _is_second_output(tensor.op.type, tensor.value_index, op.get_attr("message"), fused)
 
 
-def _names_cross_entropy(message: Union[str, bytes]) -> bool:
+def _is_second_output(
+    op_type: str, index: int, message: Union[str, bytes], fused: Tuple[str, ...]
+) -> bool:
+    if op_type in _COMING_IN:
+        return _names(message, fused)
+    return op_type in fused and index == 1
+
+
+def _names(message: Union[str, bytes], fused: Tuple[str, ...]) -> bool:
     message = message.decode("utf-8", "replace") if isinstance(message, bytes) else message
-    return "softmax_cross_entropy_with_logits" in message
+    return _NAMED[fused] in message

@@ -1,10 +1,11 @@
 """The collections of a MetaGraphDef that record the tensors of each v1 branch and loop.
 
 TensorFlow reads these control-flow contexts on import; it needs them for gradients. Added nodes
-join the contexts of the node that they replace.
+join the contexts of the node that they replace. Contexts of loops and branches that have become
+functional go.
 """
 
-from typing import Dict, Iterator, List, Set
+from typing import Dict, Iterator, List, Mapping, Set
 
 from tf1xent import _tf
 from tf1xent._typing import MetaGraphDef, Proto
@@ -37,6 +38,66 @@ class Contexts:
             for position, context in enumerate(contexts):
                 if _add(context, added):
                     values[position] = serialized(context)
+
+    def keep_what_is_there(self, op_types: Mapping[str, str]) -> None:
+        """Removes the contexts whose loop or branch is gone, given the graph's nodes.
+
+        Where a gradient that is recorded in the graph still needs parts of a loop, these run as
+        before, but TensorFlow cannot differentiate them.
+        """
+        for key, contexts in self._contexts.items():
+            whole = [context for context in contexts if _is_whole(context, op_types)]
+            for context in whole:
+                _forget(context, op_types)
+            if whole:
+                values = self._meta_graph.collection_def[key].bytes_list.value
+                values[:] = [serialized(context) for context in whole]
+            else:
+                del self._meta_graph.collection_def[key]
+            self._contexts[key] = whole
+
+
+def names_in(meta_graph: MetaGraphDef) -> Set[str]:
+    """Returns the names of the nodes that collections and signatures of a MetaGraphDef name."""
+    found: Set[str] = set()
+    for collection in meta_graph.collection_def.values():
+        found.update(split_reference(name)[0] for name in collection.node_list.value)
+    for signature in meta_graph.signature_def.values():
+        for tensors in (signature.inputs, signature.outputs):
+            found.update(split_reference(tensor.name)[0] for tensor in tensors.values())
+    return found
+
+
+def _is_whole(context: Proto, op_types: Mapping[str, str]) -> bool:
+    """Whether all nodes that a context is made of are there, and are what they were."""
+    fields = ("pivot_name", "pred_name", "pivot_for_pred_name", "pivot_for_body_name")
+    names = [getattr(context, field, "") for field in fields]
+    wanted = {split_reference(name)[0]: "" for name in names if name}
+    for field, op in (("loop_exit_names", "Exit"), ("loop_enter_names", "Enter")):
+        wanted.update((split_reference(name)[0], op) for name in getattr(context, field, ()))
+    return all(
+        op_types.get(name, "").endswith(op) and name in op_types for name, op in wanted.items()
+    )
+
+
+def _forget(context: Proto, op_types: Mapping[str, str]) -> None:
+    """Removes from a context what is gone."""
+
+    def is_there(value: str) -> bool:
+        return split_reference(value)[0] in op_types
+
+    definition = context.values_def
+    definition.values[:] = filter(is_there, definition.values)
+    for key, value in list(definition.external_values.items()):
+        if not is_there(value):
+            del definition.external_values[key]
+    nested = [n for n in context.nested_contexts if n.WhichOneof("ctxt") is not None]
+    kept = [n for n in nested if _is_whole(getattr(n, n.WhichOneof("ctxt")), op_types)]
+    for inner in kept:
+        _forget(getattr(inner, inner.WhichOneof("ctxt")), op_types)
+    copies = [type(inner).FromString(serialized(inner)) for inner in kept]
+    del context.nested_contexts[:]
+    context.nested_contexts.extend(copies)
 
 
 def _nested(context: Proto) -> List[Proto]:

@@ -10,7 +10,12 @@ from tf1xent.second_order.table import supplies
 _TIMEOUT_MICROS = 60_000_000
 
 
-@supplies("UnbatchGrad", ["Unbatch"], "Linear: the gradient is Unbatch.")
+@supplies(
+    "UnbatchGrad",
+    ["Unbatch"],
+    "Linear: the gradient is Unbatch, which has one itself where tf.contrib.batching is imported.",
+    orders="second",
+)
 def _unbatch_grad(op: Operation, cotangent: Tensor) -> Tuple[None, None, Tensor, None]:
     _, batch_index, _, part = op.inputs
     unbatched = _tf.raw_op("Unbatch")(

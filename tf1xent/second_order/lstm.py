@@ -13,27 +13,28 @@ between: its values are those that were kept, its derivatives are in the inputs 
 gradient op is written out in stock ops of these and is differentiated; its recurrence over time is
 `tf1xent.second_order.recurrence`.
 
-Half is computed in float32. TensorFlow's first gradient ignores the clip of c. The second
-derivative is that of this first gradient: the activations it reads know of the clip.
+Half is computed in float32. TensorFlow's first gradient takes the clip of c for the identity, and
+the higher ones do too: where c is clipped, they are those of c = i * ci + f * c' + a constant.
 """
 
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence
-
-import numpy as np
+from typing import Callable, List, NamedTuple, Optional, Sequence
 
 from tf1xent import _tf
-from tf1xent._math.differentiation import vector_jacobian
 from tf1xent._tf import Computed, Gradients, tf
 from tf1xent._typing import Operation, Tensor
 from tf1xent.errors import MissingDerivativeError
 from tf1xent.second_order.recurrence import (
     backward_recurrence,
+    earlier,
+    first_step,
     for_gates,
+    one_step,
     shifted,
     summed_products,
     times,
 )
 from tf1xent.second_order.table import supplies
+from tf1xent.second_order.written_out import added, axis_size, written_out
 
 
 class _Inputs(NamedTuple):
@@ -73,23 +74,14 @@ class _Backward(NamedTuple):
     gates: Tensor
 
 
-def _earlier(values: Tensor) -> Tensor:
-    """What reaches the step before: the values one step later, and zeros after the last."""
-    return tf.concat([values[1:], tf.zeros_like(values[:1])], axis=0)
-
-
 def _pull_back(
     inputs: _Inputs,
     kept: _Activations,
     cells: Tensor,
     outputs: Tensor,
     gates: Optional[Tensor] = None,
-    passes: Optional[Tensor] = None,
 ) -> _Backward:
-    """The gradients in the inputs, for cotangents of c, of h, and of the gates.
-
-    `passes` is 1 where c follows its formula and 0 where it is clipped; default 1 everywhere.
-    """
+    """The gradients in the inputs, for cotangents of c, of h, and of the gates."""
     cells_before = shifted(inputs.cs_prev, kept.cs)
     from_i = kept.i * (1 - kept.i) * kept.ci
     from_g = (1 - kept.ci * kept.ci) * kept.i
@@ -97,17 +89,15 @@ def _pull_back(
     from_o = kept.o * (1 - kept.o) * kept.co
     carry = kept.f + from_i * inputs.wci + from_f * inputs.wcf
     output = kept.o * (1 - kept.co * kept.co) + from_o * inputs.wco
-    if passes is not None:
-        carry, from_i, from_g, from_f = (t * passes for t in (carry, from_i, from_g, from_f))
     by_gates = tf.concat([from_i, from_g, from_f, from_o], axis=-1)
-    recurrent = inputs.w[_num_inputs(inputs) :]
+    recurrent = inputs.w[axis_size(inputs.x, -1) :]
     if gates is None:
         cells, outputs = backward_recurrence(carry, by_gates, output, recurrent, cells, outputs)
         return _in_inputs(inputs, kept, carry * cells, by_gates * for_gates(cells, outputs))
     i, _, f, o = tf.split(gates, 4, axis=-1)
     carried = i * inputs.wci + f * inputs.wcf
-    cells += o * inputs.wco + _earlier(carried)
-    outputs += _earlier(times(gates, recurrent, transposed=True))
+    cells += o * inputs.wco + earlier(carried)
+    outputs += earlier(times(gates, recurrent, transposed=True))
     cells, outputs = backward_recurrence(carry, by_gates, output, recurrent, cells, outputs)
     in_gates = by_gates * for_gates(cells, outputs) + gates
     return _in_inputs(inputs, kept, carry * cells + carried, in_gates)
@@ -120,12 +110,12 @@ def _in_inputs(
     cells_before = shifted(inputs.cs_prev, kept.cs)
     both = tf.concat([inputs.x, shifted(inputs.h_prev, kept.h)], axis=-1)
     in_both = times(in_gates, inputs.w, transposed=True)
-    size = _num_inputs(inputs)
+    size = axis_size(inputs.x, -1)
     i, _, f, o = tf.split(in_gates, 4, axis=-1)
     gradients = _Inputs(
         x=in_both[:, :, :size],
-        cs_prev=in_cells_before[0],
-        h_prev=in_both[0, :, size:],
+        cs_prev=first_step(in_cells_before),
+        h_prev=first_step(in_both[:, :, size:]),
         w=summed_products(both, in_gates),
         wci=_sum(i * cells_before),
         wcf=_sum(f * cells_before),
@@ -139,18 +129,10 @@ def _sum(values: Tensor) -> Tensor:
     return tf.reduce_sum(values, axis=[0, 1])
 
 
-def _num_inputs(inputs: _Inputs) -> Any:
-    size = inputs.x.shape.as_list()[-1]
-    return tf.shape(inputs.x)[-1] if size is None else size
-
-
-@_tf.primitive_list("Tf1xentLSTMActivations", num_values=7, num_inputs=16)
+@_tf.primitive_list("Tf1xentLSTMActivations", num_values=7, num_inputs=15)
 def _activations(*arguments: Tensor) -> Computed:
-    """The activations, which are given, as a function of the inputs.
-
-    The arguments are the inputs, the activations, and where c is not clipped.
-    """
-    return [tf.identity(kept) for kept in arguments[8:15]], ()
+    """The activations, which are given last, as a function of the inputs."""
+    return [tf.identity(kept) for kept in arguments[8:]], ()
 
 
 @_activations.gradient
@@ -176,45 +158,13 @@ def _(
         cells=cs + co * (1 - kept.co * kept.co),
         outputs=h,
         gates=tf.concat(slopes, axis=-1),
-        passes=arguments[15],
     )
-    return [*found.inputs, *[None] * 8]
+    return [*found.inputs, *[None] * 7]
 
 
-def _passes(inputs: _Inputs, kept: _Activations, dtype: Any) -> Tensor:
-    """1 where c is what the gates give, up to the rounding of `dtype`, and 0 where it is clipped.
-
-    The gradient op does not know the bounds of the clip.
-    """
-    terms = [kept.i * kept.ci, kept.f * shifted(inputs.cs_prev, kept.cs)]
-    rounding = 8 * np.finfo(dtype.as_numpy_dtype).eps * sum(tf.abs(term) for term in terms)
-    return tf.cast(tf.abs(kept.cs - sum(terms)) <= rounding, kept.cs.dtype)
-
-
-def _differentiable(inputs: _Inputs, kept: Sequence[Tensor], dtype: Any) -> _Activations:
+def _differentiable(inputs: _Inputs, kept: Sequence[Tensor]) -> _Activations:
     """The activations with their derivatives in the inputs."""
-    kept = [tf.cast(activation, tf.float32) for activation in kept]
-    passes = _passes(inputs, _Activations(*kept), dtype)
-    return _Activations(*_activations(*inputs, *kept, passes))
-
-
-def _differentiate(
-    function: Callable[[List[Tensor]], Sequence[Tensor]],
-    operands: Sequence[Tensor],
-    cotangents: Sequence[Optional[Tensor]],
-) -> Gradients:
-    """The gradients of an op, written out as `function`, in its operands."""
-    used = [k for k, cotangent in enumerate(cotangents) if not _tf.is_zero(cotangent)]
-    if not used:
-        return [None] * len(operands)
-
-    def in_float32(copies: List[Tensor]) -> List[Tensor]:
-        found = function([tf.cast(copy, tf.float32) for copy in copies])
-        return [tf.cast(found[k], copies[0].dtype) for k in used]
-
-    copies = [tf.identity(operand) for operand in operands]
-    gradients = vector_jacobian(in_float32, copies, [cotangents[k] for k in used])
-    return [_tf.with_static_shape(g, o.shape) for g, o in zip(gradients, operands)]
+    return _Activations(*_activations(*inputs, *(tf.cast(k, inputs.x.dtype) for k in kept)))
 
 
 def _first_gradient(
@@ -226,7 +176,7 @@ def _first_gradient(
 ) -> _Backward:
     """What the gradient op computes, in stock ops that know how the activations depend on it."""
     inputs = _with_peepholes(op, inputs)
-    activations = _differentiable(inputs, kept, op.inputs[-1].dtype)
+    activations = _differentiable(inputs, kept)
     found = _pull_back(inputs, activations, cells, outputs)
     return found._replace(inputs=_with_peepholes(op, found.inputs))
 
@@ -258,7 +208,7 @@ def _lstm_block_cell(op: Operation, *cotangents: Optional[Tensor]) -> Gradients:
     )
     in_both = tf.matmul(in_gates, inputs.w, transpose_b=True)
     both = tf.concat([inputs.x, inputs.h_prev], axis=1)
-    size = _num_inputs(inputs)
+    size = axis_size(inputs.x, -1)
     gradients = [
         in_both[:, :size],
         in_state,
@@ -269,30 +219,28 @@ def _lstm_block_cell(op: Operation, *cotangents: Optional[Tensor]) -> Gradients:
     ]
 
     def activations(operands: List[Tensor]) -> Sequence[Tensor]:
-        inputs = _with_peepholes(op, _Inputs(operands[0][tf.newaxis], *operands[1:]))
-        found = _differentiable(inputs, [k[tf.newaxis] for k in kept], op.inputs[0].dtype)
-        return [activation[0] for activation in found]
+        inputs = _with_peepholes(op, _Inputs(one_step(operands[0]), *operands[1:]))
+        found = _differentiable(inputs, [one_step(k) for k in kept])
+        return [first_step(a) for a in found]
 
     others = [None if k in (1, 6) else c for k, c in enumerate(cotangents)]
-    return [
-        _tf.with_static_shape(g if more is None else g + more, i.shape)
-        for g, more, i in zip(gradients, _differentiate(activations, inputs, others), inputs)
-    ]
+    gradients = added(gradients, written_out(activations, inputs, others))
+    return [_tf.with_static_shape(g, i.shape) for g, i in zip(gradients, inputs)]
 
 
 @supplies("LSTMBlockCellGrad", ["LSTMBlockCell"], _METHOD)
 def _lstm_block_cell_grad(op: Operation, *cotangents: Optional[Tensor]) -> Gradients:
     i, cs, f, o, ci, co = op.inputs[8:14]
-    kept = [tensor[tf.newaxis] for tensor in (i, cs, f, o, ci, co, o * co)]
+    kept = [one_step(tensor) for tensor in (i, cs, f, o, ci, co, o * co)]
 
     def first(operands: List[Tensor]) -> List[Tensor]:
         *primary, cells, outputs = operands
-        inputs = _Inputs(primary[0][tf.newaxis], *primary[1:])
-        found = _first_gradient(inputs, kept, cells[tf.newaxis], outputs[tf.newaxis], op)
+        inputs = _Inputs(one_step(primary[0]), *primary[1:])
+        found = _first_gradient(inputs, kept, one_step(cells), one_step(outputs), op)
         in_peepholes = [found.inputs.wci, found.inputs.wcf, found.inputs.wco]
-        return [found.inputs.cs_prev, found.gates[0], *in_peepholes]
+        return [found.inputs.cs_prev, first_step(found.gates), *in_peepholes]
 
-    gradients = _differentiate(first, [*op.inputs[:8], *op.inputs[14:]], cotangents)
+    gradients = written_out(first, [*op.inputs[:8], *op.inputs[14:]], cotangents)
     return [*gradients[:8], *[None] * 6, *gradients[8:]]
 
 
@@ -328,7 +276,7 @@ def _block_lstm_gradient(
         found = _first_gradient(inputs, kept, masked(cells), masked(outputs), op).inputs
         return found._replace(w=ordered(found.w), b=ordered(found.b))
 
-    gradients = _differentiate(first, [*op.inputs[1:9], *op.inputs[16:]], cotangents)
+    gradients = written_out(first, [*op.inputs[1:9], *op.inputs[16:]], cotangents)
     return [None, *gradients[:8], *[None] * 7, *gradients[8:]]
 
 
@@ -339,7 +287,7 @@ def _block_lstm_grad(op: Operation, *cotangents: Optional[Tensor]) -> Gradients:
         raise MissingDerivativeError(
             "BlockLSTMGrad: the activations must be those of a BlockLSTM, got those of a "
             "BlockLSTMV2, of which TensorFlow's own first gradient is wrong: it mixes up the gates "
-            "f and g. Use BlockLSTM, with the two middle quarters of `w` and `b` swapped."
+            "f and g. Use BlockLSTM, forget_bias 0, with the middle parts of `w` and `b` swapped."
         )
     return _block_lstm_gradient(op, cotangents, _same)
 

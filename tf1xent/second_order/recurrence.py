@@ -22,7 +22,8 @@ coefficient:
     W: sum over t of h_{t-1}^T Z_t
 
 So there are derivatives of every order, also where time is known only at run time and TensorFlow
-refuses the second derivative of a while loop: no loop is ever differentiated.
+refuses the second derivative of a while loop: no loop is ever differentiated. For a single step
+there is no recurrence, and a few stock ops do.
 """
 
 from typing import Callable, List, Optional, Sequence, Tuple
@@ -31,24 +32,55 @@ from tf1xent import _tf
 from tf1xent._math.differentiation import loop_name
 from tf1xent._tf import Computed, Gradients, tf
 from tf1xent._typing import Tensor
+from tf1xent.second_order.written_out import axis_size
 
 # (state, the elements at one time) -> (next state, the results at that time).
 _Step = Callable[[List[Tensor], List[Tensor]], Tuple[List[Tensor], List[Tensor]]]
 
 
+def is_single(values: Tensor) -> bool:
+    """Whether there is one step, known when the graph is built. Much is simple then."""
+    return values.shape.as_list()[0] == 1
+
+
+def one_step(values: Tensor) -> Tensor:
+    """Gives the values of a single step a time axis."""
+    return tf.expand_dims(values, 0)
+
+
+def first_step(values: Tensor) -> Tensor:
+    """The values of the first step, without the time axis."""
+    return tf.squeeze(values, [0]) if is_single(values) else values[0]
+
+
 def shifted(first: Tensor, values: Tensor) -> Tensor:
     """The values one step before: `first`, and then all of `values` but the last."""
-    return tf.concat([first[tf.newaxis], values[:-1]], axis=0)
+    if is_single(values):
+        return one_step(first)
+    return tf.concat([one_step(first), values[:-1]], axis=0)
+
+
+def earlier(values: Tensor) -> Tensor:
+    """What reaches the step before: the values one step later, and zeros after the last."""
+    if is_single(values):
+        return tf.zeros_like(values)
+    return tf.concat([values[1:], tf.zeros_like(values[:1])], axis=0)
 
 
 def times(values: Tensor, matrix: Tensor, transposed: bool = False) -> Tensor:
     """The product of [time, batch, n] with a matrix [n, m], or with the transpose of [m, n]."""
-    return tf.tensordot(values, matrix, [[2], [1 if transposed else 0]])
+    product = tf.matmul(_flat(values), matrix, transpose_b=transposed)
+    sizes = [axis_size(values, 0), axis_size(values, 1), axis_size(product, 1)]
+    return tf.reshape(product, sizes)
 
 
 def summed_products(first: Tensor, second: Tensor) -> Tensor:
     """The sum over time and batch of the outer products of [..., n] and [..., m]: [n, m]."""
-    return tf.tensordot(first, second, [[0, 1], [0, 1]])
+    return tf.matmul(_flat(first), _flat(second), transpose_a=True)
+
+
+def _flat(values: Tensor) -> Tensor:
+    return tf.reshape(values, [-1, axis_size(values, 2)])
 
 
 def for_gates(cells: Tensor, outputs: Tensor) -> Tensor:
@@ -87,9 +119,7 @@ def _backward(
 def _over_time(
     step: _Step, state: List[Tensor], elements: List[Tensor], backward: bool = False
 ) -> List[Tensor]:
-    """The results of all steps, each [time, ...]. A single step needs no loop."""
-    if elements[0].shape.as_list()[0] == 1:
-        return [result[tf.newaxis] for result in step(state, [e[0] for e in elements])[1]]
+    """The results of all steps, each [time, ...]."""
     size = tf.shape(elements[0])[0]
     read = [tf.TensorArray(e.dtype, size).unstack(e) for e in elements]
     written = [tf.TensorArray(part.dtype, size, element_shape=part.shape) for part in state]
@@ -145,11 +175,19 @@ def forward_recurrence(
     return _forward(*arguments), ()
 
 
-@_tf.primitive_list("Tf1xentBackwardRecurrence", num_values=2)
 def backward_recurrence(
     carry: Tensor, gates: Tensor, output: Tensor, weights: Tensor, cells: Tensor, outputs: Tensor
-) -> Computed:
+) -> List[Tensor]:
     """(C, H) of (c', h') = (`cells`, `outputs`), as in `forward_recurrence`."""
+    if is_single(cells):
+        return [cells + output * outputs, outputs]
+    return list(_backward_recurrence(carry, gates, output, weights, cells, outputs))
+
+
+@_tf.primitive_list("Tf1xentBackwardRecurrence", num_values=2)
+def _backward_recurrence(
+    carry: Tensor, gates: Tensor, output: Tensor, weights: Tensor, cells: Tensor, outputs: Tensor
+) -> Computed:
     arguments = _tf.detached([carry, gates, output, weights, cells, outputs])
     return _backward(*arguments), ()
 
@@ -166,7 +204,7 @@ def _(
     return [*_in_coefficients(inputs, values, back), *back]
 
 
-@backward_recurrence.gradient
+@_backward_recurrence.gradient
 def _(
     values: List[Tensor],
     cotangents: List[Optional[Tensor]],

@@ -1,7 +1,7 @@
 """Parts of a graph become functions: what they read from outside becomes their arguments."""
 
 import hashlib
-from typing import Callable, Dict, List, NamedTuple, Sequence, Set, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
@@ -18,7 +18,10 @@ from tf1xent.graphs.raw import serialized
 from tf1xent.graphs.wiring import Names, split_reference
 
 # Stateful ops that may run twice: they change nothing, and draw no random numbers.
-_HARMLESS = ("Assert", "ReadVariableOp", "VarHandleOp", "If", "While")
+_HARMLESS = frozenset(
+    "Assert If ReadVariableOp ResourceGather ResourceGatherNd VarHandleOp VariableShape "
+    "While".split()
+)
 _DIGITS = 8
 
 
@@ -28,13 +31,13 @@ class Functions:
     Attributes:
       library: of the graph; new functions are added to it.
       added: the names of the functions that were added.
-      unrepeatable: names of nodes in functions that must not run twice.
     """
 
     def __init__(self, library: Library, salt: bytes) -> None:
         self.library = library
         self.added: Dict[str, FunctionDef] = {}
-        self.unrepeatable: Set[str] = set()
+        # By function with a node that must not run twice, the name of such a node.
+        self._unrepeatable: Dict[str, str] = {}
         self._salt = salt
 
     def add(self, hint: str, net: Net, arguments: "Arguments", results: Sequence[str]) -> str:
@@ -49,6 +52,10 @@ class Functions:
         function.signature.name = name
         if name not in self.library.functions:
             self.library.functions[name] = self.added[name] = function
+        for node in function.node_def:
+            found = self.unrepeatable(node)
+            if found is not None:
+                self._unrepeatable[name] = found
         return name
 
     def _function(self, net: Net, arguments: "Arguments", results: Sequence[str]) -> FunctionDef:
@@ -73,7 +80,6 @@ class Functions:
             if "_class" in node.attr:  # places of other nodes mean nothing in a function
                 del node.attr["_class"]
             function.node_def.add().CopyFrom(node)
-            self._note(node)
         for number, reference in enumerate(results):
             name = f"output_{number}"
             dtype = dtypes.get(reference) or output_type(net, reference, library)
@@ -81,9 +87,14 @@ class Functions:
             function.ret[name] = nested_reference(reference, by_name, library, library.where)
         return function
 
-    def _note(self, node: NodeDef) -> None:
-        if self.is_stateful(node) and node.op not in _HARMLESS:
-            self.unrepeatable.add(node.name)
+    def unrepeatable(self, node: NodeDef) -> Optional[str]:
+        """Returns the name of what must not run twice, the node or one in a function; or None."""
+        for name in self.library.callees(node):
+            if name in self._unrepeatable:
+                return self._unrepeatable[name]
+        is_list = node.op.startswith("TensorList")  # stateful in some versions
+        is_harmless = node.op in _HARMLESS or is_list or not self.is_stateful(node)
+        return None if is_harmless else str(node.name)
 
     def is_stateful(self, node: NodeDef) -> bool:
         """Whether a node is of a stateful op."""
@@ -207,6 +218,8 @@ def output_type(net: Net, reference: str, library: Library) -> int:
     for output in definition.output_arg:
         offset, count = outputs[output.name]
         if offset <= index < offset + count:
+            if output.is_ref:
+                raise NotUnderstoodError(f"`{reference}` is a reference to a variable")
             key = output.type_list_attr or output.type_attr
             value = attribute_of(node, definition, key, library.where) if key else output
             return int(value.list.type[index - offset] if output.type_list_attr else value.type)

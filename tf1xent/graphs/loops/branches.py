@@ -132,24 +132,28 @@ def replace_branches(
     """Replaces the branches of a net by If ops, the innermost first.
 
     The net has no loops left inside the branches. `refuse` is called with the names of Merges that
-    stay, and the reason. The names of nodes that have been in a branch are added to `replaced`.
+    stay, and the reason. The names of all nodes in branches that go are added to `replaced`.
     """
     branches = Branches(net)
     for merge, reason in branches.strange.items():
         refuse(merge, NotUnderstoodError(reason))
+    done: Set[str] = set()
     innermost_first = sorted(branches.found, key=lambda branch: -len(branch.around))
     for group in _groups(net, branches, innermost_first):
         nodes = dict(net.nodes)
-        functions.unrepeatable.clear()
-        replacement = _Replacement(net, branches, group, functions)
         try:
-            replacement.replace()
-            if replaced is not None:
-                replaced |= replacement.inside
+            _Replacement(net, branches, group, functions).replace()
+            done.add(group[0].predicate)
         except NotUnderstoodError as error:
             net.nodes = nodes
             for branch in group:
                 refuse(branch.merge, error)
+    if replaced is not None:
+        switches = {name for name in net.of_types(SWITCHES) if branches.decides(name) in done}
+        found = branches.conditions.items()
+        replaced |= switches | {
+            name for name, known in found if known and not done.isdisjoint(known)
+        }
 
 
 def _groups(net: Net, branches: Branches, found: List[Branch]) -> List[List[Branch]]:
@@ -195,9 +199,13 @@ def _interior(net: Net, branches: Branches, branch: Branch) -> Set[str]:
 
 def _is_anchor(net: Net, name: str) -> bool:
     """Whether a node only hands on what a Switch lets in."""
-    if net.op(name) != "Identity" or net.controls(name):
-        return False
-    return net.op(split_reference(net.data(name)[0])[0]) in SWITCHES
+    is_identity = net.op(name) == "Identity" and not net.controls(name)
+    return is_identity and net.op(_source(net, name)) in SWITCHES
+
+
+def _source(net: Net, name: str) -> str:
+    """Returns the node that a node's first input comes from."""
+    return split_reference(net.data(name)[0])[0]
 
 
 class _Replacement:
@@ -225,8 +233,7 @@ class _Replacement:
         ]
         self._check_runs_once()
         stateful = self._functions.any_stateful(names)
-        inputs = [self._predicate, *(argument.outside for argument in arguments.all)]
-        inputs += [f"^{name}" for name in self._waits]
+        inputs = [self._decided(), *(argument.outside for argument in arguments.all)]
         types = [Type(net.nodes[branch.merge].attr["T"].type) for branch in group]
         if_ = net.add(
             f"{hint}/functional",
@@ -246,13 +253,30 @@ class _Replacement:
             value = [join_reference(if_, place), index]
             become(net.nodes[branch.merge], "IdentityN", value, T=[types[place], Type(INT32)])
 
+    def _decided(self) -> str:
+        """Returns the predicate, after all that nodes in the branches wait for outside.
+
+        The If op itself must not wait: TensorFlow's gradient adds inputs to it.
+        """
+        if not self._waits:
+            return self._predicate
+        inputs = [self._predicate, *(f"^{name}" for name in self._waits)]
+        name = self._net.add(f"{self._hint}/functional/waited", "Identity", inputs, T=Type(BOOL))
+        self._branches.conditions[name] = self._branches.conditions[self._group[0].merge]
+        return name
+
     def _check_runs_once(self) -> None:
         """Refuses what must not run twice where something else than the If needs it."""
+        net = self._net
+        found = [net.nodes[n] for n in net.nodes if n in self.inside]
+        found = [node for node in found if self._functions.unrepeatable(node) is not None]
         merges = {branch.merge for branch in self._group}
-        for name in sorted(self._functions.unrepeatable & set(self._net.nodes)):
-            for reader, _, _ in self._net.readers()[name]:
+        part = Net((net.nodes[name] for name in self.inside), net.names)
+        readers = net.readers() if found else {}
+        for name in sorted(part.downstream(node.name for node in found)):
+            for reader, _, _ in readers[name]:
                 if reader not in self.inside | merges:
-                    raise NotUnderstoodError(f"`{name}` must not run twice; `{reader}` reads it")
+                    raise NotUnderstoodError(f"`{reader}` needs `{name}`, which must not run twice")
 
     def _value_index(self, merge: NodeDef, branch: Branch, around: Conditions) -> str:
         """Adds the second output of a Merge: which of its inputs it hands on; returns its name."""
@@ -295,6 +319,8 @@ class _Replacement:
         if self._branches.decides(name) == self._predicate:
             if index != value:
                 raise NotUnderstoodError(f"`{reference}` is read in the other branch")
+            if net.op(name) != "Switch":
+                raise NotUnderstoodError(f"`{name}` lets a reference to a variable in")
             self.inside.add(name)
             source = net.data(name)[0]
             if self._is_inside(split_reference(source)[0]):

@@ -5,7 +5,7 @@ it. The copy becomes a While op, and its results take the names of the loop's. W
 the loop is removed, unless a gradient that is recorded in the graph needs it.
 """
 
-from typing import Dict, Iterable, List, NamedTuple, Set
+from typing import Collection, Dict, Iterable, List, NamedTuple, Set
 
 from tf1xent import _tf
 from tf1xent._typing import NodeDef
@@ -34,6 +34,7 @@ from tf1xent.graphs.loops.tensor_arrays import (
     convert,
     find_arrays,
 )
+from tf1xent.graphs.loops.whiles import replace_loops
 from tf1xent.graphs.raw import Graph, serialized
 from tf1xent.graphs.wiring import Names, split_reference
 
@@ -48,22 +49,35 @@ class _Group(NamedTuple):
     arrays: List[Arrays]
 
 
-def make_graph_functional(graph: Graph, library: Library, where: str) -> None:
-    """Makes the loops and branches of a graph functional, in place; RewriteError if it cannot."""
+def make_graph_functional(
+    graph: Graph, library: Library, where: str, kept: Collection[str] = ()
+) -> Dict[str, str]:
+    """Makes the loops and branches of a graph functional, in place; RewriteError if it cannot.
+
+    Args:
+      graph: the graph.
+      library: its function library.
+      where: the graph, as errors name it.
+      kept: names of nodes that must stay, inside loops too.
+
+    Returns:
+      The op types of the nodes, by name.
+    """
     contents = graph.nodes.contents
     nodes = list(graph.nodes)
     if not any(node.op in (*ENTERS, *SWITCHES) for node in nodes):
-        return
+        return {node.name: node.op for node in nodes}
     if not _tf.can_be_differentiated("StatelessWhile"):
         raise RewriteError(
             f"{where}: `loops` must be keep with TensorFlow {_tf.version()}, whose While ops other "
             "versions cannot read. Rewrite it with TensorFlow 1.15 or later."
         )
     net = Net(nodes, Names(node.name for node in nodes))
-    functions = Functions(library, b"".join(contents))
-    _Rewrite(net, functions, where).rewrite()
+    functions = Functions(library, b"".join(map(serialized, nodes)))
+    _Rewrite(net, functions, where, set(kept)).rewrite()
     contents[:] = [serialized(node) for node in net.nodes.values()]
     _add_functions(graph, functions, net)
+    return {name: node.op for name, node in net.nodes.items()}
 
 
 def _add_functions(graph: Graph, functions: Functions, net: Net) -> None:
@@ -81,8 +95,8 @@ def _add_functions(graph: Graph, functions: Functions, net: Net) -> None:
 class _Rewrite:
     """The rewrite of one graph."""
 
-    def __init__(self, net: Net, functions: Functions, where: str) -> None:
-        self._net, self._functions, self._where = net, functions, where
+    def __init__(self, net: Net, functions: Functions, where: str, kept: Set[str]) -> None:
+        self._net, self._functions, self._where, self._kept = net, functions, where, kept
         self._paths = frame_paths(net)
         self._members: Dict[str, Set[str]] = {}
         for name, path in self._paths.items():
@@ -172,8 +186,9 @@ class _Rewrite:
         _prune(part, results)
         _rename(part, [n for n in part.nodes if not paths.get(n) and n not in results])
         hoist_reads(part)
-        self._functions.unrepeatable.clear()
-        make_functional(part, self._functions)
+        # Branches around what is outside the loops come later, with all that is in them.
+        functions = self._functions
+        replace_loops(part, functions, lambda inner: make_functional(inner, functions))
         _prune(part, results)
         self._check(part, old - set(results))
         net.nodes.update(part.nodes)
@@ -184,22 +199,25 @@ class _Rewrite:
 
     def _check(self, part: Net, old: Set[str]) -> None:
         """Refuses what was not converted, and what would run twice."""
-        left = [name for name in part.of_types(V1_OPS | STACKS)]
+        left = part.of_types((V1_OPS | STACKS) - {"Switch", "Merge"})
         left += [name for name, node in part.nodes.items() if node.op.startswith("TensorArray")]
         if left:
             raise NotUnderstoodError(f"`{left[0]}`, {part.op(left[0])}, is not understood")
-        unrepeatable = sorted(self._functions.unrepeatable)
-        if unrepeatable and self._is_needed(old):
+        unrepeatable = [self._functions.unrepeatable(node) for node in part.nodes.values()]
+        unrepeatable = [name for name in unrepeatable if name is not None]
+        if unrepeatable and self._is_needed(old, part):
             raise NotUnderstoodError(
                 f"`{unrepeatable[0]}` in it must not run twice, and a gradient that is recorded in "
                 "the graph needs the loop as it is"
             )
 
-    def _is_needed(self, old: Set[str]) -> bool:
+    def _is_needed(self, old: Set[str], part: Net) -> bool:
         """Whether nodes that stay read some that could go."""
         net = self._net
-        stay = (name for name in net.nodes if name not in old and name not in self._replaced)
-        return any(source in old for name in stay for source, _ in net.inputs(name))
+        gone = old | self._replaced | set(part.nodes)
+        stay = (name for name in net.nodes if name not in gone)
+        read = any(source in old for name in stay for source, _ in net.inputs(name))
+        return read or not self._kept.isdisjoint(old)
 
     def _replace_branches(self) -> None:
         """Replaces the branches; those of recorded gradients stay, TensorFlow runs them as well."""
@@ -208,7 +226,8 @@ class _Rewrite:
     def _remove_replaced(self) -> None:
         """Removes what was replaced, but for what is still needed; and colocations with it."""
         net = self._net
-        stay = [name for name in net.nodes if name not in self._replaced]
+        gone = self._replaced - self._kept
+        stay = [name for name in net.nodes if name not in gone]
         needed = net.upstream(stay, lambda _: True)
         for name in [name for name in net.nodes if name not in needed]:
             del net.nodes[name]

@@ -4,7 +4,7 @@ A TensorArray is a resource, its handle, and a `flow` that orders what is done w
 that each op hands on. A list is a value, which takes the place of the flow.
 """
 
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple, Union
 
 from tf1xent._tf import tf
 from tf1xent._typing import NodeDef, Proto
@@ -13,6 +13,7 @@ from tf1xent.graphs.loops.net import (
     EXITS,
     INT32,
     INT64,
+    STACKS,
     VARIANT,
     Net,
     NotUnderstoodError,
@@ -122,9 +123,9 @@ class _Search:
     def _next(self, reader: str, place: int, handles: Set[str]) -> Optional[List[str]]:
         """Returns the references by which a reader hands on; None where it is left out."""
         net, op = self._net, self._net.op(reader)
-        if op == GRADIENT or any(net.op(name) == GRADIENT for name in net.controls(reader)):
-            return None  # a gradient that is recorded in the graph
-        if self._ends(reader):
+        # A gradient that is recorded in the graph has its own arrays, and keeps flows in stacks.
+        is_recorded = op == GRADIENT or op in STACKS or self._ends(reader)
+        if is_recorded or any(net.op(name) == GRADIENT for name in net.controls(reader)):
             return None
         if op in _HANDS_ON and place < (1 if op == "Switch" else 2):
             return [reader] + ([f"{reader}:1"] if op == "Switch" else [])
@@ -183,18 +184,21 @@ class _Conversion:
             created = {f"{creator}:1": creator for creator in self._arrays.creators}
             node.input[:] = [created.get(reference, reference) for reference in inputs]
 
-    def _constant(self, node: NodeDef, flow: str, kind: str, value: object, dtype: int) -> str:
-        waits = [split_reference(flow)[0]] if flow else []
-        return self._net.constant(f"{node.name}/{kind}", value, dtype, waits)  # type: ignore[arg-type]
+    def _constant(
+        self, node: NodeDef, anchor: str, kind: str, value: Union[int, List[int]], dtype: int
+    ) -> str:
+        """Adds a constant that runs in the same loops and branches as a tensor."""
+        waits = [split_reference(anchor)[0]]
+        return self._net.constant(f"{node.name}/{kind}", value, dtype, waits)
 
-    def _element_shape(self, node: NodeDef, flow: str, shape: Optional[Proto] = None) -> str:
+    def _element_shape(self, node: NodeDef, anchor: str, shape: Optional[Proto] = None) -> str:
         known = self._shape if shape is None or shape.unknown_rank else shape
         sizes = [-1 if dim.size < 0 else int(dim.size) for dim in known.dim]
         value = -1 if known.unknown_rank else sizes
-        return self._constant(node, flow, "element_shape", value, INT32)
+        return self._constant(node, anchor, "element_shape", value, INT32)
 
     def _create(self, node: NodeDef, data: List[str]) -> None:
-        shape = self._element_shape(node, "")
+        shape = self._element_shape(node, data[0])
         become(
             node,
             "TensorListReserve",

@@ -62,8 +62,8 @@ class Loop(NamedTuple):
 
 def read_loop(net: Net, frame: str, paths: Dict[str, Tuple[str, ...]]) -> Loop:
     """Reads an outermost loop of a net; NotUnderstoodError for what is no while loop."""
-    members = {name for name in net.nodes if paths[name][:1] == (frame,)}
-    own = [name for name in net.nodes if paths[name] == (frame,)]
+    members = {name for name in net.nodes if paths.get(name, ())[:1] == (frame,)}
+    own = [name for name in net.nodes if paths.get(name) == (frame,)]
     conditions = [name for name in own if net.op(name) == "LoopCond"]
     if len(conditions) != 1:
         raise NotUnderstoodError(f"its frame has {len(conditions)} LoopCond ops, not one")
@@ -143,6 +143,7 @@ class _Replacement:
             self._arguments.add(constant.split("/")[-1], constant, INT32, scalar)
             for constant in constants
         ]
+        self._entered: Dict[str, str] = {}
         self._by_merge: Dict[str, str] = {}
         self._by_switch: Dict[str, str] = {}
         self._shapes = [scalar, scalar]
@@ -151,13 +152,26 @@ class _Replacement:
 
     def _add(self, variable: Variable) -> None:
         net = self._net
-        outside = net.data(variable.enter)[0]
+        outside = self._entering(variable.enter)
         shape = shape_of(net, variable.merge)
         dtype = net.nodes[variable.enter].attr["T"].type
         name = self._arguments.add(variable.merge.split("/")[-1], outside, dtype, shape)
         self._shapes.append(shape)
         self._by_merge[variable.merge] = name
         self._by_switch.update((switch, name) for switch in variable.switches)
+
+    def _entering(self, enter: str) -> str:
+        """Returns what comes in by an Enter, after all that the Enter waits for.
+
+        The While op itself must not wait: TensorFlow's gradient adds inputs to it.
+        """
+        net = self._net
+        outside, controls = canonical(net.data(enter)[0]), net.controls(enter)
+        if not controls:
+            return outside
+        dtype = Type(net.nodes[enter].attr["T"].type)
+        inputs = [outside, *(f"^{control}" for control in controls)]
+        return net.add(f"{self._hint}/functional/waited", "Identity", inputs, T=dtype)
 
     def replace(self) -> None:
         """Adds the While op, takes the loop out, and makes its Exits Identities."""
@@ -191,11 +205,7 @@ class _Replacement:
         """Adds the While op; returns its name."""
         net = self._net
         enters = [variable.enter for variable in self._loop.variables]
-        waits: Dict[str, None] = {}
-        for name in (*enters, *sorted(self._loop.constants)):
-            waits.update((control, None) for control in net.controls(name))
         inputs = [argument.outside for argument in self._arguments.all]
-        inputs += [f"^{control}" for control in waits if control not in self._loop.members]
         stateful = self._functions.any_stateful(names)
         op = "While" if stateful else "StatelessWhile"
         types = [Type(argument.dtype) for argument in self._arguments.all]
@@ -228,9 +238,10 @@ class _Replacement:
         if name in self._by_switch and is_body and index == 1:
             return self._by_switch[name], False
         if name in loop.constants:
-            outside, node = canonical(net.data(name)[0]), net.nodes[name]
-            shape = shape_of(net, name)
-            return self._arguments.captured(outside, node.attr["T"].type, shape), False
+            if name not in self._entered:
+                self._entered[name] = self._entering(name)
+            dtype, shape = net.nodes[name].attr["T"].type, shape_of(net, name)
+            return self._arguments.captured(self._entered[name], dtype, shape), False
         is_plumbing = name in (*self._by_merge, *self._by_switch, loop.condition)
         if is_plumbing or name not in loop.members:
             raise NotUnderstoodError(f"`{reference}` is read in it, and is not handed in")
@@ -239,7 +250,8 @@ class _Replacement:
     def _waits_for(self, name: str) -> bool:
         """Whether a node is more than a place to wait at until the turn begins."""
         net, loop = self._net, self._loop
-        plumbing = {*self._by_merge, *self._by_switch, *loop.constants, loop.condition}
+        enters = (variable.enter for variable in loop.variables)
+        plumbing = {*self._by_merge, *self._by_switch, *loop.constants, loop.condition, *enters}
         if net.op(name) == "Identity" and not net.controls(name):
             return split_reference(net.data(name)[0])[0] not in plumbing
-        return name not in plumbing and net.op(name) != "Enter"
+        return name not in plumbing

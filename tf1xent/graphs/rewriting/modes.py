@@ -1,10 +1,11 @@
 """The rewrite modes, one row each, and the rewrite of a whole GraphDef."""
 
 import functools
-from typing import Callable, Dict, Iterable, List, NamedTuple, Set, Tuple
+from typing import Callable, Collection, Dict, Iterable, List, NamedTuple, Optional, Set
 
-from tf1xent._modes import OLDER_NAMES
+from tf1xent._modes import FUNCTIONAL, KEEP, LOOPS, OLDER_NAMES
 from tf1xent.graphs.functions import Body, Library
+from tf1xent.graphs.loops import make_graph_functional
 from tf1xent.graphs.raw import Graph, check_is_readable
 from tf1xent.graphs.rewriting.inlining import Inliner
 from tf1xent.graphs.rewriting.replacement import Added, replace_ops
@@ -26,6 +27,32 @@ class Mode(NamedTuple):
 
     rewrite: Callable[[Graph, Library, Wiring, Iterable[str]], Added]
     removes_kernel_ops: bool = False
+
+
+class Request(NamedTuple):
+    """What a rewrite does.
+
+    Attributes:
+      mode: a key of MODES.
+      loops: what becomes of v1 loops and branches, "keep" or "functional".
+    """
+
+    mode: str
+    loops: str = KEEP
+
+
+class Rewritten(NamedTuple):
+    """A GraphDef after a rewrite.
+
+    Attributes:
+      content: the GraphDef, serialized.
+      added: the tensors added for each of the nodes asked for that was rewritten.
+      op_types: by node, where loops and branches may have become functional; None elsewhere.
+    """
+
+    content: bytes
+    added: Added
+    op_types: Optional[Dict[str, str]]
 
 
 def _inline_and_rewrite(
@@ -79,35 +106,43 @@ MODES: Dict[str, Mode] = {
     "tag": Mode(functools.partial(_inline_and_rewrite, tag_ops)),
     # Removes these names.
     "untag": Mode(untag_graph),
+    # Leaves the cross-entropy ops as they are.
+    KEEP: Mode(lambda graph, library, main, wanted: {}),
 }
 
 
-def checked_mode(mode: str, caller: str) -> str:
-    """Returns the key of a mode in MODES; ValueError for an unknown mode."""
+def checked(mode: str, loops: str, caller: str) -> Request:
+    """Returns what a rewrite does; ValueError for an unknown mode."""
     name = OLDER_NAMES.get(mode, mode) if isinstance(mode, str) else None
     if name not in MODES:
         raise ValueError(f"{caller}: `mode` must be one of {', '.join(MODES)}, got {mode!r}.")
-    return name
+    if loops not in LOOPS:
+        raise ValueError(f"{caller}: `loops` must be one of {', '.join(LOOPS)}, got {loops!r}.")
+    return Request(name, loops)
 
 
 def rewritten(
-    content: bytes, mode: str, where: str, wanted: Iterable[str] = ()
-) -> Tuple[bytes, Added]:
+    content: bytes,
+    request: Request,
+    where: str,
+    wanted: Iterable[str] = (),
+    kept: Collection[str] = (),
+) -> Rewritten:
     """Rewrites the bytes of a GraphDef, with its function library.
 
     Args:
       content: the GraphDef, serialized.
-      mode: a key of MODES.
+      request: what to do.
       where: the graph, as errors name it.
-      wanted: names of nodes.
-
-    Returns:
-      The bytes of the new GraphDef, and the tensors added for each of the `wanted` nodes that was
-      rewritten.
+      wanted: names of nodes, for which to say what is added.
+      kept: names of nodes that must stay, in loops and branches too.
     """
     graph = Graph(content, where)
     check_is_readable(graph.rest, where)
     library = Library(graph.rest.library, where)
     main = Wiring(graph.nodes, where)  # also checks the nodes' names and inputs
-    added = MODES[mode].rewrite(graph, library, main, wanted)
-    return graph.take_content(), added
+    added = MODES[request.mode].rewrite(graph, library, main, wanted)
+    op_types = None
+    if request.loops == FUNCTIONAL:
+        op_types = make_graph_functional(graph, library, where, kept)
+    return Rewritten(graph.take_content(), added, op_types)

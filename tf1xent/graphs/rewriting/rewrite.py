@@ -8,16 +8,18 @@ from tf1xent._tf import tf
 from tf1xent._typing import GraphDef, MetaGraphDef, Path, Proto, ProtoClass
 from tf1xent.errors import GraphFileError
 from tf1xent.graphs import files
-from tf1xent.graphs.collections import Contexts
+from tf1xent.graphs.collections import Contexts, names_in
 from tf1xent.graphs.formula.kernel_ops import KERNEL_OPS
 from tf1xent.graphs.raw import MetaGraph, RawSavedModel, parsed, serialized
 from tf1xent.graphs.rewriting import writing
-from tf1xent.graphs.rewriting.modes import MODES, checked_mode, rewritten
+from tf1xent.graphs.rewriting.modes import MODES, Request, checked, rewritten
 
 __all__ = ["rewrite_graph_def", "rewrite_meta_graph", "rewrite_saved_model"]
 
 
-def rewrite_graph_def(graph_def: GraphDef, mode: str = "logsumexp") -> GraphDef:
+def rewrite_graph_def(
+    graph_def: GraphDef, mode: str = "logsumexp", *, loops: str = "keep"
+) -> GraphDef:
     """Returns a copy of a GraphDef whose cross-entropy ops can be differentiated to any order.
 
     Use it for a graph in memory; `rewrite_meta_graph` reads ``.meta`` files, `rewrite_saved_model`
@@ -38,6 +40,7 @@ def rewrite_graph_def(graph_def: GraphDef, mode: str = "logsumexp") -> GraphDef:
       into them and into those PreventGradient nodes. Run `import tf1xent` before you differentiate
       the graph.
     * "untag" removes these names again. "fused" is an older name of this mode.
+    * "keep" leaves the cross-entropy ops as they are; for `loops`.
 
     "logsumexp" and "tag" also inline every function that holds a cross-entropy op, or a branch or
     loop with one: the call is replaced by the function's nodes, named ``call/...``. The reason is
@@ -48,9 +51,16 @@ def rewrite_graph_def(graph_def: GraphDef, mode: str = "logsumexp") -> GraphDef:
     the batch size to be 1, and remove the static shapes recorded downstream. Gradients that the
     graph holds already do not change.
 
+    With `loops` "functional" the v1 while loops of the graph, which TensorFlow differentiates only
+    once, become While ops, its branches If ops, and the TensorArrays that go through loops lists of
+    tensors. What is outside keeps its names, and all values stay. A loop that recorded gradients
+    have grown into stays beside, for them: new gradients go through its functional copy. Build them
+    before anything is run. Nodes inside loops and branches, and the flows of TensorArrays, go.
+
     Args:
       graph_def: a GraphDef; it is not changed.
-      mode: "logsumexp", "tag" or "untag".
+      mode: "logsumexp", "tag", "untag" or "keep".
+      loops: "keep" leaves v1 loops and branches as they are; "functional" replaces them.
 
     Returns:
       A GraphDef. A second rewrite changes nothing.
@@ -60,16 +70,18 @@ def rewrite_graph_def(graph_def: GraphDef, mode: str = "logsumexp") -> GraphDef:
       accurate: no two nearly equal numbers are subtracted. A Hessian-vector product with a general
       vector adds terms of both signs and can lose digits where they cancel. The derivative of the
       second output is that of its value ``p - l``; with "tag" it is that of ``S p - l``. The two
-      agree for labels whose sum S is 1. v1 while loops can still be differentiated only once.
+      agree for labels whose sum S is 1. v1 while loops can be differentiated only once, with
+      `loops` "functional" to any order.
 
     Raises:
       TypeError: `graph_def` is not a GraphDef.
-      ValueError: `mode` is not one of the three.
+      ValueError: `mode` or `loops` is none of these.
       tf1xent.errors.GraphFileError: two nodes have the same name, an input is missing, the graph
         has a cycle, or it needs a newer TensorFlow.
       tf1xent.errors.RewriteError: a fused op has a gradient attribute that is not tf1xent's; nodes
         belong to a loss computed by chunks of classes; a function that leads to a cross-entropy op
-        calls itself or cannot be inlined.
+        calls itself or cannot be inlined; a v1 loop has a shape that is not understood, or draws
+        random numbers that a recorded gradient needs too.
 
     Example:
 
@@ -90,12 +102,12 @@ def rewrite_graph_def(graph_def: GraphDef, mode: str = "logsumexp") -> GraphDef:
     Source: `tf1xent.graphs.formula.stock_formula` derives the formulas.
     """
     caller = "rewrite_graph_def"
-    mode = checked_mode(mode, caller)
-    return _rewritten_proto(graph_def, tf.GraphDef, "graph_def", mode, caller)
+    request = checked(mode, loops, caller)
+    return _rewritten_proto(graph_def, tf.GraphDef, "graph_def", request, caller)
 
 
 def rewrite_meta_graph(
-    meta_graph: Union[MetaGraphDef, Path], mode: str = "logsumexp"
+    meta_graph: Union[MetaGraphDef, Path], mode: str = "logsumexp", *, loops: str = "keep"
 ) -> MetaGraphDef:
     """Returns the MetaGraphDef of a proto or of a ``.meta`` file, rewritten.
 
@@ -105,7 +117,8 @@ def rewrite_meta_graph(
     Args:
       meta_graph: a MetaGraphDef, which is not changed; or the path of a ``.meta`` file, of a
         checkpoint that has one, or of a folder with such checkpoints.
-      mode: "logsumexp", "tag" or "untag".
+      mode: "logsumexp", "tag", "untag" or "keep".
+      loops: "keep" or "functional".
 
     Returns:
       A MetaGraphDef, for `tf.train.import_meta_graph`.
@@ -131,17 +144,22 @@ def rewrite_meta_graph(
     0
     """
     caller = "rewrite_meta_graph"
-    mode = checked_mode(mode, caller)
+    request = checked(mode, loops, caller)
     if not isinstance(meta_graph, (str, os.PathLike)):
-        return _rewritten_proto(meta_graph, tf.MetaGraphDef, "meta_graph", mode, caller)
+        return _rewritten_proto(meta_graph, tf.MetaGraphDef, "meta_graph", request, caller)
     path, file = _read(meta_graph, tf.MetaGraphDef, caller)
     return tf.MetaGraphDef.FromString(
-        _rewritten(tf.MetaGraphDef, file.content, mode, f"{caller}: {path}")
+        _rewritten(tf.MetaGraphDef, file.content, request, f"{caller}: {path}")
     )
 
 
 def rewrite_saved_model(
-    input_dir: Path, output_dir: Path, mode: str = "logsumexp", *, overwrite: bool = False
+    input_dir: Path,
+    output_dir: Path,
+    mode: str = "logsumexp",
+    *,
+    loops: str = "keep",
+    overwrite: bool = False,
 ) -> None:
     """Writes a copy of a SavedModel with rewritten graphs.
 
@@ -151,7 +169,8 @@ def rewrite_saved_model(
     Args:
       input_dir: the folder of a SavedModel.
       output_dir: the folder to write. It appears only when it is complete.
-      mode: "logsumexp", "tag" or "untag".
+      mode: "logsumexp", "tag", "untag" or "keep".
+      loops: "keep" or "functional".
       overwrite: whether `output_dir` may exist. It may then be `input_dir` itself, where only the
         file of the graphs changes.
 
@@ -184,59 +203,64 @@ def rewrite_saved_model(
     0
     """
     caller = "rewrite_saved_model"
-    mode = checked_mode(mode, caller)
+    request = checked(mode, loops, caller)
     path, file = _read(input_dir, _tf.SavedModel, caller)
     if os.path.basename(path) not in files.SAVED_MODEL_NAMES:
         raise GraphFileError(
             f"{caller}: `input_dir` must be the folder of a SavedModel, got {path}."
         )
-    _write_folder(path, file, output_dir, mode, overwrite, caller)
+    _write_folder(path, file, output_dir, request, overwrite, caller)
 
 
-def rewrite_path(source: Path, target: Path, mode: str, *, overwrite: bool, caller: str) -> None:
+def rewrite_path(
+    source: Path, target: Path, mode: str, *, loops: str = "keep", overwrite: bool, caller: str
+) -> None:
     """Rewrites the graph file or SavedModel `source` to `target`, of the same kind."""
-    mode = checked_mode(mode, caller)
+    request = checked(mode, loops, caller)
     target = files.checked_path(target, caller)
     path = files.find(source, caller)
     file = files.read(path, caller)
     if files.is_folder(source, path, target):
-        _write_folder(path, file, target, mode, overwrite, caller)
+        _write_folder(path, file, target, request, overwrite, caller)
         return
     real_target = files.checked_file(target, path, file.proto_class, overwrite, caller)
-    content = _rewritten(file.proto_class, file.content, mode, f"{caller}: {path}")
+    content = _rewritten(file.proto_class, file.content, request, f"{caller}: {path}")
     if files.is_written_as_text(file, path, target):
         content = files.as_text(file.proto_class, content, target)
     writing.write_file(content, real_target, path)
 
 
 def _write_folder(
-    path: str, file: files.GraphFile, target: Path, mode: str, overwrite: bool, caller: str
+    path: str, file: files.GraphFile, target: Path, request: Request, overwrite: bool, caller: str
 ) -> None:
     target = files.checked_folder(target, path, overwrite, caller)
-    content = _rewritten(file.proto_class, file.content, mode, f"{caller}: {path}")
+    content = _rewritten(file.proto_class, file.content, request, f"{caller}: {path}")
     if file.is_text:
         content = files.as_text(file.proto_class, content, path)
     source = os.path.dirname(path) or os.curdir
     writing.write_saved_model(source, target, os.path.basename(path), content)
 
 
-def _rewritten(proto_class: ProtoClass, content: bytes, mode: str, where: str) -> bytes:
+def _rewritten(proto_class: ProtoClass, content: bytes, request: Request, where: str) -> bytes:
     """Rewrites the bytes of a GraphDef, MetaGraphDef or SavedModel."""
     if proto_class is tf.GraphDef:
-        return rewritten(content, mode, where)[0]
+        return rewritten(content, request, where).content
     if proto_class is tf.MetaGraphDef:
         meta_graph = MetaGraph(content, where)
         tags = ", ".join(meta_graph.rest.meta_info_def.tags)
         where = f"{where}, graph `{tags}`" if tags else where
         contexts = Contexts(meta_graph.rest, where)
-        names = contexts.names()
-        meta_graph.graph_def, added = rewritten(meta_graph.graph_def, mode, where, names)
-        if MODES[mode].removes_kernel_ops:
+        kept = names_in(meta_graph.rest)
+        done = rewritten(meta_graph.graph_def, request, where, contexts.names(), kept)
+        meta_graph.graph_def = done.content
+        if MODES[request.mode].removes_kernel_ops:
             _forget_kernel_ops(meta_graph.rest.meta_info_def.stripped_op_list)
-        contexts.add(added)
+        contexts.add(done.added)
+        if done.op_types is not None:
+            contexts.keep_what_is_there(done.op_types)
         return meta_graph.content()
     saved_model = parsed(RawSavedModel, content, where)
-    parts = [_rewritten(tf.MetaGraphDef, p, mode, where) for p in saved_model.meta_graphs]
+    parts = [_rewritten(tf.MetaGraphDef, p, request, where) for p in saved_model.meta_graphs]
     saved_model.meta_graphs[:] = parts
     return serialized(saved_model)
 
@@ -250,7 +274,7 @@ def _forget_kernel_ops(op_list: Proto) -> None:
 
 
 def _rewritten_proto(
-    proto: Proto, proto_class: ProtoClass, name: str, mode: str, caller: str
+    proto: Proto, proto_class: ProtoClass, name: str, request: Request, caller: str
 ) -> Proto:
     if not isinstance(proto, proto_class):
         raise TypeError(
@@ -258,7 +282,9 @@ def _rewritten_proto(
             "For a live graph pass graph.as_graph_def()."
         )
     where = f"{caller}: `{name}`"
-    return proto_class.FromString(_rewritten(proto_class, proto.SerializeToString(), mode, where))
+    return proto_class.FromString(
+        _rewritten(proto_class, proto.SerializeToString(), request, where)
+    )
 
 
 def _read(path: Path, proto_class: ProtoClass, caller: str) -> Tuple[str, files.GraphFile]:

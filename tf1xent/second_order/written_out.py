@@ -1,0 +1,42 @@
+"""Gradients of fused ops by functions of stock ops that compute the same."""
+
+from typing import Any, Callable, List, Optional, Sequence
+
+from tf1xent import _tf
+from tf1xent._math.differentiation import vector_jacobian
+from tf1xent._tf import Gradients, tf
+from tf1xent._typing import Tensor
+
+
+def written_out(
+    function: Callable[[List[Tensor]], Sequence[Tensor]],
+    operands: Sequence[Tensor],
+    cotangents: Sequence[Optional[Tensor]],
+) -> Gradients:
+    """The gradients of <function(operands), cotangents> in the operands; all None if it is zero.
+
+    `function` gets half operands in float32. What it takes from outside is constant.
+    """
+    used = [k for k, cotangent in enumerate(cotangents) if not _tf.is_zero(cotangent)]
+    if not used:
+        return [None] * len(operands)
+
+    def outputs(copies: List[Tensor]) -> List[Tensor]:
+        half = copies[0].dtype == tf.float16
+        found = function([tf.cast(copy, tf.float32) for copy in copies] if half else copies)
+        return [tf.cast(found[k], copies[0].dtype) for k in used]
+
+    copies = [tf.identity(operand) for operand in operands]
+    gradients = vector_jacobian(outputs, copies, [cotangents[k] for k in used])
+    return [_tf.with_static_shape(g, o.shape) for g, o in zip(gradients, operands)]
+
+
+def added(first: Sequence[Optional[Tensor]], second: Sequence[Optional[Tensor]]) -> Gradients:
+    """The sums of two lists of gradients, None for zero."""
+    return [a if b is None else b if a is None else a + b for a, b in zip(first, second)]
+
+
+def axis_size(tensor: Tensor, axis: int) -> Any:
+    """The size of an axis: an integer where it is known, else a tensor."""
+    size = tensor.shape.as_list()[axis]
+    return tf.shape(tensor)[axis] if size is None else size
