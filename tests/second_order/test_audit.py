@@ -257,6 +257,7 @@ def test_the_audit_says_what_is_true(loss):
     agreement(lambda: (loss(), tf.trainable_variables()))
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("loss", CONTROL_FLOW, ids=lambda loss: loss.__name__)
 def test_control_flow_of_the_other_version(loss):
     if not hasattr(tf, "enable_control_flow_v2"):

@@ -7,11 +7,13 @@ import tensorflow.compat.v1 as tf
 
 from tests.corpus.reading import entries
 from tests.second_order.networks import variable
-from tf1xent import cli
+from tf1xent import _tf, cli
 from tf1xent.errors import GraphFileError
 from tf1xent.graphs.inspecting.loss import audit_file
 from tf1xent.second_order import Kind, Verdict
 
+# 1.13 has no second derivatives of functional loops either.
+AFTER_A_REWRITE = Verdict.NEVER if _tf.control_flow_v2_refusal() else Verdict.REWRITE
 ENTRIES = {entry.id: entry for entry in entries()}
 
 
@@ -56,7 +58,7 @@ def test_a_loop_of_a_graph_def_cannot_be_differentiated_at_all(tmp_path, v1_cont
     path, loss, names = _written(tmp_path, _loop)
     (report,) = audit_file(path, loss, None, "audit_file")
     (found,) = report.obstacles
-    assert found.kind is Kind.LOOP and found.verdict is Verdict.REWRITE
+    assert found.kind is Kind.LOOP and found.verdict is AFTER_A_REWRITE
     assert "not even once" in found.reason
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(_meta(path).graph_def, name="")
@@ -77,7 +79,7 @@ def test_a_branch_of_a_graph_def(tmp_path, v1_control_flow):
             (product,) = tf.gradients(gradient, x)
         except TypeError:
             met = {(found.op_type, found.verdict) for found in report.obstacles}
-            assert met == {("Switch", Verdict.REWRITE)}
+            assert met == {("Switch", AFTER_A_REWRITE)}
             return
         assert report.has_second_derivative
         with tf.Session() as session:
@@ -126,8 +128,8 @@ def test_what_cannot_be_imported_is_an_error_of_one_line(tmp_path):
 
 # What the audit says, on every TensorFlow that opens them; test_corpus.py differentiates them.
 VERDICTS = {
-    "tf113-tagger": {Verdict.REWRITE},
-    "tf113-loop": {Verdict.REWRITE},
+    "tf113-tagger": {AFTER_A_REWRITE},
+    "tf113-loop": {AFTER_A_REWRITE},
     "tf113-defun": {Verdict.REWRITE},
     "tf115-tf_function": {Verdict.REWRITE},
     "tf113-distillation": {Verdict.OVERRIDE},
@@ -174,4 +176,5 @@ def test_the_command_checks(tmp_path, capsys):
 def test_check_fails_where_the_override_is_not_enough(tmp_path, capsys, v1_control_flow):
     path, loss, _ = _written(tmp_path, _loop, as_meta=True)
     assert cli.main(["inspect", "--check", "--loss", loss, path]) == 1
-    assert "no, because of 1 op; yes after `tf1xent rewrite`" in capsys.readouterr().out
+    has_remedy = AFTER_A_REWRITE is Verdict.REWRITE
+    assert ("yes after `tf1xent rewrite`" in capsys.readouterr().out) == has_remedy

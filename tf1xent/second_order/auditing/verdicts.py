@@ -53,7 +53,8 @@ def _judged(meeting: Meeting, from_file: bool) -> _Judgement:
     reason = _what_is_missing(meeting)
     if meeting.op.type in facts.V1_CONTROL_FLOW and not _tf.has_context(meeting.op):
         reason += " A GraphDef does not say which nodes a v1 branch has; a .meta file does."
-        return Verdict.REWRITE, reason, _FUNCTIONAL
+        if _tf.control_flow_v2_refusal() is None:
+            return Verdict.REWRITE, reason, _FUNCTIONAL
     answer = meeting.overridden
     if answer is not None and _is_fine(answer):
         return Verdict.OVERRIDE, reason, _OVERRIDE
@@ -129,14 +130,17 @@ def _constant(meeting: Meeting) -> str:
 
 def _loop(meeting: Meeting, from_file: bool) -> _Judgement:
     reason = (
-        f"`{meeting.in_loop}` is a v1 while loop. TensorFlow refuses its second derivative, or, "
-        "where that goes only through values saved for the way back, leaves it out without a word."
+        "it ends a v1 while loop. TensorFlow refuses its second derivative, or, where that goes "
+        "only through values saved for the way back, leaves it out without a word."
     )
     if not _tf.has_context(meeting.op):
         reason = (
-            "it belongs to a v1 while loop. A GraphDef does not say which nodes a loop has, so "
+            "it ends a v1 while loop. A GraphDef does not say which nodes a loop has, so "
             "TensorFlow cannot differentiate it, not even once."
         )
+    refusal = _tf.control_flow_v2_refusal()
+    if refusal is not None:
+        return Verdict.NEVER, f"{reason} This TensorFlow {refusal}.", "Take a later TensorFlow."
     if from_file:
         return Verdict.REWRITE, reason, _FUNCTIONAL
     return (
