@@ -1,6 +1,7 @@
 """Cases of pooling and dilation."""
 
 import numpy as np
+import tensorflow.compat.v1 as tf
 
 from tests.second_order.checking import Case
 from tf1xent import _tf
@@ -41,6 +42,10 @@ ARGMAX = [
         "MaxPoolGradWithArgmax",
         with_argmax(ksize, strides, padding, options),
         (apart(2, 4, 5, 3, dtype=dtype),),
+        composition=lambda x, ksize=ksize, strides=strides, padding=padding: tf.nn.max_pool(
+            x, [1, *ksize, 1], [1, *strides, 1], padding
+        ),
+        static=padding == "VALID",
         **COARSE[dtype],
     )
     for ksize, strides, padding, options, dtype in (
@@ -109,12 +114,30 @@ def dilation(strides, rates, padding):
     )
 
 
+def dilated_by_hand(size, strides, rates):
+    """Dilation with the padding VALID, by a slice for each place of the window."""
+
+    def function(x, f):
+        rows, columns = (tf.shape(x)[axis + 1] - (size[axis] - 1) * rates[axis] for axis in (0, 1))
+        slices = [
+            x[:, i * rates[0] :, j * rates[1] :][:, : rows : strides[0], : columns : strides[1]]
+            + f[i, j]
+            for i in range(size[0])
+            for j in range(size[1])
+        ]
+        return tf.reduce_max(tf.stack(slices), axis=0)
+
+    return function
+
+
 DILATION = [
     Case(
         f"{shape} {size} {strides} {rates} {padding} {np.dtype(dtype)}",
         f"Dilation2DBackprop{place}",
         dilation(strides, rates, padding),
         (apart(*shape, dtype=dtype), (apart(*size, shape[3], dtype=dtype) / 30).astype(dtype)),
+        composition=dilated_by_hand(size, strides, rates) if padding == "VALID" else None,
+        static=rates != (2, 2),
         **COARSE[dtype],
     )
     for place in ("Input", "Filter")

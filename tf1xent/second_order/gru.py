@@ -61,7 +61,7 @@ def _pull_back(inputs: _Inputs, kept: _Activations, r: Tensor, u: Tensor, c: Ten
     in_second = tf.matmul(c_bar, inputs.w_c, transpose_b=True)
     in_reset = in_second[:, size:]
     r += in_reset * inputs.h_prev
-    ru_bar = tf.concat([r * kept.r * (1 - kept.r), u * kept.u * (1 - kept.u)], axis=1)
+    ru_bar = tf.concat([r * (kept.r - kept.r * kept.r), u * (kept.u - kept.u * kept.u)], axis=1)
     in_first = tf.matmul(ru_bar, inputs.w_ru, transpose_b=True)
     in_x = in_first[:, :size] + in_second[:, :size]
     return _Backward(c_bar, ru_bar, in_x, in_first[:, size:] + in_reset * kept.r)
@@ -86,7 +86,7 @@ def _in_inputs(inputs: _Inputs, r: Tensor, found: _Backward) -> List[Tensor]:
 @_tf.primitive_list("Tf1xentGRUActivations", num_values=3, num_inputs=9)
 def _activations(*arguments: Tensor) -> Computed:
     """The activations, which are given last, as a function of the inputs."""
-    return [tf.identity(kept) for kept in arguments[6:]], ()
+    return _tf.detached(arguments[6:]), ()
 
 
 @_activations.gradient

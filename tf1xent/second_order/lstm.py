@@ -83,12 +83,11 @@ def _pull_back(
 ) -> _Backward:
     """The gradients in the inputs, for cotangents of c, of h, and of the gates."""
     cells_before = shifted(inputs.cs_prev, kept.cs)
-    from_i = kept.i * (1 - kept.i) * kept.ci
-    from_g = (1 - kept.ci * kept.ci) * kept.i
-    from_f = kept.f * (1 - kept.f) * cells_before
-    from_o = kept.o * (1 - kept.o) * kept.co
+    slope_i, slope_g, slope_f, slope_o, slope_co = _slopes(kept)
+    from_i, from_f, from_o = slope_i * kept.ci, slope_f * cells_before, slope_o * kept.co
+    from_g = slope_g * kept.i
     carry = kept.f + from_i * inputs.wci + from_f * inputs.wcf
-    output = kept.o * (1 - kept.co * kept.co) + from_o * inputs.wco
+    output = kept.o * slope_co + from_o * inputs.wco
     by_gates = tf.concat([from_i, from_g, from_f, from_o], axis=-1)
     recurrent = inputs.w[axis_size(inputs.x, -1) :]
     if gates is None:
@@ -101,6 +100,13 @@ def _pull_back(
     cells, outputs = backward_recurrence(carry, by_gates, output, recurrent, cells, outputs)
     in_gates = by_gates * for_gates(cells, outputs) + gates
     return _in_inputs(inputs, kept, carry * cells + carried, in_gates)
+
+
+def _slopes(kept: _Activations) -> List[Tensor]:
+    """The derivatives of i, ci, f, o and co by the arguments of sigmoid and tanh."""
+    i, f, o = (gate - gate * gate for gate in (kept.i, kept.f, kept.o))
+    ci, co = (1 - values * values for values in (kept.ci, kept.co))
+    return [i, ci, f, o, co]
 
 
 def _in_inputs(
@@ -132,7 +138,7 @@ def _sum(values: Tensor) -> Tensor:
 @_tf.primitive_list("Tf1xentLSTMActivations", num_values=7, num_inputs=15)
 def _activations(*arguments: Tensor) -> Computed:
     """The activations, which are given last, as a function of the inputs."""
-    return [tf.identity(kept) for kept in arguments[8:]], ()
+    return _tf.detached(arguments[8:]), ()
 
 
 @_activations.gradient
@@ -146,19 +152,9 @@ def _(
     i, cs, f, o, ci, co, h = (
         tf.zeros_like(v) if c is None else c for v, c in zip(values, cotangents)
     )
-    slopes = [
-        i * kept.i * (1 - kept.i),
-        ci * (1 - kept.ci * kept.ci),
-        f * kept.f * (1 - kept.f),
-        o * kept.o * (1 - kept.o),
-    ]
-    found = _pull_back(
-        _Inputs(*arguments[:8]),
-        kept,
-        cells=cs + co * (1 - kept.co * kept.co),
-        outputs=h,
-        gates=tf.concat(slopes, axis=-1),
-    )
+    slope_i, slope_g, slope_f, slope_o, slope_co = _slopes(kept)
+    gates = tf.concat([i * slope_i, ci * slope_g, f * slope_f, o * slope_o], axis=-1)
+    found = _pull_back(_Inputs(*arguments[:8]), kept, cs + co * slope_co, h, gates)
     return [*found.inputs, *[None] * 7]
 
 

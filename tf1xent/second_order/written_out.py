@@ -26,7 +26,8 @@ def written_out(
         found = function([tf.cast(copy, tf.float32) for copy in copies] if half else copies)
         return [tf.cast(found[k], copies[0].dtype) for k in used]
 
-    copies = [tf.identity(operand) for operand in operands]
+    copy = _tf.raw_op("Identity")  # 1.13's tf.identity eagerly returns the tensor itself
+    copies = [copy(input=operand) for operand in operands]
     gradients = vector_jacobian(outputs, copies, [cotangents[k] for k in used])
     return [_tf.with_static_shape(g, o.shape) for g, o in zip(gradients, operands)]
 
