@@ -118,7 +118,7 @@ class _Sweep:
         if is_v1 and (self._lost_loops or _tf.has_context(op)):
             self._hand_on(op, cotangents)
         elif op_type in facts.TENSOR_ARRAYS:
-            self._hand_on(op, cotangents)
+            self._through_array(op, cotangents)
         elif _tf.runs_functions(op):
             self._enter(op, _joined(cotangents))
         elif _tf.is_defun_call(op):
@@ -132,6 +132,18 @@ class _Sweep:
                 self._ask(op, meaning, cotangents)
             else:
                 self._ask_for_first(op, meaning, cotangents)
+
+    def _through_array(self, op: Operation, cotangents: Tuple[int, ...]) -> None:
+        """Follows a v1 TensorArray, whose gradients depend on its flow, and so on xs.
+
+        In a loop, the loop is in the way. Elsewhere it is the array: a session refuses the second
+        derivative.
+        """
+        self._hand_on(op, tuple(bits | VARIES if bits else 0 for bits in cotangents))
+        readers = {reader.type for reader in op.inputs[0].consumers()}
+        if _tf.loop_around(op) is None and not readers & facts.LOOP_ENTERS:
+            trouble = Trouble("InvalidArgumentError", "Wrong input container", "TensorArrayGradV3")
+            self._meet(op, Kind.NO_SECOND_DERIVATIVE, trouble)
 
     def _question(
         self, op: Operation, meaning: _tf.Meaning, cotangents: Tuple[int, ...]

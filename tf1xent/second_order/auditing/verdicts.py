@@ -58,7 +58,12 @@ def _judged(meeting: Meeting, from_file: bool) -> _Judgement:
     answer = meeting.overridden
     if answer is not None and _is_fine(answer):
         return Verdict.OVERRIDE, reason, _OVERRIDE
-    return Verdict.NEVER, f"{reason} {_why_never(meeting)}", _way_out(meeting)
+    why, remedy = _why_never(meeting)
+    verdict = Verdict.NEVER
+    if meeting.op.type in facts.TENSOR_ARRAYS and not from_file:
+        if _tf.control_flow_v2_refusal() is None:
+            verdict = Verdict.CONTROL_FLOW_V2
+    return verdict, f"{reason} {why}", remedy
 
 
 def _is_fine(answer: Answer) -> bool:
@@ -98,7 +103,11 @@ def _message(meeting: Meeting) -> str:
     return meeting.trouble.message.rstrip(".") if meeting.trouble is not None else ""
 
 
-def _why_never(meeting: Meeting) -> str:
+def _why_never(meeting: Meeting) -> Tuple[str, str]:
+    """Returns why nothing is supplied, and what to do instead."""
+    name = _tf.gradient_attribute(meeting.op)
+    if name is not None and not _tf.has_gradient(name):
+        return "tf1xent supplies none.", "Import the program that registers it first."
     answer = meeting.overridden
     op_types = [_meets(meeting), meeting.op.type]
     if answer is not None:
@@ -108,15 +117,12 @@ def _why_never(meeting: Meeting) -> str:
         op_types += answer.left_out
     for op_type in op_types:
         if op_type in REFUSED:
-            return f"tf1xent supplies none: {REFUSED[op_type]}"
-    return "tf1xent supplies none."
-
-
-def _way_out(meeting: Meeting) -> str:
-    name = _tf.gradient_attribute(meeting.op)
-    if name is not None and not _tf.has_gradient(name):
-        return "Import the program that registers it first."
-    return "Write the op out in others, or keep it out of the path by tf.stop_gradient."
+            why, _, remedy = REFUSED[op_type].partition(". ")
+            return f"tf1xent supplies none: {why}.", remedy
+    return (
+        "tf1xent supplies none.",
+        "Write the op out in others, or keep it out of the path by tf.stop_gradient.",
+    )
 
 
 def _constant(meeting: Meeting) -> str:
