@@ -142,8 +142,7 @@ def test_after_disable_v2_behavior():
     process = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         cwd=str(ROOT),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         timeout=120,
     )
     output = process.stdout.decode("utf-8")
