@@ -2,7 +2,7 @@
 
 They use what every TensorFlow of the matrix has. The ones that TF 2.21 lost are built as they were
 there: batch normalization by tf.nn.fused_batch_norm, layers by variables, the LSTM of the tagger by
-a cell of our own, tf.contrib's LSTMBlockFusedCell by its op.
+a cell of our own.
 """
 
 import numpy as np
@@ -202,10 +202,20 @@ def dynamic_rnn_tagger():
 
 
 def fused_lstm_tagger():
-    """By the op of tf.contrib.rnn.LSTMBlockFusedCell, which TF 2.x still has."""
+    """By tf.contrib.rnn.LSTMBlockFusedCell; on TF 2.x by its op, which is still there."""
     inputs = tf.transpose(_embedded_words(), [1, 0, 2])
+    try:
+        from tensorflow.contrib.rnn import LSTMBlockFusedCell
+    except ImportError:
+        outputs = _block_lstm(inputs)
+    else:
+        outputs, _ = LSTMBlockFusedCell(4)(inputs, dtype=tf.float32)
+    return cross_entropy(dense("logits", tf.reshape(outputs, [-1, 4]), CLASSES))
+
+
+def _block_lstm(inputs):
     peephole = tf.zeros([4])
-    outputs = _tf.raw_op("BlockLSTM")(
+    return _tf.raw_op("BlockLSTM")(
         seq_len_max=tf.constant(4, tf.int64),
         x=inputs,
         cs_prev=tf.zeros([2, 4]),
@@ -218,8 +228,7 @@ def fused_lstm_tagger():
         forget_bias=1.0,
         cell_clip=-1.0,
         use_peephole=False,
-    )
-    return cross_entropy(dense("logits", tf.reshape(outputs[6], [-1, 4]), CLASSES))
+    )[6]
 
 
 def transformer():

@@ -1,6 +1,7 @@
 """Cases of pooling and dilation."""
 
 import numpy as np
+import tensorflow.compat.v1 as tf
 
 from tests.second_order.checking import Case
 from tf1xent import _tf
@@ -41,13 +42,17 @@ ARGMAX = [
         "MaxPoolGradWithArgmax",
         with_argmax(ksize, strides, padding, options),
         (apart(2, 4, 5, 3, dtype=dtype),),
+        composition=lambda x, ksize=ksize, strides=strides, padding=padding: tf.nn.max_pool(
+            x, [1, *ksize, 1], [1, *strides, 1], padding
+        ),
+        static=padding == "VALID",
+        third=strides == (2, 2),
         **COARSE[dtype],
     )
     for ksize, strides, padding, options, dtype in (
         ((2, 2), (2, 2), "VALID", {}, np.float64),
         ((3, 2), (1, 1), "SAME", {}, np.float32),
         ((3, 3), (2, 1), "SAME", {}, np.float64),
-        ((1, 1), (1, 1), "VALID", {}, np.float64),
         ((4, 5), (1, 1), "VALID", {}, np.float64),
         ((2, 3), (2, 2), "SAME", {"include_batch_in_index": True}, np.float64),
     )
@@ -91,14 +96,14 @@ FRACTIONAL = [
         f"{op_type}Grad",
         fractional(op_type, ratio, options),
         (apart(*shape, dtype=dtype),),
+        third="overlapping" in options,
         **COARSE[dtype],
     )
     for op_type in ("FractionalMaxPool", "FractionalAvgPool")
     for shape, ratio, options, dtype in (
         ((2, 5, 7, 2), (1.4, 1.73), {}, np.float64),
         ((1, 7, 6, 3), (1.5, 1.2), {"overlapping": True}, np.float64),
-        ((1, 6, 6, 1), (2.0, 1.5), {"overlapping": True, "pseudo_random": True}, np.float32),
-        ((1, 3, 4, 2), (1.0, 1.0), {}, np.float64),
+        ((1, 6, 4, 1), (2.0, 1.0), {"overlapping": True, "pseudo_random": True}, np.float32),
     )
 ]
 
@@ -109,22 +114,41 @@ def dilation(strides, rates, padding):
     )
 
 
+def dilated_by_hand(size, strides, rates):
+    """Dilation with the padding VALID, by a slice for each place of the window."""
+
+    def function(x, f):
+        rows, columns = (tf.shape(x)[axis + 1] - (size[axis] - 1) * rates[axis] for axis in (0, 1))
+        slices = [
+            x[:, i * rates[0] :, j * rates[1] :][:, : rows : strides[0], : columns : strides[1]]
+            + f[i, j]
+            for i in range(size[0])
+            for j in range(size[1])
+        ]
+        return tf.reduce_max(tf.stack(slices), axis=0)
+
+    return function
+
+
 DILATION = [
     Case(
         f"{shape} {size} {strides} {rates} {padding} {np.dtype(dtype)}",
         f"Dilation2DBackprop{place}",
         dilation(strides, rates, padding),
         (apart(*shape, dtype=dtype), (apart(*size, shape[3], dtype=dtype) / 30).astype(dtype)),
+        composition=dilated_by_hand(size, strides, rates) if padding == "VALID" else None,
+        static=rates != (2, 2),
+        third=strides == (2, 1),
         **COARSE[dtype],
     )
-    for place in ("Input", "Filter")
-    for shape, size, strides, rates, padding, dtype in (
-        ((2, 4, 5, 2), (2, 3), (1, 1), (1, 1), "SAME", np.float64),
-        ((1, 6, 5, 2), (3, 2), (2, 1), (1, 2), "VALID", np.float64),
-        ((1, 5, 5, 1), (2, 2), (2, 3), (2, 2), "SAME", np.float32),
-        ((1, 1, 1, 1), (1, 1), (1, 1), (1, 1), "VALID", np.float64),
+    # The first gradient of each has both ops.
+    for place, shape, size, strides, rates, padding, dtype in (
+        ("Filter", (2, 4, 5, 2), (2, 3), (1, 1), (1, 1), "SAME", np.float64),
+        ("Input", (1, 6, 5, 2), (3, 2), (2, 1), (1, 2), "VALID", np.float64),
+        ("Input", (1, 5, 5, 1), (2, 2), (2, 3), (2, 2), "SAME", np.float32),
+        ("Filter", (1, 1, 1, 1), (1, 1), (1, 1), (1, 1), "VALID", np.float64),
         # The window of a single pixel lies in the padding alone.
-        ((1, 1, 3, 1), (2, 2), (1, 1), (2, 1), "SAME", np.float64),
+        ("Input", (1, 1, 3, 1), (2, 2), (1, 1), (2, 1), "SAME", np.float64),
     )
 ]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from tests.second_order.checking import Case
+from tests.second_order.checking import Case, differentiated_by
 from tf1xent import _tf
 
 RANDOM = np.random.RandomState(8)
@@ -20,6 +20,18 @@ def normal(*shape, dtype=np.float32):
 # Values away from the bounds of their range, -1 and 2 more or less, on both sides of each.
 AROUND = np.float32([-3, -1.5, -0.4, 0, 0.3, 1.5, 2.6, 4])
 
+
+def straight_through(quantize):
+    """The same values, with the first gradient that fake quantization has by definition."""
+
+    def function(x, low=-1.0, high=2.0):
+        low, high = (tf.zeros_like(x) + bound for bound in (low, high))
+        clipped = tf.where(x < low, low, tf.where(x > high, high, x))
+        return clipped + tf.stop_gradient(quantize(x) - clipped)
+
+    return function
+
+
 QUANTIZATION = [
     *[
         Case(
@@ -27,6 +39,9 @@ QUANTIZATION = [
             "FakeQuantWithMinMaxArgsGradient",
             lambda x, options=options: tf.fake_quant_with_min_max_args(x, -1, 2, **options),
             (AROUND.reshape(2, 4),),
+            composition=straight_through(
+                lambda x, options=options: tf.fake_quant_with_min_max_args(x, -1, 2, **options)
+            ),
             **COARSE,
         )
         for options in ({}, {"num_bits": 3, "narrow_range": True})
@@ -39,6 +54,10 @@ QUANTIZATION = [
                 x, low, high, **options
             ),
             (AROUND.reshape(shape), np.float32(-1), np.float32(2)),
+            composition=straight_through(
+                lambda x, options=options: tf.fake_quant_with_min_max_vars(x, -1.0, 2.0, **options)
+            ),
+            static=shape == [8],
             **COARSE,
         )
         for shape, options in (([8], {}), ([2, 2, 2], {"num_bits": 4, "narrow_range": True}))
@@ -55,7 +74,7 @@ QUANTIZATION = [
             ),
             **COARSE,
         )
-        for shape in ([4], [8, 2], [1, 4, 2, 2])
+        for shape in ([4], [1, 4, 2, 2])
     ],
 ]
 
@@ -65,24 +84,45 @@ SOFTSIGN = [
         "SoftsignGrad",
         tf.nn.softsign,
         (np.linspace(-3.1, 3.2, 12).reshape(3, 4).astype(dtype),),
+        composition=lambda x: x / (1 + tf.abs(x)),
+        static=dtype == np.float64,
         **options,
     )
-    for dtype, options in ((np.float64, {}), (np.float32, FINE))
+    for dtype, options in (
+        (np.float64, {}),
+        (np.float32, FINE),
+        (np.float16, dict(step=0.1, tolerance=3e-2)),
+    )
 ]
+
+
+def normalized(depth_radius=5, bias=1.0, alpha=1.0, beta=0.5):
+    """Local response normalization in stock ops."""
+
+    def function(x):
+        channels = np.arange(x.shape.as_list()[-1])
+        near = np.abs(channels[:, np.newaxis] - channels) <= depth_radius
+        squares = tf.tensordot(x * x, tf.constant(near, x.dtype), 1)
+        return x / (bias + alpha * squares) ** beta
+
+    return function
+
 
 LRN = [
     Case(
-        f"{channels} {sorted(options.items())}",
+        f"{channels} {sorted(options.items())} {np.dtype(dtype)}",
         "LRNGrad",
         lambda x, options=options: tf.nn.local_response_normalization(x, **options),
-        (normal(1, 2, 2, channels),),
-        **FINE,
+        (normal(1, 2, 2, channels, dtype=dtype),),
+        composition=normalized(**options),
+        third=channels == 6,
+        **tolerances,
     )
-    for channels, options in (
-        (6, dict(depth_radius=2, bias=1.0, alpha=0.3, beta=0.75)),
-        (5, dict(depth_radius=1, bias=2.0, alpha=1.0, beta=0.5)),
-        (3, dict(depth_radius=5, bias=1.5, alpha=0.4, beta=1.25)),
-        (1, dict(depth_radius=2)),
+    for channels, options, dtype, tolerances in (
+        (6, dict(depth_radius=2, bias=1.0, alpha=0.3, beta=0.75), np.float32, FINE),
+        (3, dict(depth_radius=5, bias=1.5, alpha=0.4, beta=1.25), np.float32, FINE),
+        (1, dict(depth_radius=2), np.float32, dict(step=5e-3, tolerance=1e-3)),
+        (3, dict(depth_radius=1), np.float16, dict(step=0.1, tolerance=5e-2)),
     )
 ]
 
@@ -104,35 +144,41 @@ CROPS = [
         (normal(2, 5, 6, 2, dtype=dtype), boxes),
         step=2e-3,
         tolerance=1e-3,
+        third="image" in name,
     )
     for name, size, boxes, dtype, options in (
         ("in the image", [3, 4], IN_IMAGE, np.float32, {}),
         ("partly outside", [4, 3], OUTSIDE, np.float32, dict(extrapolation_value=2.0)),
         ("single row", [1, 3], IN_IMAGE, np.float32, {}),
         ("single column", [2, 1], OUTSIDE, np.float32, {}),
-        ("float64 image", [2, 2], IN_IMAGE, np.float64, {}),
+        ("float64", [2, 2], IN_IMAGE, np.float64, {}),
     )
 ]
 
 
-@tf.RegisterGradient("OldCholesky")
-def old_cholesky(op, cotangent):
-    """The gradient that graphs of old versions of TensorFlow hold."""
-    return _tf.raw_op("CholeskyGrad")(l=op.outputs[0], grad=cotangent)
+def symmetric_cholesky(matrix):
+    return tf.cholesky((matrix + tf.matrix_transpose(matrix)) / 2)
 
 
-def cholesky(matrix):
-    symmetric = (matrix + tf.matrix_transpose(matrix)) / 2
-    with tf.get_default_graph().gradient_override_map({"Cholesky": "OldCholesky"}):
-        return tf.cholesky(symmetric)
+def old_cholesky(matrix):
+    """With the gradient that graphs of old versions of TensorFlow hold."""
+
+    def gradient(op, cotangent):
+        return _tf.raw_op("CholeskyGrad")(l=op.outputs[0], grad=cotangent)
+
+    with differentiated_by(Cholesky=gradient):
+        return symmetric_cholesky(matrix)
 
 
 CHOLESKY = [
     Case(
         f"{shape}",
         "CholeskyGrad",
-        cholesky,
+        old_cholesky,
         (normal(*shape, dtype=np.float64) / 3 + 3 * np.eye(shape[-1]),),
+        composition=symmetric_cholesky,
+        third=len(shape) == 3,
+        static=shape != [3, 3],
     )
     for shape in ([3, 3], [2, 4, 4], [1, 1])
 ]

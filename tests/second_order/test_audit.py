@@ -180,6 +180,23 @@ def loop_in_a_loop():
     return tf.reduce_sum(_loop(body, variable("x", 2) + 1.0)[0])
 
 
+def array_loop():
+    """A TensorArray of v1 control flow, or a list of v2."""
+    x = variable("x", 3)
+    array = tf.TensorArray(tf.float32, 2).write(0, x).write(1, x * x)
+    return tf.reduce_sum(array.stack() ** 2)
+
+
+def linear_array_loop():
+    x = variable("x", 3)
+    return tf.reduce_sum(x**2) + tf.reduce_sum(tf.TensorArray(tf.float32, 1).write(0, x).stack())
+
+
+def mapped_by_rows():
+    rows = tf.reshape(variable("x", 6), [2, 3])
+    return tf.reduce_sum(tf.map_fn(lambda row: 2.0 * row, rows)) + tf.reduce_sum(rows**2)
+
+
 def steps_by_a_variable():
     x = variable("x", 3)
     (steps,) = _loop(lambda s: (s + tf.cast(tf.reduce_sum(x) < 9.0, tf.float32),), 0.0)
@@ -257,6 +274,7 @@ def test_the_audit_says_what_is_true(loss):
     agreement(lambda: (loss(), tf.trainable_variables()))
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("loss", CONTROL_FLOW, ids=lambda loss: loss.__name__)
 def test_control_flow_of_the_other_version(loss):
     if not hasattr(tf, "enable_control_flow_v2"):

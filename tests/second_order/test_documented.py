@@ -9,10 +9,12 @@ from tensorflow.python.framework import ops
 from tests import ROOT
 from tests.second_order.test_supplied import CASES
 from tf1xent import _tf
-from tf1xent.second_order.table import REFUSED, SUPPLIED
+from tf1xent.second_order.table import EXTENDED, REFUSED, SUPPLIED
 
 TEXT = (ROOT / "tf1xent/second_order/README.md").read_text(encoding="utf-8")
 MEASURED = ("1.13", "1.15", "2.4", "2.11", "2.15", "2.21")
+# There where a program imports them, on 1.x.
+OF_CONTRIB = {"PeriodicResampleOpGrad", "ResamplerGrad"}
 VERSION = ".".join(tf.__version__.split(".")[:2])
 
 
@@ -58,7 +60,7 @@ def test_a_refused_gradient_has_its_row(op_type):
 def check_versions(op_type, versions):
     lacking = MEASURED if versions == "all" else tuple(versions.split(", "))
     assert lacking and set(lacking) <= set(MEASURED)
-    if VERSION in MEASURED:
+    if VERSION in MEASURED and (_tf.op_definition(op_type) or op_type not in OF_CONTRIB):
         exists = _tf.op_definition(op_type) is not None
         gap = _tf.has_gap(op_type) or is_from_contrib(op_type)
         assert (VERSION in lacking) == (exists and gap)
@@ -70,6 +72,12 @@ def is_from_contrib(op_type):
     return ".contrib." in getattr(entry["type"], "__module__", "")
 
 
+@pytest.mark.parametrize("op_type", sorted(EXTENDED))
+def test_an_extended_gradient_has_its_row(op_type):
+    assert table("Extended")[op_type] == [EXTENDED[op_type].method, EXTENDED[op_type].orders]
+
+
 def test_there_is_no_row_too_many():
+    assert set(table("Extended")) == set(EXTENDED)
     assert set(table("Supplied")) == set(SUPPLIED)
     assert set(table("Refused")) == set(REFUSED)

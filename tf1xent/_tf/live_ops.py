@@ -45,7 +45,7 @@ def tensor_of(value: Any) -> Optional[Tensor]:
     """Returns the tensor by which `tf.gradients` knows a tensor or a variable; None for others."""
     if isinstance(value, tf.Tensor):
         return value
-    op = getattr(value, "op", None)
+    op = getattr(value, "op", None) if not tf.executing_eagerly() else None
     return op.outputs[0] if isinstance(op, tf.Operation) and op.outputs else None
 
 

@@ -31,8 +31,8 @@ def add_parser(commands: Any) -> None:
         "--check",
         action="store_true",
         dest="fail_if_needed",
-        help="exit with 1 if override_gradients() alone would leave an op without Hessian, or, with "
-        "--loss, the loss",
+        help="exit with 1 if override_gradients() alone leaves an op, or with --loss the loss, "
+        "without Hessian",
     )
     parser.add_argument(
         "--loss",
@@ -48,7 +48,7 @@ def add_parser(commands: Any) -> None:
         help="with --loss: the variables or tensors to differentiate by; default: the trainable "
         "variables",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(check=check, run=run)
 
 
 def check(options: argparse.Namespace) -> Optional[str]:

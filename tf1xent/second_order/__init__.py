@@ -22,6 +22,7 @@ from tf1xent.second_order import quantization as quantization
 from tf1xent.second_order import refused as refused
 from tf1xent.second_order import removed_ops as removed_ops
 from tf1xent.second_order import resize as resize
+from tf1xent.second_order import sampling as sampling
 from tf1xent.second_order import segments as segments
 from tf1xent.second_order import sparse as sparse
 from tf1xent.second_order.auditing import Audit, Finding, Kind, Verdict, audit

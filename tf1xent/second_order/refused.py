@@ -17,9 +17,17 @@ REFUSED.update(
         "CudnnRNNBackprop": _CUDNN,
         "CudnnRNNBackpropV2": _CUDNN,
         "CudnnRNNBackpropV3": _CUDNN,
+        "PeriodicResampleOpGrad": (
+            "it comes with tf.contrib.periodic_resample. Rearrange the entries with tf.reshape and "
+            "tf.transpose, or with tf.depth_to_space."
+        ),
         "RaggedTensorToVariantGradient": (
             "it does not know the row splits below the first. Apply the function to the flat "
             "values (tf.ragged.map_flat_values) in place of mapping it over the rows."
+        ),
+        "ResamplerGrad": (
+            "it comes with tf.contrib.resampler. Interpolate between the pixels that tf.gather_nd "
+            "reads, or use tf.image.crop_and_resize."
         ),
         "SparseMatrixSoftmaxGrad": (
             "its kernels run on GPUs alone, on CSR matrices. Take the exponentials of the values "

@@ -3,10 +3,9 @@
 from typing import Any, List, Sequence, Union
 
 from tf1xent import _tf
-from tf1xent._tf import tf
 from tf1xent._typing import Graph, Tensor
 from tf1xent.second_order.auditing.probing import EXISTS, SECOND
-from tf1xent.second_order.auditing.report import Audit
+from tf1xent.second_order.auditing.report import Audit, Finding
 from tf1xent.second_order.auditing.sweep import sweep
 from tf1xent.second_order.auditing.verdicts import finding
 from tf1xent.second_order.auditing.walk import place
@@ -21,9 +20,10 @@ def audit(ys: _Tensors, xs: _Tensors) -> Audit:
     """Says whether a loss has a second derivative, and what stands in its way.
 
     Use it before `tf.hessians`, or before a Hessian-vector product by two `tf.gradients`, on a
-    graph that is built already. It follows every path from `xs` to `ys`, through functions, branches
-    and loops, and names each op at which the second derivative fails or is wrong, with the line of
-    the program that made it and with a remedy. Nothing is run and nothing is added to the graph.
+    graph that is built already. It follows every path from `xs` to `ys`, through functions,
+    branches and loops, and names each op at which the second derivative fails or is wrong, with the
+    line of the program that made it and with a remedy. Nothing is run, and no op is added to the
+    graph.
 
     The answer is for the whole Hessian, with the blocks between different `xs`. For one block on
     the diagonal, as `tf.hessians` computes it, give that variable alone.
@@ -36,8 +36,6 @@ def audit(ys: _Tensors, xs: _Tensors) -> Audit:
     Returns:
       An `Audit`. ``str()`` says yes or no in its first line, and lists the ops below it;
       ``to_json()`` gives the same to programs.
-
-    **Derivatives**: none; it adds no op to the graph.
 
     Raises:
       TypeError: `ys` or `xs` hold something else than tensors and variables.
@@ -66,10 +64,8 @@ def audited(
     swept = sweep(graph, xs, ys)
     bits = {place(x): swept.cotangents.get(place(x), 0) for x in xs}
     positions = {op.name: number for number, op in enumerate(graph.get_operations())}
-    findings = sorted(
-        (finding(meeting, from_file) for meeting in swept.meetings),
-        key=lambda found: positions.get(found.path[0].split(": ")[0] if found.path else found.name),
-    )
+    findings = [finding(meeting, from_file) for meeting in swept.meetings]
+    findings.sort(key=lambda found: positions[_outermost(found)])
     return Audit(
         source=source,
         graph=tags,
@@ -84,21 +80,27 @@ def audited(
     )
 
 
+def _outermost(found: Finding) -> str:
+    """The name of the op of the graph itself that a finding is about, or that leads to it."""
+    return found.path[0].split(": ")[0] if found.path else found.name
+
+
 def _tensors(values: Any, name: str) -> List[Tensor]:
     values = list(values) if isinstance(values, (list, tuple)) else [values]
     if not values:
-        raise ValueError(f"audit: `{name}` must name a tensor, got an empty list.")
-    found = []
-    for value in values:
-        if tf.executing_eagerly() and not isinstance(value, tf.Tensor):
-            pass
-        tensor = _tf.tensor_of(value)
+        raise ValueError(f"audit: `{name}` must hold a tensor, got an empty list. Name one.")
+    found = [_tf.tensor_of(value) for value in values]
+    for value, tensor in zip(values, found):
         if tensor is None:
             raise TypeError(
                 f"audit: `{name}` must hold tensors or variables, got {type(value).__name__}. "
                 "Give what tf.gradients takes."
             )
-        found.append(tensor)
+        if not hasattr(tensor, "graph"):
+            raise RuntimeError(
+                f"audit: `{name}` must hold tensors of a graph, got one of eager execution. "
+                "Build the loss in a tf.Graph."
+            )
     return found
 
 
@@ -106,8 +108,8 @@ def _graph(ys: List[Tensor], xs: List[Tensor]) -> Graph:
     graphs = {id(tensor.graph): tensor.graph for tensor in ys + xs}
     if len(graphs) > 1:
         raise ValueError(
-            "audit: `xs` must be of the graph of `ys`, got tensors of "
-            f"{len(graphs)} graphs. Take all from one tf.Graph."
+            f"audit: `xs` must be in the graph of `ys`, got {len(graphs)} graphs. "
+            "Take all tensors from one."
         )
     for tensor in ys:
         if not _tf.carries_gradients(tensor):

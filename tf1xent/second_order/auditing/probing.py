@@ -48,7 +48,7 @@ class Answer(NamedTuple):
       second: why there is no second derivative, or None.
       cotangents: by input, the bits of its cotangent (EXISTS, VARIES, TRULY_VARIES, SLICES) and
         SECOND if the op itself has a second derivative by it.
-      left_out: the op types whose derivative is left out of the second derivative, without an error.
+      left_out: the op types whose derivative is left out of the second derivative.
       entries: the op types that were asked for, with what the registry had for each.
       outside: tensors of the op's graph that its gradient function reads by itself, and by which
         there is a second derivative.

@@ -159,7 +159,10 @@ class Audit:
         judged += f"{_table.count(len(self.xs), 'variable')}, judged for TensorFlow "
         lines.append(_table.shortened(f"{self.source}{tags}: {judged}{self.tensorflow}", width))
         if self.unreached and len(self.unreached) < len(self.xs):
-            lines += _table.wrapped(f"No path leads from {', '.join(self.unreached)}.", width)
+            named = ", ".join(self.unreached[:_MOST_NAMES])
+            more = len(self.unreached) - _MOST_NAMES
+            named += f" and {more} more" if more > 0 else ""
+            lines += _table.wrapped(f"No path leads from {named}.", width)
         if not self.findings:
             return "\n".join(lines)
         numbers: Dict[str, List[int]] = {}
@@ -178,6 +181,7 @@ class Audit:
         return self.to_text()
 
 
+_MOST_NAMES = 8
 _STEPS = {
     Verdict.OVERRIDE: "tf1xent.override_gradients()",
     Verdict.CONTROL_FLOW_V2: "building the graph with tf1xent.patch(control_flow_v2=True)",

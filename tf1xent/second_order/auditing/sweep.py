@@ -5,11 +5,12 @@ ops that compute those cotangents which depend on xs. So whether an op's gradien
 of its own depends on what is between the op and the loss, and only an op where it does is met.
 """
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 from tf1xent import _tf
 from tf1xent._typing import Graph, Operation, Tensor
 from tf1xent.second_order.auditing import facts
+from tf1xent.second_order.auditing.meetings import Body, Meeting, Swept
 from tf1xent.second_order.auditing.probing import (
     EXISTS,
     SECOND,
@@ -27,48 +28,8 @@ from tf1xent.second_order.auditing.walk import Place, place, walk
 _ALL = EXISTS | VARIES | TRULY_VARIES
 
 
-class Meeting(NamedTuple):
-    """An op that the second derivative meets.
-
-    Attributes:
-      op: the op.
-      path: the ops, and their functions, through which a body is reached.
-      caller: the op of the graph itself that leads to it, or None.
-      kind: what is wrong.
-      trouble: TensorFlow's error, or None where it raises none.
-      left_out: the op types whose derivative is left out.
-      overridden: what TensorFlow would answer after `override_gradients`, or None if not asked.
-      in_loop: the name of the outermost v1 loop around it, or None.
-    """
-
-    op: Operation
-    path: Tuple[str, ...]
-    caller: Optional[Operation]
-    kind: Kind
-    trouble: Optional[Trouble] = None
-    left_out: Tuple[str, ...] = ()
-    overridden: Optional[Answer] = None
-    in_loop: Optional[str] = None
-
-
-class Swept(NamedTuple):
-    """What one graph, with the functions that it runs, holds.
-
-    Attributes:
-      meetings: the ops that are met.
-      ops: the number of ops on the paths.
-      asked: how many TensorFlow was asked about.
-      cotangents: by tensor, the bits of its cotangent.
-    """
-
-    meetings: List[Meeting]
-    ops: int
-    asked: int
-    cotangents: Dict[Place, int]
-
-
 def sweep(
-    graph: Graph, xs: Sequence[Tensor], ys: Sequence[Tensor], inside: Optional["Body"] = None
+    graph: Graph, xs: Sequence[Tensor], ys: Sequence[Tensor], inside: Optional[Body] = None
 ) -> Swept:
     """Collects what the second derivative of `ys` by `xs` meets.
 
@@ -86,22 +47,6 @@ def sweep(
     body.entered.update(entered)
     meetings = again.meetings + [found.loop_meeting(name) for name in sorted(loops)]
     return again._replace(meetings=meetings, asked=swept.asked + again.asked)
-
-
-class Body(NamedTuple):
-    """Where a function's body is.
-
-    Attributes:
-      path, caller: as of `Meeting`.
-      cotangents: the bits of the cotangents of its outputs.
-      entered: by (name, cotangents), the functions that were entered already: whether a cotangent
-        varies in them.
-    """
-
-    path: Tuple[str, ...]
-    caller: Optional[Operation]
-    cotangents: int
-    entered: Dict[Tuple[str, int], bool]
 
 
 class _Sweep:
@@ -173,7 +118,7 @@ class _Sweep:
         if is_v1 and (self._lost_loops or _tf.has_context(op)):
             self._hand_on(op, cotangents)
         elif op_type in facts.TENSOR_ARRAYS:
-            self._hand_on(op, cotangents)
+            self._through_array(op, cotangents)
         elif _tf.runs_functions(op):
             self._enter(op, _joined(cotangents))
         elif _tf.is_defun_call(op):
@@ -187,6 +132,18 @@ class _Sweep:
                 self._ask(op, meaning, cotangents)
             else:
                 self._ask_for_first(op, meaning, cotangents)
+
+    def _through_array(self, op: Operation, cotangents: Tuple[int, ...]) -> None:
+        """Follows a v1 TensorArray, whose gradients depend on its flow, and so on xs.
+
+        In a loop, the loop is in the way. Elsewhere it is the array: a session refuses the second
+        derivative.
+        """
+        self._hand_on(op, tuple(bits | VARIES if bits else 0 for bits in cotangents))
+        readers = {reader.type for reader in op.inputs[0].consumers()}
+        if _tf.loop_around(op) is None and not readers & facts.LOOP_ENTERS:
+            trouble = Trouble("InvalidArgumentError", "Wrong input container", "TensorArrayGradV3")
+            self._meet(op, Kind.NO_SECOND_DERIVATIVE, trouble)
 
     def _question(
         self, op: Operation, meaning: _tf.Meaning, cotangents: Tuple[int, ...]

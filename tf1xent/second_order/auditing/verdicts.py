@@ -4,12 +4,13 @@ from typing import Optional, Tuple
 
 from tf1xent import _tf
 from tf1xent.second_order.auditing import facts
+from tf1xent.second_order.auditing.meetings import Meeting
 from tf1xent.second_order.auditing.probing import Answer
 from tf1xent.second_order.auditing.report import Finding, Kind, Verdict
-from tf1xent.second_order.auditing.sweep import Meeting
 from tf1xent.second_order.table import REFUSED
 
 _OVERRIDE = "Call tf1xent.override_gradients() before tf.gradients or tf.hessians."
+_FUNCTIONAL = "`tf1xent rewrite --loops functional` makes a function of it."
 # Verdict, reason, remedy.
 _Judgement = Tuple[Verdict, str, str]
 
@@ -50,10 +51,19 @@ def _judged(meeting: Meeting, from_file: bool) -> _Judgement:
     if meeting.kind is Kind.NOT_DIFFERENTIABLE:
         return Verdict.FINE, _constant(meeting), ""
     reason = _what_is_missing(meeting)
+    if meeting.op.type in facts.V1_CONTROL_FLOW and not _tf.has_context(meeting.op):
+        reason += " A GraphDef does not say which nodes a v1 branch has; a .meta file does."
+        if _tf.control_flow_v2_refusal() is None:
+            return Verdict.REWRITE, reason, _FUNCTIONAL
     answer = meeting.overridden
     if answer is not None and _is_fine(answer):
         return Verdict.OVERRIDE, reason, _OVERRIDE
-    return Verdict.NEVER, f"{reason} {_why_never(meeting)}", _way_out(meeting)
+    why, remedy = _why_never(meeting)
+    verdict = Verdict.NEVER
+    if meeting.op.type in facts.TENSOR_ARRAYS and not from_file:
+        if _tf.control_flow_v2_refusal() is None:
+            verdict = Verdict.CONTROL_FLOW_V2
+    return verdict, f"{reason} {why}", remedy
 
 
 def _is_fine(answer: Answer) -> bool:
@@ -93,7 +103,11 @@ def _message(meeting: Meeting) -> str:
     return meeting.trouble.message.rstrip(".") if meeting.trouble is not None else ""
 
 
-def _why_never(meeting: Meeting) -> str:
+def _why_never(meeting: Meeting) -> Tuple[str, str]:
+    """Returns why nothing is supplied, and what to do instead."""
+    name = _tf.gradient_attribute(meeting.op)
+    if name is not None and not _tf.has_gradient(name):
+        return "tf1xent supplies none.", "Import the program that registers it first."
     answer = meeting.overridden
     op_types = [_meets(meeting), meeting.op.type]
     if answer is not None:
@@ -103,15 +117,12 @@ def _why_never(meeting: Meeting) -> str:
         op_types += answer.left_out
     for op_type in op_types:
         if op_type in REFUSED:
-            return f"tf1xent supplies none: {REFUSED[op_type]}"
-    return "tf1xent supplies none."
-
-
-def _way_out(meeting: Meeting) -> str:
-    name = _tf.gradient_attribute(meeting.op)
-    if name is not None and not _tf.has_gradient(name):
-        return "Import the program that registers it first."
-    return "Write the op out in others, or keep it out of the path by tf.stop_gradient."
+            why, _, remedy = REFUSED[op_type].partition(". ")
+            return f"tf1xent supplies none: {why}.", remedy
+    return (
+        "tf1xent supplies none.",
+        "Write the op out in others, or keep it out of the path by tf.stop_gradient.",
+    )
 
 
 def _constant(meeting: Meeting) -> str:
@@ -125,16 +136,19 @@ def _constant(meeting: Meeting) -> str:
 
 def _loop(meeting: Meeting, from_file: bool) -> _Judgement:
     reason = (
-        f"`{meeting.in_loop}` is a v1 while loop. TensorFlow refuses its second derivative, or, "
-        "where that goes only through values saved for the way back, leaves it out without a word."
+        "it ends a v1 while loop. TensorFlow refuses its second derivative, or, where that goes "
+        "only through values saved for the way back, leaves it out without a word."
     )
     if not _tf.has_context(meeting.op):
         reason = (
-            "it belongs to a v1 while loop. A GraphDef does not say which nodes a loop has, so "
+            "it ends a v1 while loop. A GraphDef does not say which nodes a loop has, so "
             "TensorFlow cannot differentiate it, not even once."
         )
+    refusal = _tf.control_flow_v2_refusal()
+    if refusal is not None:
+        return Verdict.NEVER, f"{reason} This TensorFlow {refusal}.", "Take a later TensorFlow."
     if from_file:
-        return Verdict.REWRITE, reason, "`tf1xent rewrite --loops functional` makes a While of it."
+        return Verdict.REWRITE, reason, _FUNCTIONAL
     return (
         Verdict.CONTROL_FLOW_V2,
         reason,
