@@ -58,10 +58,12 @@ def fetches(entry):
     return [*entry.fetches, *(name for name in entry.gradients.values() if name is not None)]
 
 
+CASES = [(name, "tag") for name in CORPUS]
+CASES.append(pytest.param("tf113-loop", "logsumexp", marks=pytest.mark.lengthy))
+
+
 @needs_while
-@pytest.mark.parametrize(
-    ("name", "mode"), [*((name, "tag") for name in CORPUS), ("tf113-loop", "logsumexp")]
-)
+@pytest.mark.parametrize(("name", "mode"), CASES)
 def test_the_corpus(name, mode):
     """Right Hessian-vector products of the new gradient; all other fetches as before."""
     entry = CORPUS[name]

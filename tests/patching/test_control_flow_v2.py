@@ -1,11 +1,15 @@
 """`patch(control_flow_v2=True)`: second derivatives of loops, and the way back."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from tensorflow.python.ops import control_flow_util
 
 import tf1xent
+from tests import ROOT
 from tests.support.loss_graph import SPARSE
 from tf1xent import _tf
 from tf1xent.errors import MissingDerivativeError, PatchConflictWarning
@@ -116,6 +120,33 @@ def test_second_derivatives_through_loops(build):
         product, differences = product_and_differences(build)
     assert np.abs(differences).max() > 1e-3
     np.testing.assert_allclose(product, differences, rtol=1e-8, atol=1e-10)
+
+
+PROGRAM = """
+import tensorflow.compat.v1 as tf
+tf.disable_v2_behavior()
+import tf1xent
+assert not tf.control_flow_v2_enabled()
+tf1xent.patch(control_flow_v2=True)
+x = tf.constant([1.0, 2.0])
+second = tf.gradients(tf.gradients(tf.map_fn(lambda row: row ** 3, x), x)[0], x)[0]
+with tf.Session() as session:
+    print(session.run(second).tolist())
+tf1xent.unpatch()
+assert tf.control_flow_v2_enabled() is False
+"""
+
+
+@pytest.mark.exhaustive
+def test_after_disable_v2_behavior():
+    process = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=str(ROOT),
+        capture_output=True,
+        timeout=120,
+    )
+    output = process.stdout.decode("utf-8")
+    assert output.strip() == "[6.0, 12.0]", process.stderr.decode("utf-8", "replace")[-2000:]
 
 
 # --- On and off ---------------------------------------------------------------------------------

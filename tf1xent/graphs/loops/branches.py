@@ -92,11 +92,17 @@ class Branches:
         if self._net.op(name) not in SWITCHES:
             return None
         predicate = self._net.data(name)[1]
-        return (
-            None
-            if self._net.op(split_reference(predicate)[0]) == "LoopCond"
-            else (self.root(predicate))
-        )
+        is_loops = self._net.op(split_reference(predicate)[0]) == "LoopCond"
+        return None if is_loops else self.root(predicate)
+
+    def plumbing(self, predicates: Set[str]) -> Set[str]:
+        """Returns the nodes that only lead into the branches of some predicates."""
+        net = self._net
+        found = {name for name in net.of_types(SWITCHES) if self.decides(name) in predicates}
+        for name in net.of_types(["Identity", "Const", *SWITCHES]):
+            if not predicates.isdisjoint(self.conditions.get(name) or ()):
+                found.add(name)
+        return found
 
     def are_apart(self, group: List[Branch]) -> bool:
         """Whether no branch of some depends on another's result, as far as a short search tells.
@@ -158,28 +164,27 @@ def replace_branches(
     """Replaces the branches of a net by If ops, the innermost first.
 
     The net has no loops left inside the branches. `refuse` is called with the names of Merges that
-    stay, and the reason. The names of all nodes in branches that go are added to `replaced`.
+    stay, and the reason. The names of what the If ops take the place of are added to `replaced`.
     """
     branches = Branches(net)
     for merge, reason in branches.strange.items():
         refuse(merge, NotUnderstoodError(reason))
     done: Set[str] = set()
+    inside: Set[str] = set()
     innermost_first = sorted(branches.found, key=lambda branch: -len(branch.around))
     for group in _groups(net, branches, innermost_first):
         nodes = dict(net.nodes)
+        replacement = _Replacement(net, branches, group, functions)
         try:
-            _Replacement(net, branches, group, functions).replace()
+            replacement.replace()
             done.add(group[0].predicate)
+            inside |= replacement.inside
         except RewriteError as error:
             net.nodes = nodes
             for branch in group:
                 refuse(branch.merge, error)
     if replaced is not None:
-        switches = {name for name in net.of_types(SWITCHES) if branches.decides(name) in done}
-        found = branches.conditions.items()
-        replaced |= switches | {
-            name for name, known in found if known and not done.isdisjoint(known)
-        }
+        replaced |= inside | branches.plumbing(done)
 
 
 def _groups(net: Net, branches: Branches, found: List[Branch]) -> List[List[Branch]]:
