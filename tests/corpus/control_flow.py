@@ -60,3 +60,26 @@ def cond(folder):
 
     loss = tf.identity(tf.cond(by_entropy, entropy, squares), name="loss")
     trained_and_saved(folder, loss, feeds + [(by_entropy, True)], [logits])
+
+
+def branch_in_loop(folder):
+    """A while loop whose turns add a cross-entropy or squares, by turns."""
+    features, labels, feeds = iris_placeholders()
+    logits = tf.layers.dense(features, NUM_CLASSES, name="logits")
+
+    def body(turn, total):
+        def entropy():
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+                labels=labels, logits=logits, name="xent"
+            )
+            return tf.reduce_mean(losses) * total
+
+        def squares():
+            return total + tf.reduce_mean(tf.square(logits))
+
+        return turn + 1, tf.cond(tf.equal(turn % 2, 0), squares, entropy)
+
+    start = (tf.constant(0), tf.constant(1.0, tf.float64))
+    _, total = tf.while_loop(lambda turn, _: turn < 3, body, start)
+    loss = tf.identity(total, name="loss")
+    trained_and_saved(folder, loss, feeds, [logits])

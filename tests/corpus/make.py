@@ -26,6 +26,8 @@ PROGRAMS = {
     "frozen": exports.frozen,
     "keras": exports.keras,
     "estimator": exports.estimator,
+    # Last: the numbers of functions go on from program to program.
+    "branch_in_loop": control_flow.branch_in_loop,
 }
 PROGRAMS_V2 = {
     "tagger_v2": control_flow.tagger,

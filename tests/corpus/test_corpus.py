@@ -20,6 +20,7 @@ WRITERS = {"1.13.2": "tf113", "1.15.5": "tf115"}
 ENTRIES = entries()
 PROGRAMS = {
     # What each is there for: op types of its graph, with those of its functions.
+    "branch_in_loop": {"SparseSoftmaxCrossEntropyWithLogits", "Enter", "StackPopV2", "Merge"},
     "classifier": {"SparseSoftmaxCrossEntropyWithLogits", "PreventGradient", "ApplyMomentum"},
     "cond": {"SparseSoftmaxCrossEntropyWithLogits", "PreventGradient", "Switch", "Merge"},
     "cond_v2": {"SparseSoftmaxCrossEntropyWithLogits", "PreventGradient"},

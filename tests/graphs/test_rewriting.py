@@ -275,7 +275,8 @@ def test_a_report_says_what_the_graph_holds(name):
     ops = [op for op in report.ops if op.graph == tags]
     found = {(op.function, op.name): (op.op_type, set(op.gradients), set(op.guards)) for op in ops}
     assert found == expected_ops(entry) and len(ops) == len(found)
-    context = {"loop": "while", "cond": "cond"}.get(name.split("-")[1])
+    contexts = {"loop": "while", "branch_in_loop": "while", "cond": "cond"}
+    context = contexts.get(name.split("-")[1])
     for op in ops:
         assert op.context == context
         assert op.dtype == "float64" and op.shape in ((None, 3), (None, None))

@@ -5,10 +5,17 @@ of an LSTM are x [time, batch, inputs], the cell state and the output before the
 three peepholes and b; those of a GRU are x, the state, w_ru, w_c, b_ru and b_c.
 """
 
+import importlib
+
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tf1xent import _tf
+
+try:
+    _tf.raw_op("BlockLSTM")
+except LookupError:  # 1.13, where the functions that make these ops come with contrib
+    importlib.import_module("tensorflow.contrib.rnn")
 
 BATCH, INPUTS, CELLS = 2, 3, 2
 

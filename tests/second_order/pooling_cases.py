@@ -46,13 +46,13 @@ ARGMAX = [
             x, [1, *ksize, 1], [1, *strides, 1], padding
         ),
         static=padding == "VALID",
+        third=strides == (2, 2),
         **COARSE[dtype],
     )
     for ksize, strides, padding, options, dtype in (
         ((2, 2), (2, 2), "VALID", {}, np.float64),
         ((3, 2), (1, 1), "SAME", {}, np.float32),
         ((3, 3), (2, 1), "SAME", {}, np.float64),
-        ((1, 1), (1, 1), "VALID", {}, np.float64),
         ((4, 5), (1, 1), "VALID", {}, np.float64),
         ((2, 3), (2, 2), "SAME", {"include_batch_in_index": True}, np.float64),
     )
@@ -96,14 +96,14 @@ FRACTIONAL = [
         f"{op_type}Grad",
         fractional(op_type, ratio, options),
         (apart(*shape, dtype=dtype),),
+        third="overlapping" in options,
         **COARSE[dtype],
     )
     for op_type in ("FractionalMaxPool", "FractionalAvgPool")
     for shape, ratio, options, dtype in (
         ((2, 5, 7, 2), (1.4, 1.73), {}, np.float64),
         ((1, 7, 6, 3), (1.5, 1.2), {"overlapping": True}, np.float64),
-        ((1, 6, 6, 1), (2.0, 1.5), {"overlapping": True, "pseudo_random": True}, np.float32),
-        ((1, 3, 4, 2), (1.0, 1.0), {}, np.float64),
+        ((1, 6, 4, 1), (2.0, 1.0), {"overlapping": True, "pseudo_random": True}, np.float32),
     )
 ]
 
@@ -138,16 +138,17 @@ DILATION = [
         (apart(*shape, dtype=dtype), (apart(*size, shape[3], dtype=dtype) / 30).astype(dtype)),
         composition=dilated_by_hand(size, strides, rates) if padding == "VALID" else None,
         static=rates != (2, 2),
+        third=strides == (2, 1),
         **COARSE[dtype],
     )
-    for place in ("Input", "Filter")
-    for shape, size, strides, rates, padding, dtype in (
-        ((2, 4, 5, 2), (2, 3), (1, 1), (1, 1), "SAME", np.float64),
-        ((1, 6, 5, 2), (3, 2), (2, 1), (1, 2), "VALID", np.float64),
-        ((1, 5, 5, 1), (2, 2), (2, 3), (2, 2), "SAME", np.float32),
-        ((1, 1, 1, 1), (1, 1), (1, 1), (1, 1), "VALID", np.float64),
+    # The first gradient of each has both ops.
+    for place, shape, size, strides, rates, padding, dtype in (
+        ("Filter", (2, 4, 5, 2), (2, 3), (1, 1), (1, 1), "SAME", np.float64),
+        ("Input", (1, 6, 5, 2), (3, 2), (2, 1), (1, 2), "VALID", np.float64),
+        ("Input", (1, 5, 5, 1), (2, 2), (2, 3), (2, 2), "SAME", np.float32),
+        ("Filter", (1, 1, 1, 1), (1, 1), (1, 1), (1, 1), "VALID", np.float64),
         # The window of a single pixel lies in the padding alone.
-        ((1, 1, 3, 1), (2, 2), (1, 1), (2, 1), "SAME", np.float64),
+        ("Input", (1, 1, 3, 1), (2, 2), (1, 1), (2, 1), "SAME", np.float64),
     )
 ]
 

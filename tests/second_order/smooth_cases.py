@@ -74,7 +74,7 @@ QUANTIZATION = [
             ),
             **COARSE,
         )
-        for shape in ([4], [8, 2], [1, 4, 2, 2])
+        for shape in ([4], [1, 4, 2, 2])
     ],
 ]
 
@@ -115,13 +115,13 @@ LRN = [
         lambda x, options=options: tf.nn.local_response_normalization(x, **options),
         (normal(1, 2, 2, channels, dtype=dtype),),
         composition=normalized(**options),
+        third=channels == 6,
         **tolerances,
     )
     for channels, options, dtype, tolerances in (
         (6, dict(depth_radius=2, bias=1.0, alpha=0.3, beta=0.75), np.float32, FINE),
-        (5, dict(depth_radius=1, bias=2.0, alpha=1.0, beta=0.5), np.float32, FINE),
         (3, dict(depth_radius=5, bias=1.5, alpha=0.4, beta=1.25), np.float32, FINE),
-        (1, dict(depth_radius=2), np.float32, FINE),
+        (1, dict(depth_radius=2), np.float32, dict(step=5e-3, tolerance=1e-3)),
         (3, dict(depth_radius=1), np.float16, dict(step=0.1, tolerance=5e-2)),
     )
 ]
@@ -144,13 +144,14 @@ CROPS = [
         (normal(2, 5, 6, 2, dtype=dtype), boxes),
         step=2e-3,
         tolerance=1e-3,
+        third="image" in name,
     )
     for name, size, boxes, dtype, options in (
         ("in the image", [3, 4], IN_IMAGE, np.float32, {}),
         ("partly outside", [4, 3], OUTSIDE, np.float32, dict(extrapolation_value=2.0)),
         ("single row", [1, 3], IN_IMAGE, np.float32, {}),
         ("single column", [2, 1], OUTSIDE, np.float32, {}),
-        ("float64 image", [2, 2], IN_IMAGE, np.float64, {}),
+        ("float64", [2, 2], IN_IMAGE, np.float64, {}),
     )
 ]
 
@@ -176,6 +177,7 @@ CHOLESKY = [
         old_cholesky,
         (normal(*shape, dtype=np.float64) / 3 + 3 * np.eye(shape[-1]),),
         composition=symmetric_cholesky,
+        third=len(shape) == 3,
         static=shape != [3, 3],
     )
     for shape in ([3, 3], [2, 4, 4], [1, 1])

@@ -15,13 +15,6 @@ from tf1xent import _tf
 from tf1xent.errors import MissingDerivativeError
 
 REGISTRY = ops._gradient_registry._registry
-# float32 against float64.
-CLOSE = dict(rtol=2e-5, atol=2e-5)
-
-try:  # On 1.13 the ops come with contrib, on 1.x the first gradients.
-    from tensorflow.contrib.rnn.python.ops import gru_ops, lstm_ops
-except ImportError:
-    gru_ops = lstm_ops = None
 
 
 @pytest.fixture(autouse=True)
@@ -41,66 +34,35 @@ def loss_of(cell, inputs):
     return tf.add_n(terms)
 
 
-def derivatives(cell, arrays, dtype, orders, static=True):
-    """The gradient, a Hessian-vector product and, for `orders` = 3, one order more."""
+def derivatives(cell, arrays, dtype):
+    """The gradient, and a Hessian-vector product."""
     directions = [
         np.random.RandomState(n).normal(size=array.shape).astype(dtype)
         for n, array in enumerate(arrays)
     ]
     with tf.Graph().as_default(), quick_session() as session:
-        inputs = [
-            tf.placeholder_with_default(
-                array.astype(dtype),
-                array.shape if static or n > 2 else (*[None] * (array.ndim - 1), array.shape[-1]),
-            )
-            for n, array in enumerate(arrays)
-        ]
-        found = [gradients(loss_of(cell, inputs), inputs)]
-        for _ in range(orders - 1):
-            found.append(gradients(inner(found[-1], directions), inputs))
-        return session.run(found)
+        inputs = [tf.constant(array.astype(dtype)) for array in arrays]
+        first = gradients(loss_of(cell, inputs), inputs)
+        return session.run([first, gradients(inner(first, directions), inputs)])
 
 
 LSTM = functools.partial(cells.lstm, forget_bias=0.5)
-CELL = functools.partial(cells.block_cells, forget_bias=0.5)
 BLOCK = functools.partial(cells.block_lstm, forget_bias=0.5)
-GRU, GRU_CELL = cells.gru, cells.block_gru
-# By the gradient op and what is special: the cell, the same of stock ops, their options, and
-# whether sizes are known.
-CASES = {
-    "LSTMBlockCellGrad": (CELL, LSTM, dict(steps=2, peephole=True), False),
-    "BlockLSTMGrad": (BLOCK, LSTM, dict(steps=3, peephole=True), False),
-    "BlockLSTMGrad, clip": (BLOCK, LSTM, dict(steps=2, peephole=True, cell_clip=0.4), True),
-    "GRUBlockCellGrad": (GRU_CELL, GRU, dict(steps=2), False),
-}
-THIRD = {
-    "BlockLSTMGrad": (BLOCK, LSTM, dict(steps=2, peephole=False), True),
-    "GRUBlockCellGrad": (GRU_CELL, GRU, dict(steps=1), True),
-}
 
 
-def compare(name, case, orders):
-    skip_without_gap(name.split(",")[0])
-    fused, composed, options, static = case
-    make = cells.gru_inputs if composed is cells.gru else cells.lstm_inputs
-    arrays = make(options["steps"])
-    found = derivatives(functools.partial(fused, **options), arrays, np.float32, orders, static)
-    wanted = derivatives(functools.partial(composed, **options), arrays, np.float64, orders)
-    for order, (ours, theirs) in enumerate(zip(found, wanted), 1):
-        for number, (a, b) in enumerate(zip(ours, theirs)):
-            scale = 1 + np.abs(b).max()
-            np.testing.assert_allclose(a / scale, b / scale, **CLOSE, err_msg=f"{order} {number}")
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_second_derivatives_are_those_of_the_cell_in_stock_ops(name):
-    compare(name, CASES[name], 2)
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("name", THIRD)
-def test_third_derivatives_are_those_of_the_cell_in_stock_ops(name):
-    compare(name, THIRD[name], 3)
+def test_a_clipped_state_has_the_derivatives_that_tensorflow_gives_it():
+    skip_without_gap("BlockLSTMGrad")
+    options = dict(steps=2, peephole=True, cell_clip=0.4)
+    arrays = cells.lstm_inputs(2)
+    found = derivatives(functools.partial(BLOCK, **options), arrays, np.float32)
+    wanted = derivatives(functools.partial(LSTM, **options), arrays, np.float64)
+    for ours, theirs in zip(found, wanted):
+        for a, b in zip(ours, theirs):
+            np.testing.assert_allclose(a, b, rtol=0, atol=2e-5 * (1 + np.abs(b).max()))
+    with tf.Graph().as_default(), quick_session() as session:
+        states = session.run(BLOCK([tf.constant(a.astype(np.float32)) for a in arrays], **options))
+    clipped = np.isclose(np.abs(states[0]), 0.4)
+    assert np.any(clipped[0]) and not np.all(clipped)
 
 
 def test_steps_that_are_not_computed_count_for_nothing():
@@ -108,45 +70,14 @@ def test_steps_that_are_not_computed_count_for_nothing():
     arrays = cells.lstm_inputs(3)
     arrays[0][1:] = np.nan
     options = dict(steps=1, peephole=False)
-    found = derivatives(functools.partial(BLOCK, **options), arrays, np.float32, 2)
+    found = derivatives(functools.partial(BLOCK, **options), arrays, np.float32)
     arrays[0] = arrays[0][:1]
-    wanted = derivatives(functools.partial(LSTM, **options), arrays, np.float64, 2)
+    wanted = derivatives(functools.partial(LSTM, **options), arrays, np.float64)
     for ours, theirs in zip(found, wanted):
         assert not np.any(ours[0][1:])
         ours[0] = ours[0][:1]
-        for a, b in zip(ours[:-1], theirs[:-1]):
+        for a, b in zip(ours, theirs):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
-
-
-def test_the_gradient_op_of_the_second_version():
-    """No gradient of TensorFlow's makes it; programs make it themselves."""
-    skip_without_gap("BlockLSTMGradV2")
-    arrays = cells.lstm_inputs(2)
-    random = np.random.RandomState(6)
-    in_outputs = random.normal(size=[2, cells.BATCH, cells.CELLS])
-    directions = [random.normal(size=array.shape) for array in arrays]
-    names = ["x", "cs_prev", "h_prev", "w", "wci", "wcf", "wco", "b"]
-
-    def first_of_op(inputs):
-        given = dict(zip(names, inputs), seq_len_max=tf.constant(2, tf.int64), use_peephole=True)
-        kept = _tf.raw_op("BlockLSTMV2")(cell_clip=-1.0, **given)
-        kept = dict(zip(["i", "cs", "f", "o", "ci", "co", "h"], kept))
-        cotangents = dict(cs_grad=tf.zeros_like(kept["cs"]), h_grad=in_outputs.astype(np.float32))
-        return _tf.raw_op("BlockLSTMGradV2")(**given, **kept, **cotangents)
-
-    def first_of_composition(inputs):
-        outputs = cells.lstm(inputs, True, 0.0, 2, gates=(0, 2, 1, 3))[1]
-        return gradients(tf.reduce_sum(outputs * in_outputs), inputs)
-
-    with tf.Graph().as_default(), quick_session() as session:
-        results = []
-        for dtype, first in ((np.float32, first_of_op), (np.float64, first_of_composition)):
-            inputs = [tf.constant(array.astype(dtype)) for array in arrays]
-            found = first(inputs)
-            second = gradients(inner(found, [d.astype(dtype) for d in directions]), inputs)
-            results.append(session.run([*found, *second]))
-    for ours, theirs in zip(*results):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_the_wrong_first_gradient_of_the_second_version_is_not_built_upon():
@@ -160,34 +91,6 @@ def test_the_wrong_first_gradient_of_the_second_version_is_not_built_upon():
         first = tf.gradients(tf.reduce_sum(outputs), inputs[3])[0]
         with pytest.raises(MissingDerivativeError, match="BlockLSTMV2"):
             tf.gradients(tf.reduce_sum(first), inputs[3])
-
-
-def test_activations_have_derivatives_too():
-    """Where the first gradient of LSTMBlockCell and GRUBlockCell is ours."""
-    if lstm_ops is not None or _tf.op_definition("LSTMBlockCell") is None:
-        pytest.skip("TensorFlow has first gradients")
-    for fused, arrays in (
-        ("LSTMBlockCell", cells.lstm_inputs(1)),
-        ("GRUBlockCell", cells.gru_inputs(1)),
-    ):
-        arrays[0] = arrays[0][0]
-        names = (
-            ["x", "cs_prev", "h_prev", "w", "wci", "wcf", "wco", "b"]
-            if len(arrays) == 8
-            else ["x", "h_prev", "w_ru", "w_c", "b_ru", "b_c"]
-        )
-        with tf.Graph().as_default(), quick_session() as session:
-            inputs = [tf.placeholder_with_default(a.astype(np.float32), a.shape) for a in arrays]
-            options = dict(use_peephole=True) if len(arrays) == 8 else {}
-            kept = _tf.raw_op(fused)(**dict(zip(names, inputs)), **options)
-            y = tf.add_n([tf.reduce_sum(k * (n + 1)) for n, k in enumerate(kept)])
-            found = session.run(tf.gradients(y, inputs))
-            for n, (x, array, gradient) in enumerate(zip(inputs, arrays, found)):
-                move = 1e-2 * np.random.RandomState(n).normal(size=array.shape)
-                up, down = (session.run(y, {x: array + m}) for m in (move, -move))
-                np.testing.assert_allclose(
-                    np.sum(gradient * move), (up - down) / 2, rtol=1e-2, atol=2e-4
-                )
 
 
 def test_one_live_graph_alone():
@@ -239,6 +142,39 @@ def test_tapes(kind):
         np.testing.assert_allclose(*session.run([found, wanted]), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.skipif(not hasattr(tf, "function"), reason="TF 1.13 has no v2 loops")
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_in_loops(kind):
+    """In v2 loops not even ranks are known."""
+    lstm = kind == "LSTM"
+    arrays = cells.lstm_inputs(2) if lstm else cells.gru_inputs(2)
+    weights = 3 if lstm else 2
+    num_states = 2 if lstm else 1
+
+    def product(cell, inputs):
+        states = cell(inputs)
+        gradient = tf.gradients(tf.reduce_sum(states**2), inputs[weights])[0]
+        return tf.gradients(tf.reduce_sum(gradient**2), inputs[weights])[0]
+
+    def looped(inputs):
+        def step(time, *states):
+            at = [inputs[0][time : time + 1], *states, *inputs[1 + num_states :]]
+            found = cells.block_cells(at, True, 0.5, 1) if lstm else cells.block_gru(at, 1)[:1]
+            return [time + 1, *(state[0] for state in found)]
+
+        start = [tf.constant(0), *inputs[1 : 1 + num_states]]
+        return tf.while_loop(lambda time, *_: time < 2, step, start)[-1]
+
+    def composed(inputs):
+        return (LSTM(inputs, steps=2, peephole=True) if lstm else cells.gru(inputs, 2))[1][-1]
+
+    with tf.Graph().as_default(), quick_session() as session:
+        inputs = [tf.constant(array.astype(np.float32)) for array in arrays]
+        found = tf.function(lambda *inputs: product(looped, inputs))(*inputs)
+        wanted = product(composed, [tf.constant(array) for array in arrays])
+        np.testing.assert_allclose(*session.run([found, wanted]), rtol=1e-4, atol=1e-4)
+
+
 def test_an_incomplete_gradient_that_comes_late_is_replaced_too():
     def incomplete(op, *cotangents):
         raise AssertionError("TensorFlow's own gradient was called")
@@ -262,8 +198,8 @@ def test_an_incomplete_gradient_that_comes_late_is_replaced_too():
             REGISTRY["GRUBlockCell"] = before
 
 
-@pytest.mark.skipif(gru_ops is None, reason="contrib")
 def test_first_order_of_contrib_is_untouched():
+    pytest.importorskip("tensorflow.contrib.rnn")
     arrays = [array.astype(np.float32) for array in cells.gru_inputs(2)]
     with tf.Graph().as_default(), quick_session() as session:
         inputs = [tf.constant(array) for array in arrays]
@@ -276,16 +212,16 @@ def test_first_order_of_contrib_is_untouched():
         assert np.array_equal(a, b)
 
 
-@pytest.mark.skipif(lstm_ops is None, reason="contrib")
 def test_a_tagger_of_contrib_cells():
     """All weights: finite differences of TensorFlow's own gradient, and symmetry."""
+    rnn = pytest.importorskip("tensorflow.contrib.rnn")
     random = np.random.RandomState(8)
     x = random.normal(size=[2, 2, 3]).astype(np.float32)
     with tf.Graph().as_default(), quick_session() as session:
         tf.set_random_seed(1)
-        first = lstm_ops.LSTMBlockFusedCell(2, use_peephole=True)
+        first = rnn.LSTMBlockFusedCell(2, use_peephole=True)
         tagged, _ = first(tf.constant(x), dtype=tf.float32, sequence_length=[2, 1])
-        layers = [lstm_ops.LSTMBlockCell(2), gru_ops.GRUBlockCellV2(2)]
+        layers = [rnn.LSTMBlockCell(2), rnn.GRUBlockCellV2(2)]
         stack = tf.nn.rnn_cell.MultiRNNCell(layers)
         tagged, _ = tf.nn.static_rnn(stack, tf.unstack(tagged), dtype=tf.float32)
         logits = tf.layers.dense(tf.stack(tagged), 3)

@@ -134,3 +134,18 @@ def test_first_order_is_untouched():
         before = session.run(tf.gradients(loss, x)[0])
         tf1xent.override_gradients()
         assert np.array_equal(session.run(tf.gradients(loss, x)[0]), before)
+
+
+def test_a_graph_that_was_saved_with_them_can_be_rewritten():
+    with tf.Graph().as_default() as graph:
+        logits = tf.reshape(tf.image.resize_bilinear(tf.constant(IMAGE), [5, 5]), [1, 25])
+        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=[0], logits=logits)
+        tf.nn.ctc_loss(tf.SparseTensor([[0, 0]], [1], [1, 1]), tf.reshape(logits, [5, 1, 5]), [5])
+        tf1xent.override_gradients(graph)
+        saved = graph.as_graph_def()
+        tf1xent.restore_gradients(graph)
+    named = {node.op for node in saved.node if _tf.gradient_attribute(node) is not None}
+    assert {"ResizeBilinear", "CTCLoss"} < named
+    rewritten = tf1xent.graphs.rewrite_graph_def(saved)
+    ours = [n.op for n in rewritten.node if (_tf.gradient_attribute(n) or "").startswith("Tf1x")]
+    assert not ours

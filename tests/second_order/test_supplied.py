@@ -3,6 +3,7 @@
 import pytest
 
 from tests.second_order import (
+    cell_cases,
     convolution_cases,
     crop_cases,
     pooling_cases,
@@ -16,6 +17,7 @@ from tests.second_order import (
 from tests.second_order.checking import case_id, check
 
 CASES = [
+    *cell_cases.CASES,
     *convolution_cases.CASES,
     *crop_cases.CASES,
     *pooling_cases.CASES,

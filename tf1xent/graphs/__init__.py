@@ -9,6 +9,7 @@ or write new graphs. Files are data: nothing in them is imported, executed or un
     collections             the control-flow contexts that a MetaGraphDef records
     formula/                the loss as NodeDefs of stock ops
     inspecting/             finds cross-entropy ops, judges them, reports
+    loops/                  makes v1 loops and branches functional
     rewriting/              replaces or tags them, writes files
 """
 

@@ -190,6 +190,18 @@ def _counted(op: Operation, labels: _Labels, time: Tensor) -> Tensor:
     return counted
 
 
+def _with_inputs(op: Operation) -> Operation:
+    """The op, or what stands for it, with all its inputs: tapes drop those."""
+    if op.inputs is not None and all(tensor is not None for tensor in op.inputs):
+        return op
+    if tf.executing_eagerly():
+        raise MissingDerivativeError(
+            f"{op.type}: a second derivative needs the op's inputs, which this eager tape has not "
+            "kept. Compute the loss in a tf.function or a graph."
+        )
+    return op.outputs[1].op
+
+
 def _ctc_gradient(
     op: Operation,
     in_loss: Optional[Tensor],
@@ -202,11 +214,7 @@ def _ctc_gradient(
         # As TensorFlow computes it, to the bit, but without its guard.
         in_logits = tf.expand_dims(in_loss, -1) * op.outputs[1]
     if not first_only:
-        if op.inputs is None or any(tensor is None for tensor in op.inputs):
-            raise MissingDerivativeError(
-                f"{op.type}: a second derivative needs the op's inputs, which this eager tape has "
-                "not kept. Compute the loss in a tf.function or a graph."
-            )
+        op = _with_inputs(op)
         # TF 1.x tells the gradients of a TensorArray apart by the last scope whose name begins with
         # "gradients": the array itself must be in none of them, or its gradients are wrong.
         with tf.name_scope(None), tf.name_scope("ctc_second_derivative"):

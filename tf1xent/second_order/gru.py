@@ -20,7 +20,15 @@ from tf1xent import _tf
 from tf1xent._tf import Computed, Gradients, tf
 from tf1xent._typing import Operation, Tensor
 from tf1xent.second_order.table import supplies
-from tf1xent.second_order.written_out import added, axis_size, written_out
+from tf1xent.second_order.written_out import (
+    MATRIX,
+    VECTOR,
+    added,
+    axis_size,
+    filled,
+    shaped,
+    written_out,
+)
 
 
 class _Inputs(NamedTuple):
@@ -35,6 +43,9 @@ class _Inputs(NamedTuple):
     w_c: Tensor
     b_ru: Tensor
     b_c: Tensor
+
+
+_SHAPES = (MATRIX, MATRIX, MATRIX, MATRIX, VECTOR, VECTOR)
 
 
 class _Activations(NamedTuple):
@@ -96,9 +107,10 @@ def _(
     arguments: Sequence[Tensor],
     residuals: Sequence[Tensor],
 ) -> Gradients:
-    inputs, kept = _Inputs(*arguments[:6]), _Activations(*values)
-    given = [tf.zeros_like(v) if c is None else c for v, c in zip(values, cotangents)]
-    return [*_in_inputs(inputs, kept.r, _pull_back(inputs, kept, *given)), *[None] * 3]
+    inputs = _Inputs(*shaped(arguments, *_SHAPES))
+    kept = _Activations(*shaped(values, *[MATRIX] * 3))
+    found = _pull_back(inputs, kept, *filled(cotangents, kept))
+    return [*_in_inputs(inputs, kept.r, found), *[None] * 3]
 
 
 @supplies(
@@ -109,23 +121,24 @@ def _(
 )
 def _gru_block_cell(op: Operation, *cotangents: Optional[Tensor]) -> Gradients:
     """TensorFlow's own first gradient, of the same ops."""
-    inputs = _Inputs(*op.inputs)
-    r, u, c = _activations(*inputs, *op.outputs[:3])
-    in_state = tf.zeros_like(op.outputs[3]) if cotangents[3] is None else cotangents[3]
+    inputs = _Inputs(*shaped(op.inputs, *_SHAPES))
+    *kept, state = shaped(op.outputs, *[MATRIX] * 4)
+    r, u, c = _activations(*inputs, *kept)
+    (in_state,) = filled(cotangents[3:], [state])
     found = _tf.raw_op("GRUBlockCellGrad")(**inputs._asdict(), r=r, u=u, c=c, d_h=in_state)
     in_x, in_h_prev, c_bar, ru_bar = found
     gradients = _in_inputs(inputs, r, _Backward(c_bar, ru_bar, in_x, in_h_prev))
-    kept = op.outputs[:3]
     more = written_out(lambda operands: _activations(*operands, *kept), inputs, cotangents[:3])
     return added(gradients, more)
 
 
 @supplies("GRUBlockCellGrad", ["GRUBlockCell"], "The cell written out in stock ops: exact, slower.")
 def _gru_block_cell_grad(op: Operation, *cotangents: Optional[Tensor]) -> Gradients:
-    kept = op.inputs[6:9]
+    kept = shaped(op.inputs[6:9], *[MATRIX] * 3)
 
     def first(operands: List[Tensor]) -> List[Tensor]:
-        inputs, in_state = _Inputs(*operands[:6]), operands[6]
+        *primary, in_state = shaped(operands, *_SHAPES, MATRIX)
+        inputs = _Inputs(*primary)
         activations = _Activations(*_activations(*inputs, *kept))
         in_u = in_state * (inputs.h_prev - activations.c)
         in_c = in_state * (1 - activations.u)

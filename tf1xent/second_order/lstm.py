@@ -28,13 +28,25 @@ from tf1xent.second_order.recurrence import (
     earlier,
     first_step,
     for_gates,
+    is_single,
     one_step,
     shifted,
     summed_products,
     times,
 )
 from tf1xent.second_order.table import supplies
-from tf1xent.second_order.written_out import added, axis_size, written_out
+from tf1xent.second_order.written_out import (
+    MATRIX,
+    ONE_STEP,
+    STEPS,
+    VECTOR,
+    Shape,
+    added,
+    axis_size,
+    filled,
+    shaped,
+    written_out,
+)
 
 
 class _Inputs(NamedTuple):
@@ -53,6 +65,10 @@ class _Inputs(NamedTuple):
     wcf: Tensor
     wco: Tensor
     b: Tensor
+
+
+# Of the inputs but x.
+_OTHER_SHAPES = (MATRIX, MATRIX, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR)
 
 
 class _Activations(NamedTuple):
@@ -135,32 +151,39 @@ def _sum(values: Tensor) -> Tensor:
     return tf.reduce_sum(values, axis=[0, 1])
 
 
-@_tf.primitive_list("Tf1xentLSTMActivations", num_values=7, num_inputs=15)
-def _activations(*arguments: Tensor) -> Computed:
-    """The activations, which are given last, as a function of the inputs."""
-    return _tf.detached(arguments[8:]), ()
+def _activations_primitive(name: str, steps: Shape) -> _tf.Primitive:
+    """A primitive: the activations, which are given last, as a function of the inputs."""
+
+    @_tf.primitive_list(name, num_values=7, num_inputs=15)
+    def activations(*arguments: Tensor) -> Computed:
+        return _tf.detached(arguments[8:]), ()
+
+    @activations.gradient
+    def _(
+        values: List[Tensor],
+        cotangents: List[Optional[Tensor]],
+        arguments: Sequence[Tensor],
+        residuals: Sequence[Tensor],
+    ) -> Gradients:
+        inputs = _Inputs(*shaped(arguments, steps, *_OTHER_SHAPES))
+        kept = _Activations(*shaped(values, *[steps] * 7))
+        i, cs, f, o, ci, co, h = filled(cotangents, kept)
+        slope_i, slope_g, slope_f, slope_o, slope_co = _slopes(kept)
+        gates = tf.concat([i * slope_i, ci * slope_g, f * slope_f, o * slope_o], axis=-1)
+        found = _pull_back(inputs, kept, cs + co * slope_co, h, gates)
+        return [*found.inputs, *[None] * 7]
+
+    return activations
 
 
-@_activations.gradient
-def _(
-    values: List[Tensor],
-    cotangents: List[Optional[Tensor]],
-    arguments: Sequence[Tensor],
-    residuals: Sequence[Tensor],
-) -> Gradients:
-    kept = _Activations(*values)
-    i, cs, f, o, ci, co, h = (
-        tf.zeros_like(v) if c is None else c for v, c in zip(values, cotangents)
-    )
-    slope_i, slope_g, slope_f, slope_o, slope_co = _slopes(kept)
-    gates = tf.concat([i * slope_i, ci * slope_g, f * slope_f, o * slope_o], axis=-1)
-    found = _pull_back(_Inputs(*arguments[:8]), kept, cs + co * slope_co, h, gates)
-    return [*found.inputs, *[None] * 7]
+_of_all_steps = _activations_primitive("Tf1xentLSTMActivations", STEPS)
+_of_one_step = _activations_primitive("Tf1xentLSTMStepActivations", ONE_STEP)
 
 
 def _differentiable(inputs: _Inputs, kept: Sequence[Tensor]) -> _Activations:
     """The activations with their derivatives in the inputs."""
-    return _Activations(*_activations(*inputs, *(tf.cast(k, inputs.x.dtype) for k in kept)))
+    activations = _of_one_step if is_single(inputs.x) else _of_all_steps
+    return _Activations(*activations(*inputs, *(tf.cast(k, inputs.x.dtype) for k in kept)))
 
 
 def _first_gradient(
@@ -191,10 +214,9 @@ _METHOD = "The cell written out in stock ops: exact, and slower than the fused o
 @supplies("LSTMBlockCell", [], "As TensorFlow 1: LSTMBlockCellGrad and matrix products.")
 def _lstm_block_cell(op: Operation, *cotangents: Optional[Tensor]) -> Gradients:
     """The first gradient, which TensorFlow 2 lacks: graphs of 1.x hold the op."""
-    inputs, kept = _Inputs(*op.inputs), _Activations(*op.outputs)
-    in_cells, in_outputs = (
-        tf.zeros_like(kept.cs) if cotangents[k] is None else cotangents[k] for k in (1, 6)
-    )
+    inputs = _Inputs(*shaped(op.inputs, MATRIX, *_OTHER_SHAPES))
+    kept = _Activations(*shaped(op.outputs, *[MATRIX] * 7))
+    in_cells, in_outputs = filled([cotangents[1], cotangents[6]], [kept.cs, kept.h])
     in_state, in_gates, *in_peepholes = _tf.raw_op("LSTMBlockCellGrad")(
         **inputs._asdict(),
         **{name: value for name, value in kept._asdict().items() if name != "h"},
@@ -215,7 +237,8 @@ def _lstm_block_cell(op: Operation, *cotangents: Optional[Tensor]) -> Gradients:
     ]
 
     def activations(operands: List[Tensor]) -> Sequence[Tensor]:
-        inputs = _with_peepholes(op, _Inputs(one_step(operands[0]), *operands[1:]))
+        primary = shaped(operands, MATRIX, *_OTHER_SHAPES)
+        inputs = _with_peepholes(op, _Inputs(one_step(primary[0]), *primary[1:]))
         found = _differentiable(inputs, [one_step(k) for k in kept])
         return [first_step(a) for a in found]
 
@@ -226,11 +249,11 @@ def _lstm_block_cell(op: Operation, *cotangents: Optional[Tensor]) -> Gradients:
 
 @supplies("LSTMBlockCellGrad", ["LSTMBlockCell"], _METHOD)
 def _lstm_block_cell_grad(op: Operation, *cotangents: Optional[Tensor]) -> Gradients:
-    i, cs, f, o, ci, co = op.inputs[8:14]
+    i, cs, f, o, ci, co = shaped(op.inputs[8:14], *[MATRIX] * 6)
     kept = [one_step(tensor) for tensor in (i, cs, f, o, ci, co, o * co)]
 
     def first(operands: List[Tensor]) -> List[Tensor]:
-        *primary, cells, outputs = operands
+        *primary, cells, outputs = shaped(operands, MATRIX, *_OTHER_SHAPES, MATRIX, MATRIX)
         inputs = _Inputs(one_step(primary[0]), *primary[1:])
         found = _first_gradient(inputs, kept, one_step(cells), one_step(outputs), op)
         in_peepholes = [found.inputs.wci, found.inputs.wcf, found.inputs.wco]
@@ -257,16 +280,17 @@ def _block_lstm_gradient(
 
     Steps from `seq_len_max` on are not computed: the memory of their activations is not set.
     """
-    steps = tf.range(tf.shape(op.inputs[1], out_type=tf.int64)[0])
+    x, *kept = shaped([op.inputs[1], *op.inputs[9:16]], *[STEPS] * 8)
+    steps = tf.range(tf.shape(x, out_type=tf.int64)[0])
     computed = steps < op.inputs[0]
 
     def masked(tensor: Tensor) -> Tensor:
         return tf.where(computed, tensor, tf.zeros_like(tensor))
 
-    kept = [masked(activation) for activation in op.inputs[9:16]]
+    kept = [masked(activation) for activation in kept]
 
     def first(operands: List[Tensor]) -> _Inputs:
-        *primary, cells, outputs = operands
+        *primary, cells, outputs = shaped(operands, STEPS, *_OTHER_SHAPES, STEPS, STEPS)
         inputs = _Inputs(*primary)
         inputs = inputs._replace(x=masked(inputs.x), w=ordered(inputs.w), b=ordered(inputs.b))
         found = _first_gradient(inputs, kept, masked(cells), masked(outputs), op).inputs

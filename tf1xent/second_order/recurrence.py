@@ -32,7 +32,7 @@ from tf1xent import _tf
 from tf1xent._math.differentiation import loop_name
 from tf1xent._tf import Computed, Gradients, tf
 from tf1xent._typing import Tensor
-from tf1xent.second_order.written_out import axis_size
+from tf1xent.second_order.written_out import MATRIX, STEPS, axis_size, filled, shaped
 
 # (state, the elements at one time) -> (next state, the results at that time).
 _Step = Callable[[List[Tensor], List[Tensor]], Tuple[List[Tensor], List[Tensor]]]
@@ -145,8 +145,10 @@ def _over_time(
     return [_tf.with_static_shape(array.stack(), shape) for array in carried[1 + count :]]
 
 
-def _known(tensor: Optional[Tensor], like: Tensor) -> Tensor:
-    return tf.zeros_like(like) if tensor is None else tensor
+def _shaped(
+    values: Sequence[Tensor], inputs: Sequence[Tensor]
+) -> Tuple[List[Tensor], List[Tensor]]:
+    return shaped(values, STEPS, STEPS), shaped(inputs, STEPS, STEPS, STEPS, MATRIX)
 
 
 def _in_coefficients(
@@ -199,8 +201,8 @@ def _(
     inputs: Sequence[Tensor],
     residuals: Sequence[Tensor],
 ) -> Gradients:
-    given = [_known(c, v) for c, v in zip(cotangents, values)]
-    back = backward_recurrence(*inputs[:4], *given)
+    values, inputs = _shaped(values, inputs)
+    back = backward_recurrence(*inputs, *filled(cotangents, values))
     return [*_in_coefficients(inputs, values, back), *back]
 
 
@@ -211,6 +213,6 @@ def _(
     inputs: Sequence[Tensor],
     residuals: Sequence[Tensor],
 ) -> Gradients:
-    given = [_known(c, v) for c, v in zip(cotangents, values)]
-    ahead = forward_recurrence(*inputs[:4], *given)
+    values, inputs = _shaped(values, inputs)
+    ahead = forward_recurrence(*inputs, *filled(cotangents, values))
     return [*_in_coefficients(inputs, ahead, values), *ahead]

@@ -64,9 +64,9 @@ def places_of_maxima(
     gathered, inside = windows_of(values, rows, columns)
     if added is not None:
         gathered += added[:, tf.newaxis]
-    zeros = tf.zeros_like(inside, gathered.dtype)
-    outside = tf.where(inside, zeros, zeros + gathered.dtype.as_numpy_dtype(-float("inf")))
-    candidates = tf.transpose(gathered + outside[..., tf.newaxis], [0, 1, 3, 5, 2, 4])
+    inside = tf.logical_and(inside[..., tf.newaxis], tf.ones_like(gathered, tf.bool))
+    least = tf.fill(tf.shape(gathered), tf.constant(-float("inf"), gathered.dtype))
+    candidates = tf.transpose(tf.where(inside, gathered, least), [0, 1, 3, 5, 2, 4])
     shape = tf.shape(candidates)
     maxima = tf.argmax(tf.reshape(candidates, tf.concat([shape[:4], [-1]], 0)), axis=-1)
     in_row, in_column = maxima // tf.cast(shape[5], tf.int64), maxima % tf.cast(shape[5], tf.int64)

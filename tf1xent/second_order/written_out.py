@@ -7,6 +7,13 @@ from tf1xent._math.differentiation import vector_jacobian
 from tf1xent._tf import Gradients, tf
 from tf1xent._typing import Tensor
 
+# Static shapes; None stands for a size that is not known.
+Shape = Sequence[Optional[int]]
+VECTOR: Shape = [None]
+MATRIX: Shape = [None, None]
+STEPS: Shape = [None, None, None]
+ONE_STEP: Shape = [1, None, None]
+
 
 def written_out(
     function: Callable[[List[Tensor]], Sequence[Tensor]],
@@ -35,6 +42,19 @@ def written_out(
 def added(first: Sequence[Optional[Tensor]], second: Sequence[Optional[Tensor]]) -> Gradients:
     """The sums of two lists of gradients, None for zero."""
     return [a if b is None else b if a is None else a + b for a, b in zip(first, second)]
+
+
+def filled(cotangents: Sequence[Optional[Tensor]], values: Sequence[Tensor]) -> List[Tensor]:
+    """The cotangents of values, with their static shapes, and zeros for None."""
+    return [
+        tf.zeros_like(v) if c is None else _tf.with_static_shape(c, v.shape)
+        for c, v in zip(cotangents, values)
+    ]
+
+
+def shaped(tensors: Sequence[Tensor], *shapes: Shape) -> List[Tensor]:
+    """The tensors, known to have these shapes; of those of v2 loops not even the rank is known."""
+    return [_tf.with_static_shape(t, tf.TensorShape(shape)) for t, shape in zip(tensors, shapes)]
 
 
 def axis_size(tensor: Tensor, axis: int) -> Any:

@@ -21,6 +21,11 @@ _NO_DERIVATIVE = frozenset(
 )
 
 
+# What v1 loops are rewritten to. Where TensorFlow has a gradient of it, it has second ones too.
+_LOOP_OP = "StatelessWhile"
+_FUNCTIONAL = "makes a While op of it, which has them"
+
+
 @dataclasses.dataclass(frozen=True)
 class Site:
     """A cross-entropy op and the facts about its surroundings that verdicts need.
@@ -86,10 +91,12 @@ def _surroundings(site: Site) -> Optional[Tuple[Verdict, str]]:
     if site.obstacle is not None:
         return Verdict.UNSUPPORTED, site.obstacle
     if site.in_loop:
+        reason = "it runs in a v1 while loop, through which TensorFlow has no second derivatives: "
+        if _tf.can_be_differentiated(_LOOP_OP):
+            return Verdict.REWRITE, f"{reason}`tf1xent rewrite --loops functional` {_FUNCTIONAL}."
         return (
             Verdict.UNSUPPORTED,
-            "it runs in a v1 while loop, through which TensorFlow has no second derivatives: "
-            "rebuild the graph after tf.enable_control_flow_v2(), or with TF 2.x.",
+            f"{reason}`tf1xent rewrite --loops functional` with TF 1.15 or later {_FUNCTIONAL}.",
         )
     if site.in_opaque_call:
         return (
@@ -158,7 +165,7 @@ def _before_the_logits(site: Site) -> str:
     if site.after_loop and not site.in_loop:
         text += (
             " Its logits come out of a v1 while loop: second derivatives exist only for variables "
-            "used after the loop."
+            f"used after the loop. `tf1xent rewrite --loops functional` {_FUNCTIONAL}."
         )
     if site.after_call:
         text += (

@@ -38,7 +38,7 @@ class Functions:
         self.added: Dict[str, FunctionDef] = {}
         # By function with a node that must not run twice, the name of such a node.
         self._unrepeatable: Dict[str, str] = {}
-        self._salt = salt
+        self._salt = hashlib.sha1(salt).digest()
 
     def add(self, hint: str, net: Net, arguments: "Arguments", results: Sequence[str]) -> str:
         """Adds a function that computes `results`; returns its name.

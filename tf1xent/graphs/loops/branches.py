@@ -7,6 +7,7 @@ all Switches before it, up to a Merge: its conditions are their predicates, with
 from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from tf1xent._typing import NodeDef
+from tf1xent.errors import RewriteError
 from tf1xent.graphs.loops.bodies import (
     Arguments,
     Functions,
@@ -32,6 +33,8 @@ from tf1xent.graphs.loops.net import (
 )
 from tf1xent.graphs.wiring import CONTROL, join_reference, split_reference
 
+# The most nodes between the branches of one tf.cond.
+_MOST_STEPS = 1000
 # Predicates and their values; None where they contradict each other.
 Conditions = Optional[Dict[str, int]]
 
@@ -55,7 +58,11 @@ class Branches:
         # By Merge, why it is none.
         self.strange: Dict[str, str] = {}
         paths = frame_paths(net)
-        for name in net.order():
+        order = net.order()
+        self.positions = {name: position for position, name in enumerate(order)}
+        # As they are before anything is replaced.
+        self.readers = net.readers()
+        for name in order:
             if net.op(name) in MERGES and not paths[name]:
                 self.conditions[name] = self._merged(name)
             else:
@@ -90,6 +97,25 @@ class Branches:
             if self._net.op(split_reference(predicate)[0]) == "LoopCond"
             else (self.root(predicate))
         )
+
+    def are_apart(self, group: List[Branch]) -> bool:
+        """Whether no branch of some depends on another's result, as far as a short search tells.
+
+        Branches of one tf.cond are close. Its recorded gradient may be far away, and depends on it.
+        """
+        merges = {branch.merge for branch in group}
+        first = min(self.positions[merge] for merge in merges)
+        found, pending = set(merges), list(merges)
+        while pending and len(found) < _MOST_STEPS:
+            for source, _ in self._net.inputs(pending.pop()):
+                if source in merges:
+                    return False
+                if source not in self._net.nodes or source in found:
+                    continue
+                if self.positions.get(source, first + 1) > first:
+                    found.add(source)
+                    pending.append(source)
+        return not pending
 
     def _all(self, found: List[Conditions]) -> Conditions:
         together: Dict[str, int] = {}
@@ -126,7 +152,7 @@ class Branches:
 def replace_branches(
     net: Net,
     functions: Functions,
-    refuse: Callable[[str, NotUnderstoodError], None],
+    refuse: Callable[[str, RewriteError], None],
     replaced: Optional[Set[str]] = None,
 ) -> None:
     """Replaces the branches of a net by If ops, the innermost first.
@@ -144,7 +170,7 @@ def replace_branches(
         try:
             _Replacement(net, branches, group, functions).replace()
             done.add(group[0].predicate)
-        except NotUnderstoodError as error:
+        except RewriteError as error:
             net.nodes = nodes
             for branch in group:
                 refuse(branch.merge, error)
@@ -160,26 +186,18 @@ def _groups(net: Net, branches: Branches, found: List[Branch]) -> List[List[Bran
     """Puts branches together that share nodes, so that these run once."""
     groups: List[List[Branch]] = []
     interiors: List[Set[str]] = []
-    befores: List[Set[str]] = []
     for branch in found:
-        interior, before = _interior(net, branches, branch), net.upstream([branch.merge], _always)
-        for group, others, all_before in zip(groups, interiors, befores):
+        interior = _interior(net, branches, branch)
+        for group, others in zip(groups, interiors):
             same = group[0].predicate == branch.predicate and group[0].around == branch.around
-            is_apart = branch.merge in all_before or any(o.merge in before for o in group)
-            if same and not is_apart and interior & others:
+            if same and not interior.isdisjoint(others) and branches.are_apart([*group, branch]):
                 group.append(branch)
                 others |= interior
-                all_before |= before
                 break
         else:
             groups.append([branch])
             interiors.append(interior)
-            befores.append(before)
     return groups
-
-
-def _always(_: str) -> bool:
-    return True
 
 
 def _interior(net: Net, branches: Branches, branch: Branch) -> Set[str]:
@@ -272,9 +290,9 @@ class _Replacement:
         found = [node for node in found if self._functions.unrepeatable(node) is not None]
         merges = {branch.merge for branch in self._group}
         part = Net((net.nodes[name] for name in self.inside), net.names)
-        readers = net.readers() if found else {}
+        readers = self._branches.readers
         for name in sorted(part.downstream(node.name for node in found)):
-            for reader, _, _ in readers[name]:
+            for reader, _, _ in readers.get(name, ()):
                 if reader not in self.inside | merges:
                     raise NotUnderstoodError(f"`{reader}` needs `{name}`, which must not run twice")
 

@@ -9,11 +9,12 @@ from typing import Collection, Dict, Iterable, List, NamedTuple, Set
 
 from tf1xent import _tf
 from tf1xent._typing import NodeDef
-from tf1xent.errors import RewriteError
+from tf1xent.errors import GraphFileError, RewriteError
 from tf1xent.graphs.functions import Library
 from tf1xent.graphs.loops.bodies import Functions
 from tf1xent.graphs.loops.branches import replace_branches
 from tf1xent.graphs.loops.net import (
+    BACK_EDGES,
     ENTERS,
     EXITS,
     MERGES,
@@ -28,6 +29,7 @@ from tf1xent.graphs.loops.net import (
 from tf1xent.graphs.loops.reads import hoist_reads
 from tf1xent.graphs.loops.regions import make_functional
 from tf1xent.graphs.loops.tensor_arrays import (
+    ARRAY_INPUTS,
     GRADIENT,
     Arrays,
     check_is_whole,
@@ -40,6 +42,13 @@ from tf1xent.graphs.wiring import Names, split_reference
 
 _PUSHES, _POPS = ("StackPushV2", "StackPush"), ("StackPopV2", "StackPop")
 _PLACE = b"loc:@"
+# The numbers of data inputs of what is looked into.
+_ONE = (*ENTERS, *EXITS, *BACK_EDGES, "LoopCond", "Identity", "ReadVariableOp")
+_INPUTS = {
+    **dict.fromkeys(_ONE, 1),
+    **dict.fromkeys((*SWITCHES, "ResourceGather"), 2),
+    **ARRAY_INPUTS,
+}
 
 
 class _Group(NamedTuple):
@@ -73,11 +82,25 @@ def make_graph_functional(
             "versions cannot read. Rewrite it with TensorFlow 1.15 or later."
         )
     net = Net(nodes, Names(node.name for node in nodes))
+    _check_inputs(net, where)
     functions = Functions(library, b"".join(map(serialized, nodes)))
-    _Rewrite(net, functions, where, set(kept)).rewrite()
+    try:
+        _Rewrite(net, functions, where, set(kept)).rewrite()
+    except NotUnderstoodError as error:
+        raise RewriteError(f"{where}: its loops cannot become functional: {error}.") from error
     contents[:] = [serialized(node) for node in net.nodes.values()]
     _add_functions(graph, functions, net)
     return {name: node.op for name, node in net.nodes.items()}
+
+
+def _check_inputs(net: Net, where: str) -> None:
+    """Raises GraphFileError for ops of loops and branches with another number of inputs."""
+    for name in net.nodes:
+        wanted, found = _INPUTS.get(net.op(name)), len(net.data(name))
+        if wanted is not None and found != wanted:
+            raise GraphFileError(
+                f"{where}: node `{name}`, {net.op(name)}, must have {wanted} inputs, got {found}."
+            )
 
 
 def _add_functions(graph: Graph, functions: Functions, net: Net) -> None:
@@ -123,6 +146,7 @@ class _Rewrite:
                 ) from error
         self._replace_branches()
         self._remove_replaced()
+        self._net.order()  # raises for a cycle
 
     def _groups(self) -> List[_Group]:
         """Returns the loops to replace, together where they share TensorArrays."""

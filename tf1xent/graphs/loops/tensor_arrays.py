@@ -34,6 +34,16 @@ _VALUES = (
     "TensorArrayConcatV3",
 )
 _CLOSE = "TensorArrayCloseV3"
+# The numbers of data inputs.
+ARRAY_INPUTS = {
+    CREATOR: 1,
+    **dict.fromkeys(_CHANGES, 4),
+    "TensorArrayReadV3": 3,
+    "TensorArrayGatherV3": 3,
+    "TensorArraySizeV3": 2,
+    "TensorArrayConcatV3": 2,
+    _CLOSE: 1,
+}
 _OWN = (CREATOR, *_CHANGES, *_VALUES)
 
 
@@ -138,9 +148,10 @@ class _Search:
 
 
 def convert(net: Net, arrays: Iterable[Arrays]) -> None:
-    """Turns the ops of TensorArrays, all of which are in the net, into ops of lists."""
+    """Turns the ops of TensorArrays that are made in the net into ops of lists."""
     for found in arrays:
-        _Conversion(net, found).convert()
+        if not found.creators.isdisjoint(net.nodes):
+            _Conversion(net, found).convert()
 
 
 class _Conversion:

@@ -10,7 +10,7 @@ from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import DType, NodeDef
 from tf1xent.errors import GraphFileError, RewriteError
-from tf1xent.gradients import GRADIENT_NAMES
+from tf1xent.gradients import FILLING_GRADIENT, GRADIENT_NAMES
 from tf1xent.graphs.control_flow import contexts
 from tf1xent.graphs.formula.building import Arithmetic, DataType, Nodes
 from tf1xent.graphs.formula.kernel_formula import stock_outputs, stock_value
@@ -117,7 +117,12 @@ def _remove_gradient_names(wiring: Wiring) -> None:
         name = _tf.gradient_attribute(node)
         if name is None or primitive_name(node) is not None:
             continue
-        if name in DIFFERENTIABLE:
+        # What `override_gradients` names on a live graph's other ops, which are stock ops.
+        of_override = node.op not in GRADIENT_NAMES and name in (
+            FILLING_GRADIENT,
+            _tf.gradient_name(node.op),
+        )
+        if name in DIFFERENTIABLE or of_override:
             _tf.set_gradient_attribute(node, None)
             nodes[position] = node
             continue
