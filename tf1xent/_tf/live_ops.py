@@ -89,7 +89,12 @@ def static_value(tensor: Tensor) -> Any:
 def graph_beside(graph: Graph) -> Graph:
     """Returns an empty graph that may read the tensors of `graph`, which it does not change."""
     with graph.as_default():
-        return func_graph.FuncGraph("tf1xent_beside")
+        beside = func_graph.FuncGraph("tf1xent_beside")
+    versions = graph.graph_def_versions
+    if versions.producer < tf.GRAPH_DEF_VERSION:  # old graphs hold ops that new ones cannot
+        with beside.as_default():
+            tf.import_graph_def(tf.GraphDef(versions=versions), name="")
+    return beside
 
 
 def read_from_outside(beside: Graph) -> List[Tuple[Tensor, Tensor]]:

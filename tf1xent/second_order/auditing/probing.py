@@ -180,11 +180,11 @@ class _Probe:
         with self._graph.as_default(), tf.device(None), self._graph.gradient_override_map(
             self._override
         ):
-            inputs = self._inputs()
-            self._copy = _tf.copied(question.op, inputs, self._graph)
-            outputs, cotangents = self._cotangents(self._copy)
             wanted = [i for i, bits in enumerate(question.inputs) if bits]
             try:
+                inputs = self._inputs()
+                self._copy = _tf.copied(question.op, inputs, self._graph)
+                outputs, cotangents = self._cotangents(self._copy)
                 first = tf.gradients(outputs, [inputs[i] for i in wanted], grad_ys=cotangents)
             except Exception as error:  # TensorFlow's gradient functions raise what they like
                 return self._with_entries(Answer(first=_trouble(error)))
