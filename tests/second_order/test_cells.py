@@ -93,6 +93,7 @@ def test_the_wrong_first_gradient_of_the_second_version_is_not_built_upon():
             tf.gradients(tf.reduce_sum(first), inputs[3])
 
 
+@pytest.mark.lengthy
 def test_one_live_graph_alone():
     skip_without_gap("GRUBlockCellGrad")
     tf1xent.restore_gradients()
@@ -108,6 +109,7 @@ def test_one_live_graph_alone():
         np.testing.assert_allclose(*session.run(pair), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("kind", ["eager", "function"])
 def test_tapes(kind):
     skip_without_gap("BlockLSTMGrad")
@@ -142,6 +144,7 @@ def test_tapes(kind):
         np.testing.assert_allclose(*session.run([found, wanted]), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.lengthy
 @pytest.mark.skipif(not hasattr(tf, "function"), reason="TF 1.13 has no v2 loops")
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 def test_in_loops(kind):

@@ -212,6 +212,7 @@ def by_tapes(logits):
     return outer.gradient(gradient, logits, tf.constant(U_3))
 
 
+@pytest.mark.lengthy
 def test_tapes():
     with tf.Graph().as_default(), quick_session() as session:
         logits = tf.constant(LOGITS_3)
