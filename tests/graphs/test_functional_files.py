@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+import tf1xent
 from tests.corpus.reading import entries
 from tests.support.graph_files import META, contents
 from tests.support.v1_loops import UNOPTIMIZED, can_be_functional, v1_control_flow
@@ -83,6 +84,31 @@ def test_the_corpus(name, mode):
         np.testing.assert_allclose(value, want, rtol=1e-12, atol=1e-15)
     for want, product in zip(products, got):
         np.testing.assert_allclose(product, want, rtol=0, atol=1e-8 * np.abs(want).max())
+
+
+@needs_while
+def test_tf_hessians_of_the_tagger():
+    """Its own loop must not be a v1 loop around the tagger's, which TF 1.15 cannot run."""
+    name = "rnn/basic_rnn_cell/bias/read:0"
+    rewritten = graphs.rewrite_meta_graph(TAGGER.path, "logsumexp", loops="functional")
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        restore = TAGGER.import_graph(rewritten)
+        loss, bias = (graph.get_tensor_by_name(n) for n in (TAGGER.loss, name))
+        with tf1xent.patched(control_flow_v2=True):
+            (hessian,) = tf.hessians(loss, bias)
+        restore(session)
+        feed_dict = TAGGER.feed_dict()
+        found, point = session.run([hessian, bias], feed_dict)
+        recorded = TAGGER.gradients[name]
+
+        def at(length):
+            moved = point + length * np.eye(len(point))[0]
+            return session.run(recorded, {**feed_dict, name: moved})
+
+        points = [at(length) for length in (STEP, -STEP, 2 * STEP, -2 * STEP)]
+    a, b, c, d = points
+    np.testing.assert_allclose(found[:, 0], (8 * (a - b) - (c - d)) / (12 * STEP), atol=1e-8)
+    np.testing.assert_allclose(found, found.T, rtol=0, atol=1e-12)
 
 
 @needs_while

@@ -126,14 +126,15 @@ PROGRAM = """
 import tensorflow.compat.v1 as tf
 tf.disable_v2_behavior()
 import tf1xent
-assert not tf.control_flow_v2_enabled()
+enabled = getattr(tf, "control_flow_v2_enabled", lambda: False)  # not in TF 1.x
+assert not enabled()
 tf1xent.patch(control_flow_v2=True)
 x = tf.constant([1.0, 2.0])
 second = tf.gradients(tf.gradients(tf.map_fn(lambda row: row ** 3, x), x)[0], x)[0]
 with tf.Session() as session:
     print(session.run(second).tolist())
 tf1xent.unpatch()
-assert tf.control_flow_v2_enabled() is False
+assert enabled() is False
 """
 
 
