@@ -1,4 +1,4 @@
-"""For each gradient op that something is supplied for: the audit says which derivatives are built."""
+"""For each gradient op that is supplied for: the audit says which derivatives are built."""
 
 import numpy as np
 import pytest

@@ -49,7 +49,7 @@ def test_a_report_as_it_is_printed():
     assert str(_audit(cut, _finding(), inner)).splitlines() == [
         "Second derivative of loss:0: no, because of 2 ops, for which there is no remedy",
         "    here.",
-        "model.meta: 12 ops on the paths from 2 variables, judged for TensorFlow 1.15.5",
+        "model.meta: 12 ops between, 2 variables, TensorFlow 1.15.5",
         "",
         "[1]  argmax, ArgMax",
         "     model.py:12, in loss",

@@ -155,9 +155,10 @@ class Audit:
         width = None if width is None else max(width, 60)
         tags = f", graph {self.graph}" if self.graph else ""
         lines = _table.wrapped(f"Second derivative of {', '.join(self.ys)}: {self.answer}", width)
-        judged = f"{_table.count(self.ops, 'op')} on the paths from "
-        judged += f"{_table.count(len(self.xs), 'variable')}, judged for TensorFlow "
-        lines.append(_table.shortened(f"{self.source}{tags}: {judged}{self.tensorflow}", width))
+        judged = f": {_table.count(self.ops, 'op')} between, "
+        judged += f"{_table.count(len(self.xs), 'variable')}, TensorFlow {self.tensorflow}"
+        room = None if width is None else max(_LEAST_SOURCE, width - len(judged))
+        lines.append(_table.shortened(self.source + tags, room) + judged)
         if self.unreached and len(self.unreached) < len(self.xs):
             named = ", ".join(self.unreached[:_MOST_NAMES])
             more = len(self.unreached) - _MOST_NAMES
@@ -182,6 +183,7 @@ class Audit:
 
 
 _MOST_NAMES = 8
+_LEAST_SOURCE = 8
 _STEPS = {
     Verdict.OVERRIDE: "tf1xent.override_gradients()",
     Verdict.CONTROL_FLOW_V2: "building the graph with tf1xent.patch(control_flow_v2=True)",
