@@ -191,10 +191,12 @@ def _give_way_to_programs() -> None:
             fills = op_type in _STATE.supplied and op_type in _STATE.entries_before
             if fills and entry_function(gradient_entry(op_type)) is _STATE.functions[op_type]:
                 set_gradient_entry(op_type, _STATE.entries_before.pop(op_type))
-            registered = stock(self, function)
-            if op_type in _STATE.instead_of:
-                _fill(op_type)  # contrib registers its gradients when it is first used
-        return registered
+            try:
+                return stock(self, function)
+            finally:
+                # TensorFlow may have refused. Contrib registers its own when it is first used.
+                if op_type in _STATE.supplied:
+                    _fill(op_type)
 
     _STATE.register = stock
     ops.RegisterGradient.__call__ = register
