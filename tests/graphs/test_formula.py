@@ -20,7 +20,7 @@ from tests.support.fused_ops import (
     shared_graph,
 )
 from tests.support.loss_graph import DENSE_V2, SPARSE
-from tests.support.tolerances import assert_within_contract
+from tests.support.tolerances import assert_rounded_once, assert_within_contract
 
 pytestmark = pytest.mark.lengthy
 
@@ -178,13 +178,7 @@ def test_third_order(name):
 @pytest.mark.parametrize("dtype", ["half", "bfloat16"])
 def test_low_precision_is_computed_in_float32_and_rounded_once(name, dtype):
     low = tf.as_dtype(dtype).as_numpy_dtype
-    random = np.random.RandomState(8)
-    logits = (random.normal(size=(8, 10)) * 3.0).astype(np.float32)
-    logits[0] = 0.0
-    logits[0, 3] = 9.0
-    logits[1, 2] = -np.inf
-    labels = np.array([3, 0, 1, 5, 9, 4, 0, 2])
-    logits = logits.astype(low).astype(np.float32)  # what the op is given, exactly
+    logits, labels = cases.low_precision_rows(low)
     unit = np.eye(10, dtype=np.float32)[labels]
     fed = labels if name == SPARSE else unit
     graph = Graph(name, dtype, [8, 10], labels_dtype_of(name, dtype))
@@ -194,9 +188,5 @@ def test_low_precision_is_computed_in_float32_and_rounded_once(name, dtype):
     oracle = reference.Reference(logits)
     gradient = oracle.sparse_gradient(labels)
     wants = [oracle.sparse_loss(labels), gradient, gradient, oracle.derivative_product([unit])]
-    # Half of the last place of 11 or 8 binary digits, and of the smallest half number.
-    roundoff, smallest = (2.0**-11, 2.0**-25) if dtype == "half" else (2.0**-8, 1e-38)
     for got, want in zip(graph.run_all(tensors, logits, fed, unit), wants):
-        want = want.astype(np.float64)
-        error = np.abs(got.astype(np.float64) - want)
-        assert np.all(error <= 1.01 * roundoff * np.abs(want) + smallest), error.max()
+        assert_rounded_once(got, want, dtype)

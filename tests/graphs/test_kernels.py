@@ -21,7 +21,7 @@ from tests.support.kernel_graphs import (
     names_of,
     scale_of,
 )
-from tests.support.tolerances import assert_within_contract
+from tests.support.tolerances import assert_rounded_once, assert_within_contract
 
 pytestmark = pytest.mark.lengthy
 
@@ -121,12 +121,7 @@ def test_edges_of_rows():
 @pytest.mark.parametrize("dtype", ["half", "bfloat16"])
 def test_low_precision_is_computed_in_float32_and_rounded_once(kind, dtype):
     low = tf.as_dtype(dtype).as_numpy_dtype
-    random = np.random.RandomState(8)
-    logits = (random.normal(size=(8, 10)) * 3.0).astype(np.float32)
-    logits[0] = 0.0
-    logits[0, 3] = 9.0
-    logits = logits.astype(low).astype(np.float32)  # what the op is given, exactly
-    classes = np.array([3, 0, 1, 5, 9, 4, 0, 2])
+    logits, classes = cases.low_precision_rows(low)
     vectors = np.eye(10, dtype=np.float32)[classes]
     labels = classes if kind == SPARSE else vectors
     lowered = Lowered(kernel_graph(kind, dtype, [8, 10]))
@@ -142,12 +137,10 @@ def test_low_precision_is_computed_in_float32_and_rounded_once(kind, dtype):
     for got, want in zip(lowered.run(tensors, logits, labels, vectors, scale), wants):
         is_loss = want.ndim == 1
         assert got.dtype == (np.float32 if is_loss else low)
-        # Half of the last place of 11 or 8 binary digits, and of the smallest half number.
-        roundoff, smallest = (2.0**-11, 2.0**-25) if dtype == "half" else (2.0**-8, 1e-38)
-        roundoff = 1e-5 if is_loss else 1.01 * roundoff
-        want = want.astype(np.float64)
-        error = np.abs(got.astype(np.float64) - want)
-        assert np.all(error <= roundoff * np.abs(want) + smallest), error.max()
+        if is_loss:
+            np.testing.assert_allclose(got, want.astype(np.float64), rtol=1e-5)
+        else:
+            assert_rounded_once(got, want, dtype)
 
 
 # --- Invalid labels ---------------------------------------------------------------------------

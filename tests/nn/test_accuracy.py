@@ -11,7 +11,11 @@ import tensorflow.compat.v1 as tf
 from tests.oracle import reference
 from tests.support import cases, tolerances
 from tests.support.loss_graph import DENSE_V1, DENSE_V2, SPARSE, LossGraph
-from tests.support.tolerances import assert_within_contract, errors_over_bound
+from tests.support.tolerances import (
+    assert_rounded_once,
+    assert_within_contract,
+    errors_over_bound,
+)
 from tf1xent import nn
 
 pytestmark = pytest.mark.lengthy
@@ -221,13 +225,7 @@ def test_stock_tensorflow_fails_the_same_contract(name, dtype):
 @pytest.mark.parametrize("known", [STATIC, UNKNOWN_RANK])
 def test_low_precision_is_computed_in_float32_and_rounded_once(name, dtype, known):
     low = tf.as_dtype(dtype).as_numpy_dtype
-    random = np.random.RandomState(8)
-    logits = (random.normal(size=(8, 10)) * 3.0).astype(np.float32)
-    logits[0] = 0.0
-    logits[0, 3] = 9.0
-    logits[1, 2] = -np.inf
-    labels = np.array([3, 0, 1, 5, 9, 4, 0, 2])
-    logits = logits.astype(low).astype(np.float32)  # what the loss is given, exactly
+    logits, labels = cases.low_precision_rows(low)
     unit = np.eye(10, dtype=np.float32)[labels]
     graph = _graph(name, dtype, 10, known)
     fed = labels if name == SPARSE else np.eye(10)[labels]
@@ -238,13 +236,9 @@ def test_low_precision_is_computed_in_float32_and_rounded_once(name, dtype, know
         (graph.run(("logits",), logits, fed), oracle.sparse_gradient(labels)),
         (graph.run(("logits", "logits"), logits, fed, unit), oracle.derivative_product([unit])),
     ]
-    # Half of the last place of 11 or 8 binary digits, and of the smallest half number.
-    roundoff, smallest = (2.0**-11, 2.0**-25) if dtype == "half" else (2.0**-8, 1e-38)
     for got, want in pairs:
         assert got.dtype == np.dtype(low)
-        want = want.astype(np.float64)
-        error = np.abs(got.astype(np.float64) - want)
-        assert np.all(error <= 1.01 * roundoff * np.abs(want) + smallest), error.max()
+        assert_rounded_once(got, want, dtype)
 
 
 @pytest.mark.parametrize("name", [SPARSE, DENSE_V2])

@@ -186,3 +186,19 @@ def unit_vectors(logits, labels):
             columns.append(column)
     vectors = np.eye(num_classes, dtype=logits.dtype)[columns]
     return logits[which], labels[which], vectors
+
+
+def low_precision_rows(dtype):
+    """Logits of 10 classes that half or bfloat16 holds exactly, and their labels.
+
+    Args:
+      dtype: the NumPy dtype.
+
+    Returns:
+      float32 [8, 10] and integers [8]; a row is confident, and one has a masked class.
+    """
+    logits = (np.random.RandomState(8).normal(size=(8, 10)) * 3.0).astype(np.float32)
+    logits[0] = 0.0
+    logits[0, 3] = 9.0
+    logits[1, 2] = -np.inf
+    return logits.astype(dtype).astype(np.float32), np.array([3, 0, 1, 5, 9, 4, 0, 2])

@@ -102,3 +102,12 @@ def assert_within_contract(got, want, logits, scale=None, underflow=0.0, what="r
         f"contract; the worst, {index}, by a factor of {errors[index]:.3g}: got {value!r}, "
         f"true value {true}, logits {np.array2string(row, threshold=12)}"
     )
+
+
+def assert_rounded_once(got, want, dtype):
+    """Asserts that half or bfloat16 results are those of float32, rounded to the nearest."""
+    # Half of the last place of 11 or 8 binary digits, and of the smallest half number.
+    roundoff, smallest = (2.0**-11, 2.0**-25) if dtype == "half" else (2.0**-8, 1e-38)
+    want = want.astype(np.float64)
+    error = np.abs(got.astype(np.float64) - want)
+    assert np.all(error <= 1.01 * roundoff * np.abs(want) + smallest), error.max()
