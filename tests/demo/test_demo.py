@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 
 from tf1xent.demo import collapse, digits
 
-pytestmark = pytest.mark.lengthy
+pytestmark = pytest.mark.exhaustive
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 

@@ -40,7 +40,7 @@ def counted_losses(counted, class_weights, weights):
     }
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [SPARSE, DENSE])
 def test_every_denominator(name):
     mask = np.array([True, True, False, True, True, False])
@@ -113,7 +113,7 @@ def test_counts_are_integers_that_do_not_end_at_those_of_float32():
 # --- Nothing to count -------------------------------------------------------------------------
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [SPARSE, DENSE])
 def test_nothing_to_count_is_zero_with_zero_gradients(name):
     labels = LABELS if name == SPARSE else one_hot(LABELS)

@@ -143,7 +143,7 @@ def test_against_numpy():
     np.testing.assert_allclose(slope, want, rtol=1e-8)
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_confident_rows_keep_relative_accuracy(dtype):
     """The inputs are the identity: logits are the weights, and so are their derivatives."""
@@ -171,7 +171,7 @@ def test_confident_rows_keep_relative_accuracy(dtype):
     assert_within_contract(got[2], want, logits, scale, what="Hessian-vector product")
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 def test_classes_at_minus_infinity_drop_out():
     """Of biases of -inf: the loss and both derivatives of the classes that are left."""
     left = np.array([0, 2, 3, 6])
@@ -197,7 +197,7 @@ def test_classes_at_minus_infinity_drop_out():
     assert not got[1][:, masked].any() and not got[2][:, masked].any()
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 def test_hessians():
     """tf.hessians in inputs, weights and biases, against those of the plain composition."""
     labels = np.array([2, 6])
@@ -212,7 +212,7 @@ def test_hessians():
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-13)
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 def test_rows_that_do_not_count_are_absent():
     """NaN inputs, labels out of range and NaN weights of such rows reach nothing."""
     inputs, example_weights = INPUTS[0].copy(), np.array([1.0, np.nan, 2.0])
@@ -272,7 +272,7 @@ def test_an_empty_batch(reduction):
     np.testing.assert_array_equal(gradient, np.zeros_like(WEIGHTS))
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", ["half", "bfloat16"])
 def test_half_precision_is_computed_in_float32(dtype):
     """The logits are not rounded: the loss is float32's, rounded once, and so are gradients."""

@@ -107,7 +107,7 @@ print("differentiated")
 """
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 def test_a_saved_graph_is_differentiated_in_another_process(tmp_path):
     """The loss, its saved gradients and its saved Hessian-vector product."""
     values, graph = str(tmp_path / "values.npz"), str(tmp_path / "graph.meta")

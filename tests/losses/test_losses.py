@@ -53,7 +53,7 @@ def test_reduction_has_tensorflows_strings():
             assert getattr(Reduction, name) == getattr(tf.losses.Reduction, name)
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", ["float32", "half"])
 @pytest.mark.parametrize("name", [SPARSE, DENSE])
 def test_values_are_those_of_tf_losses(name, dtype):

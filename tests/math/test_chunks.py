@@ -55,7 +55,7 @@ def build(chunk_size, labels=LABELS, biases=BIASES, transposed=False, known=True
     return values, operands
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("chunk_size", [1, 3, 5, NUM_CLASSES, 100])
 def test_statistics(chunk_size, known):
@@ -100,7 +100,7 @@ def test_masked_classes_and_lone_labels_have_no_derivative():
     assert not products[1][:, masked].any()
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 def test_third_order_against_finite_differences(chunk_size=3):
     random = np.random.RandomState(2)
     directions = [random.normal(size=value.shape) for value in (INPUTS, WEIGHTS, BIASES)]

@@ -56,6 +56,7 @@ def _expected(name, num_classes):
     return [loss, gradient]
 
 
+@pytest.mark.lengthy
 def test_every_result_is_the_same_in_two_runs(lines):
     results = {"sparse": 3, "dense": 5, "linear": 5}
     assert {key: state for key, (state, _) in lines.items()} == {

@@ -69,7 +69,7 @@ def check(got, gamma, dtype):
             assert error <= allowed, (gamma, s, order, got[order][i], float(true[order]))
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_derivatives_in_the_surprisal(dtype):
     graph = FocalGraph(dtype)
@@ -95,7 +95,7 @@ def test_derivatives_that_are_normal_numbers_where_their_factors_are_not():
                     np.testing.assert_allclose(got[n][0], wanted[n], rtol=1e-5, atol=1e-37)
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_derivatives_in_gamma(dtype):
     with tf.Graph().as_default(), tf.Session(config=unoptimised()) as session:
@@ -139,7 +139,7 @@ def _mixed_derivative(s, gamma, order, gamma_order):
         return float(true), float((abs(true) + abs(in_s)) * logarithm + abs(in_gamma))
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_surprisals_of_zero_and_infinity(dtype):
     with tf.Graph().as_default(), tf.Session(config=unoptimised()) as session:
@@ -171,7 +171,7 @@ def test_surprisals_of_zero_and_infinity(dtype):
         assert np.isnan(got[:, 0]).all() and np.isfinite(got[:, 1]).all()
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_no_op_makes_a_number_that_is_not_finite(dtype):
     graph = FocalGraph(dtype, highest=3)
@@ -279,7 +279,7 @@ def test_derivatives_of_losses_to_the_third_order(kind, dtype):
                 assert (errors <= allowed).all(), (gamma, row, order, got[order, i], true[order])
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["sparse", "dense"])
 def test_a_confident_row_does_not_reach_others(kind):
     """Losses that underflow to 0 beside those of other rows, by a constant gamma."""

@@ -92,7 +92,7 @@ def _derivatives(build, orders):
     return found
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_no_tensor_of_a_loss_is_infinite(name):
     with tf.Graph().as_default(), tf.Session() as session:
@@ -108,7 +108,7 @@ def test_no_tensor_of_a_metric_is_infinite(name):
         session.run([value, tf.add_check_numerics_ops()])
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 def test_no_tensor_of_many_chunks_is_infinite():
     """Chunks that hold nothing but the label; the tensors outside of the loops over the chunks."""
     with tf.Graph().as_default() as graph, tf.Session() as session:

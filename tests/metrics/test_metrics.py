@@ -218,7 +218,7 @@ def test_confident_predictions_keep_the_digits_of_their_brier_score(dtype, toler
             np.testing.assert_allclose(got, score, rtol=tolerance)
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 def test_what_is_masked_is_absent():
     random = np.random.RandomState(2)
     logits = random.normal(size=[8, 3]).astype(np.float32)

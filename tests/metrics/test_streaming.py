@@ -29,7 +29,7 @@ def flat(arrays):
     return np.concatenate([array.reshape((-1,) + array.shape[2:]) for array in arrays])
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "dtype, kind, weighted",
     [

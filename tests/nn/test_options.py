@@ -28,7 +28,7 @@ from tests.support.option_cases import (
 )
 from tf1xent import nn
 
-pytestmark = pytest.mark.lengthy
+pytestmark = pytest.mark.exhaustive
 
 KINDS = ("sparse", "soft", "probabilities")
 MASKED_SPARSE, WEIGHTED_SPARSE = FUNCTIONS["sparse"]
@@ -150,7 +150,7 @@ def test_static_shape_and_dtype_of_the_result():
                 assert (loss.dtype, loss.shape.as_list()) == (dtype, [5, 3])
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype, rtol", [("half", 2e-3), ("bfloat16", 2e-2)])
 def test_half_precision_is_computed_in_float32(dtype, rtol):
     with tf.Graph().as_default(), tf.Session() as session:

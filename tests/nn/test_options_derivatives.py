@@ -25,7 +25,7 @@ from tests.support.option_cases import (
     placeholder,
 )
 
-pytestmark = pytest.mark.lengthy
+pytestmark = pytest.mark.exhaustive
 
 KINDS = ("sparse", "soft", "probabilities")
 

@@ -235,7 +235,7 @@ LOST = [
 ]
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind, name, value, rounded", LOST)
 def test_numbers_that_the_computing_dtype_does_not_have(kind, name, value, rounded):
     with tf.Graph().as_default(), tf.Session() as session:

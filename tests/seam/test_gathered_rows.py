@@ -49,6 +49,7 @@ def _orders(loss):
         return session.run(found)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", LOSSES)
 def test_picked_rows_have_derivatives_of_every_order(name):
     if name.startswith("stock"):

@@ -50,7 +50,7 @@ def check_hessians(implementation, kind, num_classes, static="known"):
     first.check_hessian(kind, **results)
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("num_classes, static", [(10, "known"), (70, "unknown sizes")])
 @pytest.mark.parametrize("kind", ["sparse", "dense"])
 def test_hessians_of_the_graph_version(kind, num_classes, static):

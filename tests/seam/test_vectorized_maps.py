@@ -60,7 +60,7 @@ def test_maps_of_tensorflows_own_ops_with_overridden_gradients(overridden, kind)
     check_maps("stock", kind, 10, PRODUCTS)
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("implementation", ["graph", "kernel"])
 def test_a_hundred_thousand_classes(implementation, request):
     if implementation == "kernel":

@@ -16,7 +16,7 @@ def option_sets(kind):
     return [tuple(names), tuple(names[::2]), tuple(names[1::2]) + ("axis",)]
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["sparse", "soft", "probabilities"])
 def test_every_option(kind):
     cases = [option_cases.Case(kind, names) for names in option_sets(kind)]
