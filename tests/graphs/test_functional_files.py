@@ -9,11 +9,9 @@ import tensorflow.compat.v1 as tf
 import tf1xent
 from tests.corpus.reading import entries
 from tests.support.graph_files import META, contents
-from tests.support.v1_loops import UNOPTIMIZED, can_be_functional, v1_control_flow
+from tests.support.v1_loops import UNOPTIMIZED, can_be_functional, needs_while, v1_control_flow
 from tf1xent import cli, graphs
 from tf1xent.errors import RewriteError
-
-needs_while = pytest.mark.skipif(not can_be_functional(), reason="an error, tested below")
 
 CORPUS = {
     entry.id: entry
@@ -227,7 +225,7 @@ def test_wrong_loops(loops, tmp_path):
             call()
 
 
-@pytest.mark.skipif(can_be_functional(), reason="this TensorFlow can")
+@pytest.mark.skipif(can_be_functional(), reason="StatelessWhile has a gradient here")
 def test_a_tensorflow_without_gradients_of_while_ops_refuses(tmp_path, capsys):
     with pytest.raises(RewriteError, match="Rewrite it with TensorFlow 1.15 or later"):
         graphs.rewrite_meta_graph(TAGGER.path, "tag", loops="functional")

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from tests.support.v1_loops import PROGRAMS, UNOPTIMIZED, can_be_functional, v1_control_flow
+from tests.support.v1_loops import PROGRAMS, UNOPTIMIZED, needs_while, v1_control_flow
 from tf1xent import graphs
 from tf1xent.graphs.control_flow import contexts
 from tf1xent.graphs.raw import NodeList
 from tf1xent.graphs.wiring import Wiring
 
-pytestmark = pytest.mark.skipif(not can_be_functional(), reason="an error, tested elsewhere")
+pytestmark = needs_while
 
 FEATURES = np.random.RandomState(0).randn(2, 4, 3)
 POINT, DIRECTION = np.array([0.3, 0.2, 0.5]), np.array([0.2, 0.5, -0.3])

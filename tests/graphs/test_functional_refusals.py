@@ -8,11 +8,11 @@ import tensorflow.compat.v1 as tf
 
 from tests.corpus.reading import entries
 from tests.support.graph_files import contents
-from tests.support.v1_loops import can_be_functional, v1_control_flow
+from tests.support.v1_loops import needs_while, v1_control_flow
 from tf1xent import cli, graphs
 from tf1xent.errors import GraphFileError, RewriteError
 
-pytestmark = pytest.mark.skipif(not can_be_functional(), reason="always an error")
+pytestmark = needs_while
 
 
 def graph_def_of(build):

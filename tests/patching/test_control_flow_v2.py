@@ -11,6 +11,7 @@ from tensorflow.python.ops import control_flow_util
 import tf1xent
 from tests import ROOT
 from tests.support.loss_graph import SPARSE
+from tests.support.v1_loops import mapped, scanned
 from tf1xent import _tf
 from tf1xent.errors import MissingDerivativeError, PatchConflictWarning
 
@@ -49,14 +50,6 @@ def recurrent(weights, features):
         pytest.skip("this TensorFlow has no recurrent cells: Keras 3 took their place")
     inputs = features * weights
     return tf.nn.dynamic_rnn(cell, inputs, sequence_length=[2, 4], dtype=tf.float64)[0]
-
-
-def mapped(weights, features):
-    return tf.map_fn(lambda row: tf.tanh(row * weights) * row, features)
-
-
-def scanned(weights, features):
-    return tf.scan(lambda state, row: tf.tanh(state * weights + row), features)
 
 
 def recurrent_by_hand(weights, features):

@@ -1,24 +1,17 @@
 """Builds NodeDefs of stock ops without a live graph, with the ops and attributes of TF 1.13."""
 
 import functools
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from tf1xent._tf import tf
-from tf1xent._typing import NodeDef, Proto
+from tf1xent._typing import Proto
+from tf1xent.graphs.attributes import Attribute, DataType, set_attribute
 from tf1xent.graphs.raw import NodeList
 from tf1xent.graphs.wiring import Names
 
 _INT32 = tf.int32.as_datatype_enum
 _INT64 = tf.int64.as_datatype_enum
 _BLOCKS = 32
-
-
-class DataType(int):
-    """The number of a DataType, so that an attribute is not taken for an integer."""
-
-
-# What an attribute of a node can be set to.
-_Attribute = Union[DataType, bool, int, Proto]
 
 
 class Nodes:
@@ -50,13 +43,13 @@ class Nodes:
         self.tensors: List[str] = []
 
     def add(
-        self, op: str, inputs: Sequence[str], *, outputs: int = 1, **attributes: _Attribute
+        self, op: str, inputs: Sequence[str], *, outputs: int = 1, **attributes: Attribute
     ) -> str:
         """Adds a node and returns the name of its first output."""
         name = self._names.unique(f"{self._scope}/{op}")
         node = tf.NodeDef(name=name, op=op, input=inputs, device=self._device)
         for key, value in attributes.items():
-            _set_attribute(node, key, value)
+            set_attribute(node, key, value)
         for key, value in self._common.items():
             node.attr[key].CopyFrom(value)
         self._nodes.append(node)
@@ -65,7 +58,7 @@ class Nodes:
 
     def cast(self, inputs: Sequence[str], source: int, target: int) -> str:
         """Casts a tensor; `inputs` are the tensor and any control inputs."""
-        types: Dict[str, _Attribute] = {"SrcT": DataType(source), "DstT": DataType(target)}
+        types = {"SrcT": DataType(source), "DstT": DataType(target)}
         return self.add("Cast", inputs, Truncate=False, **types)
 
     def constant(self, value: float, dtype: int) -> str:
@@ -81,19 +74,6 @@ class Nodes:
 @functools.lru_cache(maxsize=None)
 def _tensor(value: float, dtype: int) -> Proto:
     return tf.make_tensor_proto(value, dtype=tf.as_dtype(dtype))
-
-
-def _set_attribute(node: NodeDef, key: str, value: _Attribute) -> None:
-    """Sets an attribute of a NodeDef, in the field for the value's Python type."""
-    attribute = node.attr[key]
-    if isinstance(value, DataType):
-        attribute.type = value
-    elif isinstance(value, bool):
-        attribute.b = value
-    elif isinstance(value, int):
-        attribute.i = value
-    else:
-        attribute.tensor.CopyFrom(value)
 
 
 class Arithmetic:

@@ -28,7 +28,8 @@ from typing import Sequence, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
-from tf1xent.graphs.formula.building import Arithmetic, DataType, Nodes
+from tf1xent.graphs.attributes import DataType
+from tf1xent.graphs.formula.building import Arithmetic, Nodes
 
 _NARROW = (tf.half.as_datatype_enum, tf.bfloat16.as_datatype_enum)
 _FLOAT32 = tf.float32.as_datatype_enum

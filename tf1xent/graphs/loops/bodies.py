@@ -6,6 +6,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import FunctionDef, NodeDef, Proto
+from tf1xent.graphs.attributes import DataType, set_attribute
 from tf1xent.graphs.functions import (
     ARGUMENT,
     Library,
@@ -13,7 +14,7 @@ from tf1xent.graphs.functions import (
     nested_reference,
     outputs_of,
 )
-from tf1xent.graphs.loops.net import Net, NotUnderstoodError, Type, canonical, copied, set_attribute
+from tf1xent.graphs.loops.net import Net, NotUnderstoodError, canonical, copied
 from tf1xent.graphs.raw import serialized
 from tf1xent.graphs.wiring import Names, split_reference
 
@@ -202,7 +203,7 @@ def extracted(
 
 def as_result(net: Net, hint: str, reference: str, dtype: int) -> str:
     """Adds an Identity: TensorFlow takes a result that is an argument for a loop's invariant."""
-    return net.add(f"{hint}/result", "Identity", [reference], T=Type(dtype))
+    return net.add(f"{hint}/result", "Identity", [reference], T=DataType(dtype))
 
 
 def output_type(net: Net, reference: str, library: Library) -> int:

@@ -8,6 +8,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from tf1xent._typing import NodeDef
 from tf1xent.errors import RewriteError
+from tf1xent.graphs.attributes import DataType
 from tf1xent.graphs.loops.bodies import (
     Arguments,
     Functions,
@@ -27,7 +28,6 @@ from tf1xent.graphs.loops.net import (
     V1_OPS,
     Net,
     NotUnderstoodError,
-    Type,
     become,
     frame_paths,
 )
@@ -257,13 +257,13 @@ class _Replacement:
         self._check_runs_once()
         stateful = self._functions.any_stateful(names)
         inputs = [self._decided(), *(argument.outside for argument in arguments.all)]
-        types = [Type(net.nodes[branch.merge].attr["T"].type) for branch in group]
+        types = [DataType(net.nodes[branch.merge].attr["T"].type) for branch in group]
         if_ = net.add(
             f"{hint}/functional",
             "If" if stateful else "StatelessIf",
             inputs,
-            Tcond=Type(BOOL),
-            Tin=[Type(argument.dtype) for argument in arguments.all],
+            Tcond=DataType(BOOL),
+            Tin=[DataType(argument.dtype) for argument in arguments.all],
             Tout=types,
         )
         node = net.nodes[if_]
@@ -274,7 +274,7 @@ class _Replacement:
         for place, branch in enumerate(group):
             index = self._value_index(net.nodes[branch.merge], branch, around)
             value = [join_reference(if_, place), index]
-            become(net.nodes[branch.merge], "IdentityN", value, T=[types[place], Type(INT32)])
+            become(net.nodes[branch.merge], "IdentityN", value, T=[types[place], DataType(INT32)])
 
     def _decided(self) -> str:
         """Returns the predicate, after all that nodes in the branches wait for outside.
@@ -284,7 +284,9 @@ class _Replacement:
         if not self._waits:
             return self._predicate
         inputs = [self._predicate, *(f"^{name}" for name in self._waits)]
-        name = self._net.add(f"{self._hint}/functional/waited", "Identity", inputs, T=Type(BOOL))
+        name = self._net.add(
+            f"{self._hint}/functional/waited", "Identity", inputs, T=DataType(BOOL)
+        )
         self._branches.conditions[name] = self._branches.conditions[self._group[0].merge]
         return name
 
@@ -308,7 +310,7 @@ class _Replacement:
             inverse = net.add(f"{self._hint}/functional/LogicalNot", "LogicalNot", [predicate])
             self._branches.conditions[inverse] = around
             predicate = inverse
-        types = {"SrcT": Type(BOOL), "DstT": Type(INT32)}
+        types = {"SrcT": DataType(BOOL), "DstT": DataType(INT32)}
         index = net.add(f"{self._hint}/functional/value_index", "Cast", [predicate], **types)
         self._branches.conditions[index] = around
         return index

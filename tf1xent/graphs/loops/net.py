@@ -7,8 +7,9 @@ function's arguments.
 from typing import Callable, Dict, Iterable, List, Sequence, Set, Tuple, Union
 
 from tf1xent._tf import tf
-from tf1xent._typing import NodeDef, Proto
+from tf1xent._typing import NodeDef
 from tf1xent.errors import RewriteError
+from tf1xent.graphs.attributes import Attribute, DataType, set_attribute
 from tf1xent.graphs.wiring import CONTROL, Names, join_reference, split_reference
 
 BACK_EDGES = ("NextIteration", "RefNextIteration")
@@ -25,13 +26,6 @@ INT32, INT64, BOOL, VARIANT, RESOURCE = (
 
 class NotUnderstoodError(RewriteError):
     """A loop or branch has a shape that is not understood."""
-
-
-class Type(int):
-    """The number of a DataType, so that an attribute is not taken for an integer."""
-
-
-Attribute = Union[Type, List[Type], bool, int, Proto]
 
 
 class Net:
@@ -76,7 +70,7 @@ class Net:
         """Adds a constant that waits for some nodes; returns its name."""
         tensor = tf.make_tensor_proto(value, tf.as_dtype(dtype))
         inputs = [f"^{name}" for name in dict.fromkeys(controls)]
-        return self.add(hint, "Const", inputs, dtype=Type(dtype), value=tensor)
+        return self.add(hint, "Const", inputs, dtype=DataType(dtype), value=tensor)
 
     def readers(self) -> Dict[str, List[Tuple[str, int, int]]]:
         """Returns the readers of each node: (reader, place among its inputs, output index)."""
@@ -152,24 +146,6 @@ def copied(node: NodeDef) -> NodeDef:
     copy = tf.NodeDef()
     copy.CopyFrom(node)
     return copy
-
-
-def set_attribute(node: NodeDef, key: str, value: Attribute) -> None:
-    """Sets an attribute of a node."""
-    target = node.attr[key]
-    if isinstance(value, list):
-        target.list.SetInParent()
-        target.list.type.extend(value)
-    elif isinstance(value, Type):
-        target.type = value
-    elif isinstance(value, bool):
-        target.b = value
-    elif isinstance(value, int):
-        target.i = value
-    elif isinstance(value, tf.make_tensor_proto(0).__class__):
-        target.tensor.CopyFrom(value)
-    else:
-        target.CopyFrom(value)
 
 
 def become(node: NodeDef, op: str, inputs: Sequence[str], **attributes: Attribute) -> None:

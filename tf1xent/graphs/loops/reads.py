@@ -6,14 +6,13 @@ more: each turn reads the variable again.
 
 from typing import Dict, List, Tuple
 
+from tf1xent.graphs.attributes import DataType, set_attribute
 from tf1xent.graphs.loops.net import (
     ENTERS,
     RESOURCE,
     Net,
-    Type,
     become,
     copied,
-    set_attribute,
 )
 from tf1xent.graphs.wiring import split_reference
 
@@ -31,14 +30,14 @@ def hoist_reads(net: Net) -> None:
     values: Dict[Tuple[str, ...], str] = {}
     for name, enters in found:
         read = net.nodes[name]
-        dtype = Type(read.attr["dtype"].type)
+        dtype = DataType(read.attr["dtype"].type)
         if tuple(enters) not in values:
             values[tuple(enters)] = _read_before(net, name, enters, dtype)
         value = values[tuple(enters)]
         if read.op == _READ:
             become(read, "Identity", [value], T=dtype)
         else:
-            indices = Type(read.attr["Tindices"].type)
+            indices = DataType(read.attr["Tindices"].type)
             become(read, "Gather", [value, net.data(name)[1]], Tparams=dtype, Tindices=indices)
 
 
@@ -72,7 +71,7 @@ def _is_only_read(net: Net, readers: Dict[str, List[Tuple[str, int, int]]], ente
     return True
 
 
-def _read_before(net: Net, name: str, enters: List[str], dtype: Type) -> str:
+def _read_before(net: Net, name: str, enters: List[str], dtype: DataType) -> str:
     """Reads the variable outside and hands its value in; returns the innermost Enter's name."""
     value = net.add(f"{name}/functional", _READ, list(net.nodes[enters[0]].input), dtype=dtype)
     net.nodes[value].device = net.nodes[name].device

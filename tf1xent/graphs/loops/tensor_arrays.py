@@ -8,6 +8,7 @@ from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Set, Tu
 
 from tf1xent._tf import tf
 from tf1xent._typing import NodeDef, Proto
+from tf1xent.graphs.attributes import DataType
 from tf1xent.graphs.loops.net import (
     ENTERS,
     EXITS,
@@ -17,7 +18,6 @@ from tf1xent.graphs.loops.net import (
     VARIANT,
     Net,
     NotUnderstoodError,
-    Type,
     become,
 )
 from tf1xent.graphs.wiring import join_reference, split_reference
@@ -214,20 +214,20 @@ class _Conversion:
             node,
             "TensorListReserve",
             [shape, data[0]],
-            element_dtype=Type(self._dtype),
-            shape_type=Type(INT32),
+            element_dtype=DataType(self._dtype),
+            shape_type=DataType(INT32),
         )
 
     def _write(self, node: NodeDef, data: List[str]) -> None:
         _, index, value, flow = data
         if self._grows:
             flow = self._grown(node, index, flow)
-        dtype = Type(self._dtype)
+        dtype = DataType(self._dtype)
         become(node, "TensorListSetItem", [flow, index, value], element_dtype=dtype)
 
     def _grown(self, node: NodeDef, index: str, flow: str) -> str:
         """Returns the list, long enough for an index."""
-        net, int32 = self._net, Type(INT32)
+        net, int32 = self._net, DataType(INT32)
         one = self._constant(node, flow, "one", 1, INT32)
         least = net.add(f"{node.name}/size", "Add", [index, one], T=int32)
         length = net.add(f"{node.name}/length", "TensorListLength", [flow])
@@ -236,7 +236,7 @@ class _Conversion:
 
     def _scatter(self, node: NodeDef, data: List[str]) -> None:
         _, indices, value, flow = data
-        dtype = Type(self._dtype)
+        dtype = DataType(self._dtype)
         inputs = [flow, value, indices]
         become(node, "TensorListScatterIntoExistingList", inputs, element_dtype=dtype)
 
@@ -246,20 +246,20 @@ class _Conversion:
             node,
             "TensorListSplit",
             [value, self._element_shape(node, flow), lengths],
-            element_dtype=Type(self._dtype),
-            shape_type=Type(INT32),
+            element_dtype=DataType(self._dtype),
+            shape_type=DataType(INT32),
         )
 
     def _read(self, node: NodeDef, data: List[str]) -> None:
         _, index, flow = data
         inputs = [flow, index, self._element_shape(node, flow)]
-        become(node, "TensorListGetItem", inputs, element_dtype=Type(self._dtype))
+        become(node, "TensorListGetItem", inputs, element_dtype=DataType(self._dtype))
 
     def _gather(self, node: NodeDef, data: List[str]) -> None:
         _, indices, flow = data
         shape = self._element_shape(node, flow, _shape(node, "element_shape"))
         inputs = [flow, indices, shape]
-        become(node, "TensorListGather", inputs, element_dtype=Type(self._dtype))
+        become(node, "TensorListGather", inputs, element_dtype=DataType(self._dtype))
 
     def _size(self, node: NodeDef, data: List[str]) -> None:
         become(node, "TensorListLength", [data[1]])
@@ -274,8 +274,8 @@ class _Conversion:
             node,
             "TensorListConcatV2",
             [flow, shape, leading],
-            element_dtype=Type(self._dtype),
-            shape_type=Type(INT32),
+            element_dtype=DataType(self._dtype),
+            shape_type=DataType(INT32),
         )
 
 

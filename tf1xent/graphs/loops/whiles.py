@@ -8,6 +8,7 @@ from typing import Callable, Dict, Iterable, List, NamedTuple, Sequence, Set, Tu
 
 from tf1xent._tf import tf
 from tf1xent._typing import Proto
+from tf1xent.graphs.attributes import DataType, set_attribute
 from tf1xent.graphs.loops.bodies import (
     Arguments,
     Functions,
@@ -20,11 +21,9 @@ from tf1xent.graphs.loops.net import (
     INT32,
     Net,
     NotUnderstoodError,
-    Type,
     become,
     canonical,
     frame_paths,
-    set_attribute,
 )
 from tf1xent.graphs.wiring import join_reference, split_reference
 
@@ -169,7 +168,7 @@ class _Replacement:
         outside, controls = canonical(net.data(enter)[0]), net.controls(enter)
         if not controls:
             return outside
-        dtype = Type(net.nodes[enter].attr["T"].type)
+        dtype = DataType(net.nodes[enter].attr["T"].type)
         inputs = [outside, *(f"^{control}" for control in controls)]
         return net.add(f"{self._hint}/functional/waited", "Identity", inputs, T=dtype)
 
@@ -183,7 +182,7 @@ class _Replacement:
         arguments = self._arguments.all
         one = body.constant(f"{self._hint}/one", 1, INT32)
         counter, most = self._counters
-        following = [body.add(f"{self._hint}/add", "Add", [counter, one], T=Type(INT32)), most]
+        following = [body.add(f"{self._hint}/add", "Add", [counter, one], T=DataType(INT32)), most]
         end = 2 + len(loop.variables)
         for result, variable in zip(results, arguments[2:end]):
             following.append(as_result(body, self._hint, result, variable.dtype))
@@ -196,7 +195,7 @@ class _Replacement:
         while_ = self._while(names, [*self._shapes, *(a.shape for a in captured)])
         for place, variable_nodes in enumerate(loop.variables, 2):
             for name in variable_nodes.exits:
-                dtype = Type(arguments[place].dtype)
+                dtype = DataType(arguments[place].dtype)
                 become(net.nodes[name], "Identity", [join_reference(while_, place)], T=dtype)
         for name in loop.members:
             del net.nodes[name]
@@ -208,7 +207,7 @@ class _Replacement:
         inputs = [argument.outside for argument in self._arguments.all]
         stateful = self._functions.any_stateful(names)
         op = "While" if stateful else "StatelessWhile"
-        types = [Type(argument.dtype) for argument in self._arguments.all]
+        types = [DataType(argument.dtype) for argument in self._arguments.all]
         name = net.add(f"{self._hint}/functional", op, inputs, T=types)
         node = net.nodes[name]
         node.device = net.nodes[self._loop.condition].device

@@ -11,8 +11,9 @@ from tf1xent._tf import tf
 from tf1xent._typing import DType, NodeDef
 from tf1xent.errors import GraphFileError, RewriteError
 from tf1xent.gradients import FILLING_GRADIENT, GRADIENT_NAMES
+from tf1xent.graphs.attributes import DataType
 from tf1xent.graphs.control_flow import contexts
-from tf1xent.graphs.formula.building import Arithmetic, DataType, Nodes
+from tf1xent.graphs.formula.building import Arithmetic, Nodes
 from tf1xent.graphs.formula.kernel_formula import stock_outputs, stock_value
 from tf1xent.graphs.formula.kernel_ops import (
     CROSS_ENTROPY_OPS,
