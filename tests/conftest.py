@@ -13,6 +13,10 @@ from hypothesis import HealthCheck, settings
 # Before the first import of TensorFlow; the subprocesses of tests inherit both.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# More threads than work spin, on a core that another process of tests needs: a fifth of the time.
+# Where threads matter, a test asks for them.
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 # "... is deprecated and will be removed" of TF 1.x buries what a test says.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -16,6 +16,8 @@ from tests.oracle.reference import Reference
 def lines():
     """By function, number of classes and number of the result: its state and first numbers."""
     environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3")
+    for kind in ("INTEROP", "INTRAOP"):  # one thread is always the same
+        environment[f"TF_NUM_{kind}_THREADS"] = "4"
     if not program.has_switch():
         environment["TF_DETERMINISTIC_OPS"] = "1"
     process = subprocess.run(

@@ -196,13 +196,14 @@ def test_several_labels_to_ignore(dtype):
             tf.placeholder("int32", shape) for shape in (None, [None])
         ]
         function = FUNCTIONS["sparse"][0]
+        of_tensors = [function(fed, logits, ignore_label=given, **options) for given in by_run]
         for ignored in several:
-            known = [ignored, tuple(ignored), np.array(ignored, dtype)]
-            losses_of_all = [
-                function(fed, logits, ignore_label=given, **options) for given in known + by_run
+            of_known = [
+                function(fed, logits, ignore_label=given, **options)
+                for given in (ignored, tuple(ignored), np.array(ignored, dtype))
             ]
             feed = dict([(fed, labels)] + [(tensor, ignored) for tensor in by_run])
-            got = session.run(losses_of_all, feed)
+            got = session.run(of_known + of_tensors, feed)
             want = OptionReference(labels, LOGITS, ignore_label=ignored, **options).loss()
             for values in got:
                 np.testing.assert_allclose(values, want, rtol=1e-12)
