@@ -9,7 +9,7 @@ from scipy.sparse.linalg import LinearOperator
 from tf1xent._tf import tf
 from tf1xent._typing import Path, Session, Tensor
 from tf1xent.curvature.batches import Batches, Request
-from tf1xent.curvature.differentiation import as_list
+from tf1xent.curvature.differentiation import as_list, dense, graph_function
 from tf1xent.curvature.parameters import Parameters, name_of
 
 # Builds the product with one vector: called with the variables and a tensor for each.
@@ -27,7 +27,7 @@ class CurvatureOperator(LinearOperator):
 
     where A_b is the matrix of batch b. Sums are float64 and their order is fixed, so the same data
     give the same bits. A batch of weight 0 contributes nothing, also if its product is NaN. All
-    that works on a SciPy operator works on these: ``@``, sums, ``scipy.sparse.linalg.eigsh``, ``cg``.
+    that SciPy does with an operator works: ``@``, sums, ``scipy.sparse.linalg.eigsh`` and ``cg``.
 
     All ops are added to the graph when the operator is made, and none by a product; so it works in
     a graph that is finalized later. Each vector of a block needs about the memory of one gradient
@@ -42,8 +42,8 @@ class CurvatureOperator(LinearOperator):
         is run before each pass; or None for one run without feeds.
       batch_weights: w_b of each batch. None: the leading dimension that all arrays of a feed share.
         A sequence, one entry for each batch; a function of the feed; or a scalar tensor, which is
-        fetched in the same run as the product. Pass what the loss of a batch divides by, such as the
-        number of valid tokens. A tf.data iterator needs a tensor.
+        fetched in the same run as the product. Pass what the loss of a batch divides by, such as
+        the number of valid tokens. A tf.data iterator needs a tensor.
       reduction: "mean" or "sum"; a sum takes no weights.
       damping: added to the diagonal; the attribute may be set at any time.
       block_size: how many vectors one session.run computes; more than one only helps ``A @ X``.
@@ -89,7 +89,7 @@ class CurvatureOperator(LinearOperator):
         super().__init__(np.dtype(np.float64), (parameters.size, parameters.size))
         self.parameters, self.num_products = parameters, 0
         self._check_graph()
-        with self._graph.as_default(), tf.name_scope(self._name):
+        with self._graph.as_default(), graph_function(self._name):
             self._check_connected()
             self._vectors = [
                 [tf.placeholder(x.dtype.base_dtype, x.shape) for x in parameters.tensors]
@@ -194,9 +194,9 @@ class CurvatureOperator(LinearOperator):
     def _check_graph(self) -> None:
         if self._graph.finalized:
             raise RuntimeError(
-                f"{self._name}: the session's graph must not be finalized, since an operator adds ops "
-                "when it is made. Make it and its submatrices before tf.Graph.finalize(), or before "
-                "a MonitoredSession."
+                f"{self._name}: the session's graph must not be finalized, since a new operator "
+                "adds ops. Make it and its submatrices before tf.Graph.finalize(), and before a "
+                "MonitoredSession."
             )
         for tensor in [*self._differentiated, *self.parameters.tensors]:
             if tensor.graph is not self._graph:
@@ -221,8 +221,8 @@ class LossOperator(CurvatureOperator):
 
     def _build(self) -> None:
         self._loss = tf.reshape(self._scalar, [])
-        found = tf.gradients(self._scalar, self.parameters.tensors)
-        self._gradient = [tf.convert_to_tensor(gradient) for gradient in found]
+        xs = self.parameters.tensors
+        self._gradient = [dense(*pair) for pair in zip(tf.gradients(self._scalar, xs), xs)]
 
     def loss(self) -> float:
         """Returns the loss over the data: the mean (or sum) of the batches' losses."""
