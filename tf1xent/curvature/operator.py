@@ -67,5 +67,3 @@ def scalar(loss: Tensor) -> Tensor:
     if loss.shape.ndims != 0:
         raise ValueError(f"`loss` must be a scalar, got shape {loss.shape}. Use tf.reduce_mean.")
     return loss
-
-
