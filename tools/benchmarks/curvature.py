@@ -87,7 +87,8 @@ class Side:
 
 def measure_network(network: str, sides: List[Side], rounds: int) -> Tuple[List[str], Any]:
     """Returns the versions, and {(framework, product): figures}."""
-    versions, calls, dots = [], {}, {}
+    versions, calls = [], {}
+    dots: Dict[str, float] = {}
     for side in sides:
         version, prepared = side.ask("prepare", network)
         versions.append(f"{FRAMEWORKS[side.framework]} {version}")
@@ -161,7 +162,7 @@ def make_operator(num_parameters: int, num_batches: int) -> Any:
         session = tensorflow_sides.new_session(argparse.Namespace(threads=1))
         session.run([weight.initializer for weight in weights])
         batches = [np.split(array, num_batches) for array in inputs[:2]]
-        feeds = [{pictures: p, labels: l} for p, l in zip(*batches)]
+        feeds = [{pictures: p, labels: classes} for p, classes in zip(*batches)]
         return curvature.HessianOperator(session, tf.reduce_mean(loss), weights, feeds)
 
 
