@@ -125,6 +125,7 @@ from tf1xent._tf.registry import (
     op_type,
     register_gradient,
     set_gradient_attribute,
+    swapped_gradients,
 )
 from tf1xent._tf.static_shapes import set_static_shape, with_static_shape
 from tf1xent._tf.stock_ops import (
@@ -260,6 +261,7 @@ __all__ = [
     "sum_to_shape",
     "sums_by_position",
     "supply_gradient",
+    "swapped_gradients",
     "take_by_position",
     "take_by_row",
     "taken_whole",
