@@ -80,7 +80,7 @@ def trace(
     >>> matrix = np.diag(1.0 / np.arange(1, 101) ** 2)
     >>> estimate = trace(matrix, 30)
     >>> low, high = estimate.interval
-    >>> low < np.trace(matrix) < high, high - low < 0.1
+    >>> bool(low < np.trace(matrix) < high), high - low < 0.1
     (True, True)
 
     Source: M. F. Hutchinson, 1989; R. A. Meyer, C. Musco, C. Musco, D. P. Woodruff, Hutch++:
