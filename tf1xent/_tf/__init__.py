@@ -41,6 +41,7 @@ from tf1xent._tf.drop_ins import (
     stock_public_function,
     taken_whole,
 )
+from tf1xent._tf.error_messages import error_line
 from tf1xent._tf.live_ops import (
     TRACED_CALLS,
     Body,
@@ -124,6 +125,7 @@ from tf1xent._tf.registry import (
     op_type,
     register_gradient,
     set_gradient_attribute,
+    swapped_gradients,
 )
 from tf1xent._tf.static_shapes import set_static_shape, with_static_shape
 from tf1xent._tf.stock_ops import (
@@ -197,6 +199,7 @@ __all__ = [
     "detached",
     "drop_in",
     "enum_name",
+    "error_line",
     "filled_gaps",
     "gradient_attribute",
     "gradient_in_use",
@@ -258,6 +261,7 @@ __all__ = [
     "sum_to_shape",
     "sums_by_position",
     "supply_gradient",
+    "swapped_gradients",
     "take_by_position",
     "take_by_row",
     "taken_whole",

@@ -1,5 +1,6 @@
 """The gradient registry, the gradient attributes of ops, and where in a graph they sit."""
 
+import contextlib
 import functools
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
@@ -104,6 +105,44 @@ def set_entry_function(entry: Any, function: Optional[GradientFunction]) -> None
 def entry_like(entry: Any, function: GradientFunction) -> Any:
     """A registry entry of its own, as `entry` but with `function`."""
     return dict(entry, type=function)
+
+
+@contextlib.contextmanager
+def swapped_gradients(functions: Dict[str, Callable[..., Any]]) -> Iterator[None]:
+    """Swaps the registry's gradients of op types while gradient ops are built.
+
+    Ops that name a gradient of their own keep it, and so do eager tapes, on which TensorFlow's own
+    gradients may be built. No op is changed, unlike by an attribute: a session that has run the op
+    warns of that.
+
+    Args:
+      functions: by op type; each is called with the function that it replaces, which may be None,
+        the op and its cotangents, each a tensor or None.
+    """
+    before = {op_type: gradient_entry(op_type) for op_type in functions}
+    ours = {}
+    for op_type, function in functions.items():
+        entry = before[op_type]
+        if entry is not None:
+            ours[op_type] = entry_like(entry, _with_replaced(function, entry_function(entry)))
+            set_gradient_entry(op_type, ours[op_type])
+    try:
+        yield
+    finally:
+        for op_type, entry in ours.items():
+            if gradient_entry(op_type) is entry:  # else other code has replaced it, and keeps it
+                set_gradient_entry(op_type, before[op_type])
+
+
+def _with_replaced(
+    function: Callable[..., Any], replaced: Optional[GradientFunction]
+) -> GradientFunction:
+    def gradient(op: Operation, *cotangents: Optional[Tensor]) -> Any:
+        if isinstance(op, tf.Operation):
+            return function(replaced, op, *as_tensors(cotangents))
+        return [None] * len(op.inputs) if replaced is None else replaced(op, *cotangents)
+
+    return gradient
 
 
 def forget_forward_mode_traces() -> None:

@@ -1,6 +1,7 @@
 """What all operators share: products built once, and passes over the data that add them up."""
 
 import copy
+import numbers
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
@@ -8,8 +9,15 @@ from scipy.sparse.linalg import LinearOperator
 
 from tf1xent._tf import tf
 from tf1xent._typing import Path, Session, Tensor
+from tf1xent.curvature.batch_norm import (
+    BATCH,
+    FROZEN,
+    batch_norm_derivatives,
+    batch_norm_statistics,
+)
 from tf1xent.curvature.batches import Batches, Request
-from tf1xent.curvature.differentiation import as_list
+from tf1xent.curvature.behind import changed_variables
+from tf1xent.curvature.differentiation import as_list, dense, graph_function
 from tf1xent.curvature.parameters import Parameters, name_of
 
 # Builds the product with one vector: called with the variables and a tensor for each.
@@ -27,7 +35,7 @@ class CurvatureOperator(LinearOperator):
 
     where A_b is the matrix of batch b. Sums are float64 and their order is fixed, so the same data
     give the same bits. A batch of weight 0 contributes nothing, also if its product is NaN. All
-    that works on a SciPy operator works on these: ``@``, sums, ``scipy.sparse.linalg.eigsh``, ``cg``.
+    that SciPy does with an operator works: ``@``, sums, ``scipy.sparse.linalg.eigsh`` and ``cg``.
 
     All ops are added to the graph when the operator is made, and none by a product; so it works in
     a graph that is finalized later. Each vector of a block needs about the memory of one gradient
@@ -42,8 +50,8 @@ class CurvatureOperator(LinearOperator):
         is run before each pass; or None for one run without feeds.
       batch_weights: w_b of each batch. None: the leading dimension that all arrays of a feed share.
         A sequence, one entry for each batch; a function of the feed; or a scalar tensor, which is
-        fetched in the same run as the product. Pass what the loss of a batch divides by, such as the
-        number of valid tokens. A tf.data iterator needs a tensor.
+        fetched in the same run as the product. Pass what the loss of a batch divides by, such as
+        the number of valid tokens. A tf.data iterator needs a tensor.
       reduction: "mean" or "sum"; a sum takes no weights.
       damping: added to the diagonal; the attribute may be set at any time.
       block_size: how many vectors one session.run computes; more than one only helps ``A @ X``.
@@ -57,6 +65,8 @@ class CurvatureOperator(LinearOperator):
       parameters: the map between the flat vector and the variables.
       damping: the number added to the diagonal.
       num_products: how many products with a vector have been computed; replayed ones do not count.
+      batch_norm_statistics: by the name of each batch normalization's op, which mean and variance
+        it uses: "batch, held constant", "batch", "moving averages", or "decided by TENSOR".
     """
 
     damping: float
@@ -81,7 +91,8 @@ class CurvatureOperator(LinearOperator):
         self._data = Batches(self._name, session, feeds, batch_weights, reduction, progress)
         self.damping = damping
         self._product, self._differentiated = product, list(differentiated)
-        self._block_size, self._batch_norm = block_size, batch_norm
+        self._block_size = _positive(self._name, block_size)
+        self._batch_norm = _mode(self._name, batch_norm)
         self._set_up(Parameters(xs), log)
 
     def _set_up(self, parameters: Parameters, log: Optional[Path]) -> None:
@@ -89,25 +100,33 @@ class CurvatureOperator(LinearOperator):
         super().__init__(np.dtype(np.float64), (parameters.size, parameters.size))
         self.parameters, self.num_products = parameters, 0
         self._check_graph()
-        with self._graph.as_default(), tf.name_scope(self._name):
-            self._check_connected()
-            self._vectors = [
-                [tf.placeholder(x.dtype.base_dtype, x.shape) for x in parameters.tensors]
-                for _ in range(self._block_size)
-            ]
-            self._products = [
-                self._product(parameters.tensors, vectors) for vectors in self._vectors
-            ]
-            self._build()
+        self.batch_norm_statistics = batch_norm_statistics(self._differentiated, self._batch_norm)
+        with self._graph.as_default(), graph_function(self._name):
+            with batch_norm_derivatives(self._differentiated, self._batch_norm):
+                self._build()
+        self._check_changes_nothing()
 
     def _build(self) -> None:
-        """Builds what a subclass computes besides products."""
+        """Builds all that is computed."""
+        self._check_connected()
+        xs = self.parameters.tensors
+        self._vectors = [
+            [tf.placeholder(x.dtype.base_dtype, x.shape) for x in xs]
+            for _ in range(self._block_size)
+        ]
+        self._products = [self._product(xs, vectors) for vectors in self._vectors]
 
     @property
     def _name(self) -> str:
         return type(self).__name__
 
     # --- Products ---------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        used = sorted(set(self.batch_norm_statistics.values()))
+        statistics = f", batch normalization: {', '.join(used)}" if used else ""
+        size, number = self.parameters.size, len(self.parameters.names)
+        return f"<{self._name} of {size} parameters in {number} variables{statistics}>"
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         columns = self._columns(X)
@@ -194,9 +213,9 @@ class CurvatureOperator(LinearOperator):
     def _check_graph(self) -> None:
         if self._graph.finalized:
             raise RuntimeError(
-                f"{self._name}: the session's graph must not be finalized, since an operator adds ops "
-                "when it is made. Make it and its submatrices before tf.Graph.finalize(), or before "
-                "a MonitoredSession."
+                f"{self._name}: the session's graph must not be finalized, since a new operator "
+                "adds ops. Make it and its submatrices before tf.Graph.finalize(), and before a "
+                "MonitoredSession."
             )
         for tensor in [*self._differentiated, *self.parameters.tensors]:
             if tensor.graph is not self._graph:
@@ -215,14 +234,27 @@ class CurvatureOperator(LinearOperator):
                 f"{', '.join(missing)}, which are not. Leave them out."
             )
 
+    def _check_changes_nothing(self) -> None:
+        fetched = [tensor for product in self._products for tensor in product]
+        changed = changed_variables(fetched + self._differentiated)
+        if changed:
+            ops = ", ".join(f"{name} ({op_type})" for name, op_type in sorted(changed.items()))
+            names = ", ".join(name_of(tensor) for tensor in self._differentiated)
+            raise ValueError(
+                f"{self._name}: {names} must not change variables when computed, but runs {ops}. "
+                "Take the tensor from before tf.control_dependencies; let batch normalization put "
+                "its updates in a collection."
+            )
+
 
 class LossOperator(CurvatureOperator):
     """An operator of a scalar loss, which has a value and a gradient over the data."""
 
     def _build(self) -> None:
+        super()._build()
         self._loss = tf.reshape(self._scalar, [])
-        found = tf.gradients(self._scalar, self.parameters.tensors)
-        self._gradient = [tf.convert_to_tensor(gradient) for gradient in found]
+        xs = self.parameters.tensors
+        self._gradient = [dense(*pair) for pair in zip(tf.gradients(self._scalar, xs), xs)]
 
     def loss(self) -> float:
         """Returns the loss over the data: the mean (or sum) of the batches' losses."""
@@ -270,6 +302,25 @@ def float_outputs(function: str, name: str, outputs: Any) -> List[Tensor]:
                 f"{getattr(output, 'dtype', type(output).__name__)}. Pass logits."
             )
     return found
+
+
+def _positive(function: str, block_size: Any) -> int:
+    is_integer = isinstance(block_size, numbers.Integral) and not isinstance(block_size, bool)
+    if not is_integer or block_size < 1:
+        raise ValueError(
+            f"{function}: `block_size` must be an integer of at least 1, got {block_size!r}. "
+            "Each vector of a block needs the memory of a gradient."
+        )
+    return int(block_size)
+
+
+def _mode(function: str, batch_norm: str) -> str:
+    if batch_norm not in (FROZEN, BATCH):
+        raise ValueError(
+            f"{function}: `batch_norm` must be 'frozen' or 'batch', got {batch_norm!r}. "
+            "'frozen' holds the statistics of a batch constant."
+        )
+    return batch_norm
 
 
 def _graph_of(function: str, session: Any) -> Any:
