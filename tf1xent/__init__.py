@@ -15,7 +15,7 @@ from tf1xent import _registration, errors
 
 if TYPE_CHECKING:  # the names of `_PACKAGES` and `_HOMES`, for type checkers and editors
     from tf1xent import gradients as gradients
-    from tf1xent import graphs, kernels, losses, metrics, nn, second_order
+    from tf1xent import curvature, graphs, kernels, losses, metrics, nn, second_order
     from tf1xent import patching as patching
     from tf1xent.gradients import override_gradients, restore_gradients
     from tf1xent.patching import get_original, is_patched, patch, patched, status, unpatch
@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # the names of `_PACKAGES` and `_HOMES`, for type checkers an
 __version__ = "0.1.0"
 
 __all__ = [
+    "curvature",
     "errors",
     "get_original",
     "graphs",
@@ -42,6 +43,7 @@ __all__ = [
 
 # What needs TensorFlow: the packages, and the functions by the package that defines them.
 _PACKAGES = (
+    "curvature",
     "gradients",
     "graphs",
     "kernels",

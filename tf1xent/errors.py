@@ -23,3 +23,11 @@ class RewriteError(ValueError):
 
 class KernelsError(RuntimeError):
     """The native kernels cannot be built or loaded; the message says why, and what to do."""
+
+
+class ConvergenceError(RuntimeError):
+    """An iteration ended before it reached its tolerance; `partial` is the result that it has."""
+
+    def __init__(self, message: str, partial: object = None) -> None:
+        super().__init__(message)
+        self.partial = partial

@@ -41,6 +41,7 @@ from tf1xent._tf.drop_ins import (
     stock_public_function,
     taken_whole,
 )
+from tf1xent._tf.error_messages import error_line
 from tf1xent._tf.live_ops import (
     TRACED_CALLS,
     Body,
@@ -198,6 +199,7 @@ __all__ = [
     "detached",
     "drop_in",
     "enum_name",
+    "error_line",
     "filled_gaps",
     "gradient_attribute",
     "gradient_in_use",

@@ -1,8 +1,9 @@
-"""Measures what the library takes: python tools/benchmarks {losses,linear,graphs} --help
+"""Measures what the library takes: python tools/benchmarks {losses,linear,graphs,curvature} --help
 
     losses  time and memory of cross-entropy: tf1xent, TensorFlow, PyTorch, JAX, machine limits
     linear  memory and time of a large vocabulary's loss, beside matmul + TensorFlow's fused op
     graphs  time and memory of inspecting and rewriting a large GraphDef
+    curvature  time of products with curvature matrices, in gradients and beside torch.func
 
 The figures are printed as Markdown; --results FILE also puts them into a file, in the place of what
 the same command line put there before; --json FILE has every figure for `python -m pyperf`.
@@ -15,12 +16,13 @@ import sys
 from pathlib import Path
 from typing import Optional, Sequence
 
+import curvature
 import graphs
 import linear
 import losses
 import pyperf
 
-COMMANDS = {"losses": losses, "linear": linear, "graphs": graphs}
+COMMANDS = {"losses": losses, "linear": linear, "graphs": graphs, "curvature": curvature}
 
 
 def put_into(path: Path, command: str, text: str) -> None:

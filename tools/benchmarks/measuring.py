@@ -13,7 +13,9 @@ SAMPLE_SECONDS = 0.02
 WARM_UP_CALLS = 3  # the first call optimises or compiles, the next ones fill the allocator
 
 
-def time_sample(call: Callable[[], Any], number: int) -> float:
+def time_sample(
+    call: Callable[[], Any], number: int, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Returns the seconds of one call, the mean of `number` calls after as many not timed.
 
     Calls of other sides took caches, and threads fell asleep. Linux may wake two threads on one of
@@ -21,10 +23,10 @@ def time_sample(call: Callable[[], Any], number: int) -> float:
     """
     for _ in range(number):
         call()
-    start = time.perf_counter()
+    start = clock()
     for _ in range(number):
         call()
-    return (time.perf_counter() - start) / number
+    return (clock() - start) / number
 
 
 def calls_to_fill_a_sample(sample: Callable[[int], float]) -> int:
