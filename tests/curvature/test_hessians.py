@@ -105,7 +105,7 @@ def test_dtypes_are_mixed():
         loss = tf.reduce_sum(x**3 * tf.cast(y, tf.float64) ** 2)
         blocks = session.run(hessians(loss, [x, y], cross_blocks=True))
     assert [[block.dtype for block in row] for row in blocks] == [[np.float64, np.float32]] * 2
-    np.testing.assert_allclose(blocks[0][0], [[18.0 / 3.0]], rtol=1e-15)
+    np.testing.assert_allclose(blocks[0][0], [[18.0]], rtol=1e-15)
     np.testing.assert_allclose(blocks[1][0], [[2.0]], rtol=1e-6)
 
 
