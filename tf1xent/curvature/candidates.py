@@ -222,12 +222,12 @@ class Reached(NamedTuple):
 
 
 def reached_variables(
-    loss: Tensor, xs: Sequence[Tensor], source: str, caller: str = "reached_variables"
+    ys: Sequence[Tensor], xs: Sequence[Tensor], source: str, caller: str = "reached_variables"
 ) -> Reached:
     """Sorts variables by whether a loss depends on them, and checks its second derivative.
 
     Args:
-      loss: a scalar.
+      ys: the loss, or outputs of a model.
       xs: variables or tensors of its graph.
       source: names the graph in errors.
       caller: names the function or command in errors.
@@ -240,21 +240,23 @@ def reached_variables(
       tf1xent.errors.MissingDerivativeError: TensorFlow has no second derivative of the loss, as for
         v1 while loops; the message has the remedy.
     """
-    with loss.graph.as_default():
-        tensors = [_tf.tensor_of(x) for x in xs]
-        audit = audited([loss], tensors, source, from_file=True)
+    names = ", ".join(f"`{y.name}`" for y in ys)
+    with ys[0].graph.as_default():
+        tensors: List[Any] = [_tf.tensor_of(x) for x in xs]
+        audit = audited(list(ys), tensors, source, from_file=True)
     unreached = set(audit.unreached)
     left_out = [x for x, tensor in zip(xs, tensors) if tensor.name in unreached]
     if len(left_out) == len(xs):
+        there = ", ".join(x.name for x in xs[:3]) + (" and others" if len(xs) > 3 else "")
         raise ValueError(
-            f"{caller}: {source}: no path of gradients leads from the variables to "
-            f"`{loss.name}`. Name another loss, or other variables."
+            f"{caller}: {source}: no path of gradients leads from {there} to {names}. "
+            "Name another loss, or other variables."
         )
     if audit.obstacles:
         first, more = audit.obstacles[0], len(audit.obstacles) - 1
         others = f" {more} more stand in the way: see `tf1xent inspect --loss`." if more else ""
         raise MissingDerivativeError(
-            f"{caller}: {source}: `{loss.name}` has no second derivative, because of "
+            f"{caller}: {source}: {names} has no second derivative, because of "
             f"`{first.name}` ({first.op_type}): {first.reason} {first.remedy}{others}"
         )
     reached = [x for x, tensor in zip(xs, tensors) if tensor.name not in unreached]

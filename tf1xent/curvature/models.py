@@ -83,10 +83,11 @@ class Model:
             scope = name.rstrip("/") + "/"
             inside = [v for v in self.variables if name in (v.op.name, v.name)]
             inside = inside or [v for v in self.variables if v.op.name.startswith(scope)]
-            found += inside or [self._tensor(name, caller)]
+            found += inside or [self.find_tensor(name, caller)]
         return list({x.name: x for x in found}.values())
 
-    def _tensor(self, name: str, caller: str) -> Tensor:
+    def find_tensor(self, name: str, caller: str = "Model.find_tensor") -> Tensor:
+        """Returns a variable or another tensor by name; ValueError if there is none."""
         for variable in self.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES):
             if name in (variable.op.name, variable.name):
                 return variable
@@ -95,9 +96,15 @@ class Model:
         except (KeyError, ValueError) as error:
             there = listed([variable.op.name for variable in self.variables])
             raise ValueError(
-                f"{caller}: {self.source}: the graph has no variable `{name}`. "
+                f"{caller}: {self.source}: the graph has no tensor `{name}`. "
                 f"Its trainable variables: {there}."
             ) from error
+
+    def step(self) -> int:
+        """Returns the step of training that the checkpoint is of; 0 if it does not say."""
+        reader = tf.train.NewCheckpointReader(self.checkpoint)
+        name = tf.GraphKeys.GLOBAL_STEP
+        return int(reader.get_tensor(name)) if reader.has_tensor(name) else 0
 
 
 def load_model(

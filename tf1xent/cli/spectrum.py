@@ -1,0 +1,378 @@
+"""``tf1xent spectrum``."""
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import os
+import sys
+import tempfile
+from typing import Any, Dict, Iterator, List, Optional
+
+from tf1xent.cli.messages import DONE, print_text, refused, warnings_in_a_line
+
+COMMAND = "spectrum"
+CALLER = f"tf1xent {COMMAND}"
+# Modules that are needed besides TensorFlow; pip knows them by the same names.
+REQUIREMENTS = ("matplotlib", "scipy", "tqdm")
+JSON_NAME, PICTURE_NAME = "spectrum.json", "spectrum.png"
+EVENTS = "events.out.tfevents."
+# Of the products; they stay until the results are written.
+LOG_ENDING = ".products"
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand."""
+    parser = commands.add_parser(
+        COMMAND,
+        help="the curvature of a trained model's loss, from its files alone",
+        description="Measures the Hessian (or Gauss-Newton matrix) of a loss in the trained "
+        "variables: its largest eigenvalues, trace and density, also by layer. Reads a graph with "
+        "its checkpoint, and data; needs nothing of the program that wrote them. Writes "
+        f"{JSON_NAME}, {PICTURE_NAME} and an event file for TensorBoard into DIR, whole or not at "
+        "all. A run that was killed goes on where it was, when it is started again.",
+    )
+    _add_files(parser)
+    _add_matrix(parser)
+    _add_amounts(parser)
+    parser.set_defaults(check=check, run=run)
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--meta", metavar="PATH", help="a .meta file, or the folder of a checkpoint with one"
+    )
+    source.add_argument(
+        "--saved-model", metavar="DIR", help="a SavedModel with a graph of TensorFlow 1.x"
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="PREFIX", help="default: the one beside the .meta file"
+    )
+    parser.add_argument(
+        "--tags", metavar="TAG", nargs="+", help="of a SavedModel's graph; default: train, or eval"
+    )
+    parser.add_argument(
+        "--loss", metavar="NAME", help="a scalar tensor; without it the error lists candidates"
+    )
+    parser.add_argument(
+        "--feeds",
+        metavar="NPZ",
+        help="arrays by the names of placeholders, or of other tensors that can be fed",
+    )
+    parser.add_argument(
+        "--batch-size", metavar="N", type=_positive, help="of the feeds; default: all in one"
+    )
+    parser.add_argument("-o", "--output", metavar="DIR", required=True)
+    parser.add_argument("--force", action="store_true", help="overwrite results in DIR")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def _add_matrix(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--variables",
+        metavar="NAME",
+        nargs="+",
+        help="variables, scopes or tensors to differentiate by; default: the trainable variables",
+    )
+    parser.add_argument("--matrix", choices=("hessian", "ggn"), default="hessian")
+    parser.add_argument(
+        "--outputs",
+        metavar="NAME",
+        nargs="+",
+        help="with --matrix ggn: the tensors of the model that the loss is computed from: logits",
+    )
+    parser.add_argument(
+        "--reduction",
+        choices=("mean", "sum"),
+        default="mean",
+        help="how the losses of batches make the loss of the data",
+    )
+    parser.add_argument(
+        "--batch-weights",
+        metavar="NAME",
+        help="a scalar tensor that the loss of a batch divides by, such as the number of valid "
+        "tokens; default: the number of examples",
+    )
+    parser.add_argument(
+        "--batch-norm",
+        choices=("frozen", "batch"),
+        default="frozen",
+        help="frozen: hold the mean and variance of a batch constant; batch: differentiate them",
+    )
+
+
+def _add_amounts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--top", metavar="K", type=_positive, default=10, help="eigenvalues; default %(default)s"
+    )
+    parser.add_argument(
+        "--trace-products",
+        metavar="N",
+        type=_count,
+        default=30,
+        help="products for each trace, 0 for none; default %(default)s",
+    )
+    parser.add_argument(
+        "--density-steps",
+        metavar="N",
+        type=_count,
+        default=80,
+        help="products for the density, 0 for none; default %(default)s",
+    )
+    parser.add_argument(
+        "--layers",
+        metavar="N",
+        type=_count,
+        default=20,
+        help="how many layers to measure, the largest; default %(default)s",
+    )
+    parser.add_argument("--seed", metavar="N", type=_count, default=0, help="default %(default)s")
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, got {number}")
+    return number
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def check(options: argparse.Namespace) -> Optional[str]:
+    """Returns what is not installed, or what is wrong with the options, or None."""
+    missing = [name for name in REQUIREMENTS if not _is_installed(name)]
+    if missing:
+        return f"needs {', '.join(missing)}. Run: pip install tf1xent[curvature]"
+    if (options.matrix == "ggn") != (options.outputs is not None):
+        return "--matrix ggn and --outputs need each other."
+    if options.saved_model is not None and options.checkpoint is not None:
+        return "--checkpoint needs --meta: a SavedModel has its own variables."
+    if options.meta is not None and options.tags is not None:
+        return "--tags needs --saved-model."
+    if options.feeds is None and options.batch_size is not None:
+        return "--batch-size needs --feeds."
+    return None
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # a finder may refuse
+        return False
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measures and writes."""
+    from tf1xent import _tf
+    from tf1xent._tf import tf
+
+    try:
+        with warnings_in_a_line(COMMAND, UserWarning):
+            folder = _checked_folder(options)
+            with _prepared(folder):
+                report = _measured(options, folder)
+                _write(report, folder, options)
+    except FileExistsError as error:
+        return refused(COMMAND, f"{error} `--force` allows it.")
+    except tf.errors.OpError as error:
+        return refused(COMMAND, _tf.error_line(error))
+    except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        return refused(COMMAND, error)
+    if options.json:
+        print(json.dumps(report.to_dict(), indent=2))
+    else:
+        print_text(report.to_text(), sys.stdout)
+    return DONE
+
+
+def _checked_folder(options: argparse.Namespace) -> str:
+    """Returns where to write; FileExistsError if results are there and must not be overwritten."""
+    folder = os.path.realpath(options.output)
+    if os.path.lexists(options.output) and not os.path.isdir(folder):
+        raise ValueError(f"{CALLER}: {options.output} must be a folder, got a file.")
+    if not os.path.isdir(os.path.dirname(folder)):
+        raise FileNotFoundError(
+            f"{CALLER}: {os.path.dirname(folder)}, the folder to write in, does not exist."
+        )
+    results = os.path.join(folder, JSON_NAME)
+    if os.path.lexists(results) and not options.force:
+        raise FileExistsError(f"{CALLER}: {results} exists already.")
+    return folder
+
+
+@contextlib.contextmanager
+def _prepared(folder: str) -> Iterator[None]:
+    """Makes the folder; an error removes what was made since, but a signal leaves the products."""
+    is_new = not os.path.isdir(folder)
+    os.makedirs(folder, exist_ok=True)
+    before = _logs(folder)
+    try:
+        yield
+    except Exception:
+        with contextlib.suppress(OSError):
+            for log in set(_logs(folder)) - set(before):
+                os.remove(log)
+            if is_new:
+                os.rmdir(folder)
+        raise
+
+
+def _logs(folder: str) -> List[str]:
+    return [os.path.join(folder, n) for n in sorted(os.listdir(folder)) if n.endswith(LOG_ENDING)]
+
+
+def _measured(options: argparse.Namespace, folder: str) -> Any:
+    """Opens the model and measures; returns a `SpectrumReport`."""
+    from tf1xent.curvature.candidates import find_loss, reached_variables
+    from tf1xent.curvature.feed_files import feed_batches, read_arrays
+    from tf1xent.curvature.models import load_model
+    from tf1xent.curvature.spectrum_report import measure_spectrum
+
+    source = options.saved_model if options.meta is None else options.meta
+    with load_model(source, options.checkpoint, tags=options.tags, caller=CALLER) as model:
+        xs = model.find_variables(options.variables, CALLER)
+        loss = find_loss(model.graph, options.loss, xs, CALLER, model.source)
+        outputs = [model.find_tensor(name, CALLER) for name in options.outputs or ()]
+        if outputs:
+            reached_variables([loss], outputs, model.source, CALLER)
+        xs, left_out = reached_variables(outputs or [loss], xs, model.source, CALLER)
+        fetched = [loss, *outputs]
+        weights = options.batch_weights and model.find_tensor(options.batch_weights, CALLER)
+        if weights is not None:
+            fetched.append(weights)
+        arrays = {} if options.feeds is None else read_arrays(options.feeds, CALLER)
+        data = feed_batches(model.graph, fetched, arrays, options.batch_size, caller=CALLER)
+        operator = _operator(options, folder, model.session, loss, outputs, xs, data, weights)
+        layers = _layers(operator, options.layers, folder)
+        _check_repeats(model.session, loss, data.feeds[0])
+        about = {
+            "graph": model.source,
+            "checkpoint": model.checkpoint,
+            "step": model.step(),
+            "loss": loss.name,
+            "value": operator.loss(),
+            "matrix": options.matrix,
+            "outputs": [output.name for output in outputs],
+            "parameters": operator.parameters.size,
+            "variables": dict(zip(operator.parameters.names, operator.parameters.shapes)),
+            "left_out": [x.name for x in left_out],
+            "feeds": options.feeds,
+            "examples": sum(data.sizes),
+            "batches": len(data.sizes),
+            "reduction": options.reduction,
+            "batch_weights": options.batch_weights,
+            "batch_normalization": operator.batch_norm_statistics,
+            "seed": options.seed,
+        }
+        return measure_spectrum(
+            operator,
+            layers,
+            top=options.top,
+            trace_products=options.trace_products,
+            density_steps=options.density_steps,
+            seed=options.seed,
+            about=about,
+        )
+
+
+def _operator(
+    options: argparse.Namespace,
+    folder: str,
+    session: Any,
+    loss: Any,
+    outputs: List[Any],
+    xs: List[Any],
+    data: Any,
+    weights: Any,
+) -> Any:
+    from tf1xent.curvature import GGNOperator, HessianOperator
+
+    if weights is None and options.reduction == "mean":
+        weights = data.sizes
+    named: Dict[str, Any] = {
+        "batch_weights": weights,
+        "reduction": options.reduction,
+        "batch_norm": options.batch_norm,
+        "log": os.path.join(folder, options.matrix + LOG_ENDING),
+    }
+    if outputs:
+        return GGNOperator(session, loss, outputs, xs, data.feeds, **named)
+    return HessianOperator(session, loss, xs, data.feeds, **named)
+
+
+def _layers(operator: Any, most: int, folder: str) -> Dict[str, Any]:
+    """Returns the operators of the largest layers; all ops are built before anything runs."""
+    parameters = operator.parameters
+    sizes = dict(zip(parameters.names, parameters.sizes))
+    layers = parameters.layers()
+    if len(layers) < 2:
+        return {}
+    by_size = sorted(layers, key=lambda name: -sum(sizes[v] for v in layers[name]))
+    found = {}
+    for number, name in enumerate(layers):
+        if name in by_size[:most]:
+            log = os.path.join(folder, f"layer-{number}{LOG_ENDING}")
+            found[name] = operator.submatrix(layers[name], log=log)
+    return found
+
+
+def _check_repeats(session: Any, loss: Any, feed: Any) -> None:
+    """ValueError for a loss that is another one each time, as with dropout."""
+    first, second = (float(session.run(loss, feed)) for _ in range(2))
+    # Sums of several threads may differ in their last bits.
+    if abs(first - second) > 1e-4 * abs(first):
+        raise ValueError(
+            f"{CALLER}: `{loss.name}` must be the same each time, got {first:.6g} and "
+            f"{second:.6g}: it draws random numbers. Feed what switches its dropout off, or take "
+            "the graph of an evaluation."
+        )
+
+
+def _write(report: Any, folder: str, options: argparse.Namespace) -> None:
+    """Writes the results, each whole, the JSON last; then the products are not needed any more."""
+    from tf1xent.curvature.events import write_events
+    from tf1xent.curvature.plotting import plot_spectrum
+    from tf1xent.graphs.rewriting.writing import write_file
+
+    with tempfile.TemporaryDirectory() as temporary:
+        events = write_events(
+            temporary,
+            report.about["step"],
+            eigenvalues=report.eigenvalues,
+            trace=report.trace,
+            density=report.density,
+        )
+        picture = os.path.join(temporary, PICTURE_NAME)
+        title = f"{options.matrix} of {report.about['loss']}"
+        if report.density is None:
+            plot_spectrum(report.eigenvalues, picture, title=title)
+        else:
+            plot_spectrum(report.density, picture, eigenvalues=report.eigenvalues, title=title)
+        contents = {}
+        for path in (events, picture):
+            with open(path, "rb") as file:
+                contents[os.path.basename(path)] = file.read()
+    old = _old_events(folder)
+    found = dict(report.to_dict(), events=os.path.basename(events))
+    contents[JSON_NAME] = (json.dumps(found, indent=2) + "\n").encode("utf-8")
+    for name, content in contents.items():
+        write_file(content, os.path.join(folder, name), source=report.about["graph"])
+    for path in (*old, *_logs(folder)):
+        os.remove(path)
+
+
+def _old_events(folder: str) -> List[str]:
+    """Returns the event file that results which are about to be overwritten name."""
+    try:
+        with open(os.path.join(folder, JSON_NAME), encoding="utf-8") as file:
+            name = os.path.basename(str(json.load(file)["events"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    path = os.path.join(folder, name)
+    return [path] if name.startswith(EVENTS) and os.path.isfile(path) else []
