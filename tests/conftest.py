@@ -3,6 +3,7 @@
 Nothing here touches numerics, and nothing imports tf1xent or TensorFlow before a test does.
 """
 
+import gc
 import logging
 import os
 import signal
@@ -17,6 +18,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # Where threads matter, a test asks for them.
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
+# Each test makes and drops graphs of thousands of objects, beside the half million of the modules.
+gc.set_threshold(20000, 20, 20)
 
 # "... is deprecated and will be removed" of TF 1.x buries what a test says.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -282,8 +282,8 @@ void check_type(const KernelTable& table) {
   for (int64_t rows : {0, 1}) check(rows, 3 * kPiece + 5);
   for (int64_t num_classes : {1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 66, 127, 128,
                               129, 130, 255, 1000})
-    check(2 * kRowKinds + 3, num_classes);
-  for (int64_t num_classes : {kBlock - 1, kBlock, kBlock + 1}) check(2 * kRowKinds, num_classes);
+    check(kRowKinds + 3, num_classes);
+  for (int64_t num_classes : {kBlock - 1, kBlock, kBlock + 1}) check(kRowKinds, num_classes);
   for (int64_t num_classes : {kPiece - 1, kPiece, kPiece + 1}) check(4, num_classes);
   check(sizeof(T) == 4 ? kRowKinds : 4, 3 * kPiece + 5);
   printf("%s, worst in parts of what is allowed:", Type<T>::kName);

@@ -66,7 +66,7 @@ def wanted(top_k, reduction):
     return by_row[chosen].sum() / denominator, gradient["logits"], product["logits"]
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_values_and_derivatives(function):
     cases = [(top_k, Reduction.MEAN) for top_k in TOP]

@@ -58,7 +58,7 @@ def _vectors(shape, count, dtype, seed=3):
 @pytest.mark.lengthy
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", [SPARSE, DENSE_V2])
-@pytest.mark.parametrize("order", [3, 4])
+@pytest.mark.parametrize("order", [3, pytest.param(4, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("width, known", [(4, True), (70, True), (4, False)])
 def test_third_and_fourth_order(name, dtype, order, width, known):
     logits, soft = _wide(LOGITS, -4.0, width).astype(dtype), _wide(SOFT_LABELS, 0.0, width)
@@ -84,7 +84,7 @@ def test_confident_rows_keep_relative_accuracy_at_high_order(name):
     np.testing.assert_allclose(got, want.astype(np.float64), rtol=1e-4)
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "dtype, width, known", [("float32", 70, True), ("float64", 4, True), ("float64", 4, False)]
 )
@@ -212,7 +212,7 @@ def _unnormalized(x):
     return reference.dense_loss_of(x, [x_j * x_j for x_j in x])
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "labels_of, function",
     [

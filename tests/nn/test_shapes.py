@@ -32,7 +32,7 @@ def _shape_id(shape):
     return shape.name
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [SPARSE, DENSE_V2])
 @pytest.mark.parametrize("shape", cases.SHAPES, ids=_shape_id)
 def test_values_and_derivatives_for_every_shape(name, shape):

@@ -74,7 +74,9 @@ def test_only_the_seam_knows_tensorflows_inside_and_version(name):
     assert seam_faults(parsed(PACKAGE[name])) == []
 
 
-@pytest.mark.parametrize("oracle", ["reference", "option_reference", "metric_reference"])
+@pytest.mark.parametrize(
+    "oracle", ["reference", "option_reference", "metric_reference", "curvature_reference"]
+)
 def test_an_oracle_does_not_know_the_package(oracle):
     tree = parsed(ROOT / "tests" / "oracle" / (oracle + ".py"))
     names = {module.split(".")[0] for _, module in imported_modules(tree, "tests.oracle." + oracle)}

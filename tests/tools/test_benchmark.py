@@ -16,6 +16,7 @@ if not TOOLS.exists():
     pytest.skip("tools/ is not in this tree", allow_module_level=True)
 sys.path.insert(0, str(TOOLS))
 
+import curvature  # noqa: E402
 import losses  # noqa: E402
 import measuring  # noqa: E402
 import pyperf  # noqa: E402
@@ -129,6 +130,32 @@ def test_quartiles_and_geometric_mean():
     )
     assert report.geometric_mean([0.5, 2.0, 8.0]) == pytest.approx(2.0)
     assert report.geometric_mean([0.5, None]) is None  # of a part it would mislead
+
+
+def test_products_are_in_gradients_of_their_framework():
+    times = {
+        "tensorflow": {"gradient": 2.0, "hessian": 3.0, "fisher": 5.0},
+        "torch": {"gradient": 1.0, "hessian": 6.0},
+    }
+    figures = {
+        (framework, product): losses.benchmark("made up", [value / 1e3])
+        for framework, values in times.items()
+        for product, value in values.items()
+    }
+    header, *rows = curvature.products_table({"digits-mlp": figures, "mlp": figures})
+    assert header[1:] == ["digits-mlp, 8970 parameters", "mlp, 235146 parameters"]
+    assert ["gradient, TensorFlow", *2 * ["2 (2 to 2)"]] in rows
+    assert ["Hessian-vector product, TensorFlow", *2 * ["3 (3 to 3), **1.50**"]] in rows
+    assert ["Hessian-vector product, PyTorch", *2 * ["6 (6 to 6), **6.00**"]] in rows
+    assert ["Hessian-vector product, ratio to PyTorch's", *2 * ["**0.50**"]] in rows
+    assert [row[0] for row in rows if "Fisher" in row[0]] == ["Fisher product, TensorFlow"]
+
+
+@pytest.mark.parametrize("num_parameters", [2000, 250000, 1000000])
+def test_networks_of_growth_have_about_the_parameters_asked_for(num_parameters):
+    width = curvature.hidden_width(num_parameters)
+    network = curvature.network_of_growth(width, 1)
+    assert 0 <= num_parameters - network.size() < 800 + 2 * width  # what another unit adds
 
 
 # --- Limits ---------------------------------------------------------------------------------------
@@ -282,6 +309,11 @@ def test_a_kernel_that_is_asked_for_and_not_there_is_an_error(tmp_path):
             "losses --shapes 6x5 --rounds 1 --seconds 0 --threads 1 --orders loss --only stock "
             "--memory 300x1000 --dense --weighted",
             "| the logits themselves | 1.1 |",
+        ),
+        (
+            "curvature --networks digits-mlp --rounds 1 --growth --parameters 2000,9000 "
+            "--batches 1,2",
+            "20 Lanczos steps on the largest: ",
         ),
     ],
 )

@@ -99,7 +99,7 @@ class Batches:
     def _one_pass(self, requests: Sequence[Request], bar: tqdm) -> None:
         sum_of_weights, number = 0.0, -1
         for number, feed in enumerate(self.read()):
-            weight = self._weight_before(number, feed)
+            weight = self.weight_before(number, feed)
             if weight == 0:
                 bar.update(len(requests))
                 sum_of_weights += weight
@@ -186,7 +186,7 @@ class Batches:
 
     # --- Weights ----------------------------------------------------------------------------------
 
-    def _weight_before(self, number: int, feed: Dict[Any, Any]) -> Optional[float]:
+    def weight_before(self, number: int, feed: Dict[Any, Any]) -> Optional[float]:
         """The weight of a batch as far as it is known before the run; else None."""
         if self.reduction == _SUM:
             return 1.0
@@ -201,8 +201,11 @@ class Batches:
         return self._checked(self.weights[number], number)
 
     def _leading_dimension(self, number: int, feed: Dict[Any, Any]) -> float:
-        lengths = {_name(key): _length(value) for key, value in feed.items()}
-        lengths = {name: length for name, length in lengths.items() if length is not None}
+        lengths = {}
+        for key, value in feed.items():
+            length = _length(value)
+            if length is not None:
+                lengths[str(getattr(key, "name", key))] = length
         if len(set(lengths.values())) == 1:
             return float(next(iter(lengths.values())))
         if not lengths and number == 0:
@@ -298,10 +301,6 @@ class Batches:
                 f"{self.owner}: `batch_weights` must have one entry for each batch, got "
                 f"{len(weights)} for {number} batches. Pass a function of the feed."
             )
-
-
-def _name(key: Any) -> str:
-    return str(getattr(key, "name", key))
 
 
 def _length(value: Any) -> Optional[int]:

@@ -36,7 +36,7 @@ def ops_behind(tensors: Iterable[Tensor], control: bool = False) -> Iterator[Beh
     seen = set()
     # Ops, each with the name of what runs its function, and what decides about that.
     pending: List[Tuple[Operation, str, Optional[str]]] = [
-        (_tf.tensor_of(tensor).op, "", None) for tensor in tensors
+        (tensor.op, "", None) for tensor in map(_tf.tensor_of, tensors) if tensor is not None
     ]
     while pending:
         op, prefix, condition = pending.pop()

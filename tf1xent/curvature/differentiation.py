@@ -1,8 +1,8 @@
-"""What all graph functions of this package share: arguments, dense gradients, errors with a remedy.
+"""What all graph functions of this package share: arguments, and gradients that are dense.
 
 The conventions are those of `tf.gradients`: `ys` and `xs` are tensors, variables or lists of them;
-a partitioned variable is the list of its parts; `ys` of any shape are summed. A gradient of None is
-a zero, and IndexedSlices become dense. Integers are constants.
+`ys` of any shape are summed. A partitioned variable is the list of its parts, a gradient of None is
+a zero, IndexedSlices become dense, and integers are constants.
 """
 
 import contextlib
@@ -10,10 +10,10 @@ from typing import Any, Iterator, List, Optional, Sequence
 
 from tf1xent import _tf
 from tf1xent._tf import tf
-from tf1xent._typing import Tensor, TensorLike
-from tf1xent.errors import MissingDerivativeError
+from tf1xent._typing import Name, Tensor
+from tf1xent.curvature.missing_derivatives import explained
 
-# One of them or a list.
+# A tensor or variable, or a list of them.
 Tensors = Any
 
 
@@ -31,9 +31,8 @@ def real_tensors(function: str, argument: str, tensors: Tensors) -> List[Tensor]
     """Returns `as_list(tensors)`; TypeError for what is no tensor or variable, or is complex."""
     found = as_list(tensors)
     for tensor in found:
-        if not hasattr(tensor, "dtype") or not hasattr(tensor, "graph"):
-            if tf.executing_eagerly():  # there neither tensors nor variables have a graph
-                continue
+        # Eager variables have a handle instead of an op.
+        if _tf.tensor_of(tensor) is None and not hasattr(tensor, "handle"):
             raise TypeError(
                 f"{function}: `{argument}` must be tensors or variables, got "
                 f"{type(tensor).__name__}. Give what tf.gradients takes."
@@ -41,7 +40,7 @@ def real_tensors(function: str, argument: str, tensors: Tensors) -> List[Tensor]
         if tensor.dtype.is_complex:
             raise TypeError(
                 f"{function}: `{argument}` must be real, got {tensor.dtype.base_dtype.name}. "
-                "Differentiate in the real and the imaginary part."
+                "Differentiate by the real and the imaginary part."
             )
     return found
 
@@ -51,30 +50,41 @@ def is_followed(tensor: Tensor) -> bool:
     return bool(tensor.dtype.is_floating)
 
 
+def found_gradients(
+    ys: Sequence[Tensor],
+    xs: Sequence[Tensor],
+    grad_ys: Optional[Sequence[Tensor]] = None,
+    **options: Any,
+) -> List[Any]:
+    """What `tf.gradients` returns, with None or IndexedSlices; integers in `ys` are left out.
+
+    `grad_ys` are not differentiated, and may depend on `xs`. `options` are those of `tf.gradients`.
+    """
+    kept = [i for i, y in enumerate(ys) if is_followed(y)]
+    if not kept or not xs:
+        return [None] * len(xs)
+    seeds = None if grad_ys is None else [grad_ys[i] for i in kept]
+    return list(tf.gradients([ys[i] for i in kept], list(xs), grad_ys=seeds, **options))
+
+
 def gradients(
     ys: Sequence[Tensor],
     xs: Sequence[Tensor],
     grad_ys: Optional[Sequence[Tensor]] = None,
     **options: Any,
 ) -> List[Tensor]:
-    """Gradients of the sum of `ys` in `xs`: dense, and zeros where `ys` do not depend on one.
-
-    `grad_ys` are not differentiated, and may depend on `xs`. `options` are those of `tf.gradients`.
-    """
-    pairs = [(y, None if grad_ys is None else grad_ys[i]) for i, y in enumerate(ys)]
-    pairs = [(y, seed) for y, seed in pairs if is_followed(y)]
-    found = [None] * len(xs)
-    if pairs:
-        seeds = None if grad_ys is None else [seed for _, seed in pairs]
-        found = tf.gradients([y for y, _ in pairs], list(xs), grad_ys=seeds, **options)
-    return [dense(gradient, x) for gradient, x in zip(found, xs)]
+    """Gradients of the sum of `ys` in `xs`: dense, and zeros where `ys` do not depend on one."""
+    return dense(found_gradients(ys, xs, grad_ys, **options), xs)
 
 
-def dense(gradient: Any, x: Tensor) -> Tensor:
-    """What `tf.gradients` returns for `x`, as a tensor of its shape."""
-    if gradient is None:
-        return tf.zeros_like(x)
-    return _tf.with_static_shape(tf.convert_to_tensor(gradient), x.shape)
+def dense(found: Sequence[Any], xs: Sequence[Tensor]) -> List[Tensor]:
+    """What `tf.gradients` returns for `xs`, as tensors of their shapes."""
+    return [
+        tf.zeros_like(x)
+        if gradient is None
+        else _tf.with_static_shape(tf.convert_to_tensor(gradient), x.shape)
+        for gradient, x in zip(found, xs)
+    ]
 
 
 def matching(
@@ -90,14 +100,12 @@ def matching(
     return [_like(function, argument, *pair, name) for pair in zip(given, tensors)]
 
 
-def _like(
-    function: str, argument: str, vector: Optional[TensorLike], tensor: Tensor, name: str
-) -> Tensor:
+def _like(function: str, argument: str, vector: Any, tensor: Tensor, name: str) -> Tensor:
     """`vector` as a tensor of the dtype and shape of `tensor`, checked in the run if need be."""
     if vector is None:
         return tf.zeros_like(tensor)
     dtype = tensor.dtype.base_dtype
-    if hasattr(vector, "graph") and vector.dtype.base_dtype != dtype:
+    if isinstance(getattr(vector, "dtype", None), tf.DType) and vector.dtype.base_dtype != dtype:
         raise TypeError(
             f"{function}: `{argument}` must have the dtypes of `{name}`, got "
             f"{vector.dtype.base_dtype.name} for {dtype.name}. Use tf.cast."
@@ -106,7 +114,7 @@ def _like(
     if not vector.shape.is_compatible_with(tensor.shape):
         raise ValueError(
             f"{function}: `{argument}` must have the shapes of `{name}`, got {vector.shape} for "
-            f"{tensor.shape}. Give them in the same order, each of the shape of its tensor."
+            f"{tensor.shape}. Give them in the same order."
         )
     if vector.shape.is_fully_defined() and tensor.shape.is_fully_defined():
         return vector
@@ -118,27 +126,8 @@ def _like(
 
 
 @contextlib.contextmanager
-def graph_function(function: str, *tensors: Sequence[Tensor]) -> Iterator[None]:
-    """The body of a public function: in a scope of its name and the graph of its tensors.
-
-    A derivative that TensorFlow refuses becomes a MissingDerivativeError that says what to do.
-    """
-    with tf.name_scope(None, function, [tensor for group in tensors for tensor in group]):
-        try:
-            yield
-        except (MissingDerivativeError, KeyError, IndexError):
-            raise
-        except LookupError as error:
-            raise MissingDerivativeError(
-                f"{function}: every op between `xs` and `ys` must have a second derivative, got "
-                f"from TensorFlow: {error}. Call tf1xent.override_gradients() first, or build the "
-                "model after tf1xent.patch(); tf1xent.audit names the ops."
-            ) from error
-        except TypeError as error:
-            if "gradient for while loops" not in str(error):
-                raise
-            raise MissingDerivativeError(
-                f"{function}: loops between `xs` and `ys` must be v2 loops, got a v1 while loop: "
-                "TensorFlow does not differentiate it twice. Build the model after "
-                "tf1xent.patch(control_flow_v2=True) or tf.enable_control_flow_v2()."
-            ) from error
+def graph_function(function: str, *tensors: Sequence[Tensor], name: Name = None) -> Iterator[None]:
+    """The body of a public function: in a scope of its name, in the graph of its tensors."""
+    together = [tensor for group in tensors for tensor in group]
+    with tf.name_scope(name, function, together), explained(function):
+        yield

@@ -4,7 +4,8 @@ from typing import Any, Optional
 
 from tf1xent._typing import Path, Session, Tensor
 from tf1xent.curvature.gauss_newton import ggn_vector_product
-from tf1xent.curvature.operator import LossOperator, float_outputs, scalar
+from tf1xent.curvature.loss_operator import LossOperator, scalar
+from tf1xent.curvature.operator import float_outputs
 
 
 class GGNOperator(LossOperator):

@@ -4,7 +4,7 @@ from typing import Any, Optional
 
 from tf1xent._typing import Path, Session, Tensor
 from tf1xent.curvature.hessian_products import hessian_vector_product
-from tf1xent.curvature.operator import LossOperator, scalar
+from tf1xent.curvature.loss_operator import LossOperator, scalar
 
 
 class HessianOperator(LossOperator):

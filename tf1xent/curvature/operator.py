@@ -18,6 +18,7 @@ from tf1xent.curvature.batch_norm import (
 from tf1xent.curvature.batches import Batches, Request
 from tf1xent.curvature.behind import changed_variables
 from tf1xent.curvature.differentiation import as_list, dense, graph_function
+from tf1xent.curvature.logged_products import LoggedProducts
 from tf1xent.curvature.parameters import Parameters, name_of
 
 # Builds the product with one vector: called with the variables and a tensor for each.
@@ -104,12 +105,15 @@ class CurvatureOperator(LinearOperator):
         with self._graph.as_default(), graph_function(self._name):
             with batch_norm_derivatives(self._differentiated, self._batch_norm):
                 self._build()
+                self._logged = None if log is None else self._log(log)
         self._check_changes_nothing()
 
     def _build(self) -> None:
         """Builds all that is computed."""
-        self._check_connected()
         xs = self.parameters.tensors
+        found = tf.gradients(self._differentiated, xs)
+        self._check_connected(found)
+        self._gradient = [dense(*pair) for pair in zip(found, xs)]
         self._vectors = [
             [tf.placeholder(x.dtype.base_dtype, x.shape) for x in xs]
             for _ in range(self._block_size)
@@ -130,17 +134,23 @@ class CurvatureOperator(LinearOperator):
 
     def _matmat(self, X: np.ndarray) -> np.ndarray:
         columns = self._columns(X)
-        products = np.zeros(columns.shape)
-        self._data.add_up(
-            [
-                self._request(columns[begin:end], products[begin:end])
-                for begin, end in self._blocks(len(columns))
-            ]
-        )
-        self.num_products += len(columns)
+        if self._logged is None:
+            products = self._computed(columns)
+        else:
+            products = self._logged.products(
+                columns, self._blocks(len(columns)), self._computed, self._data, self._of_gradient
+            )
         if self.damping:
             products += self.damping * columns
         return products.T
+
+    def _computed(self, columns: np.ndarray) -> np.ndarray:
+        """The products with vectors, both as rows, by one pass over the data."""
+        products = np.zeros(columns.shape)
+        blocks = self._blocks(len(columns))
+        self._data.add_up([self._request(columns[block], products[block]) for block in blocks])
+        self.num_products += len(columns)
+        return products
 
     def _matvec(self, x: np.ndarray) -> np.ndarray:
         return self._matmat(np.reshape(x, [-1, 1]))
@@ -186,9 +196,9 @@ class CurvatureOperator(LinearOperator):
             )
         return columns
 
-    def _blocks(self, number: int) -> List[Any]:
+    def _blocks(self, number: int) -> List[slice]:
         size = self._block_size
-        return [(begin, min(begin + size, number)) for begin in range(0, number, size)]
+        return [slice(begin, min(begin + size, number)) for begin in range(0, number, size)]
 
     def _request(self, vectors: np.ndarray, products: np.ndarray) -> Request:
         def feed() -> Dict[Any, Any]:
@@ -198,6 +208,14 @@ class CurvatureOperator(LinearOperator):
             return fed
 
         return self._flat_request(self._products[: len(vectors)], products, feed)
+
+    def _of_gradient(self) -> Request:
+        """Asks for the gradient of what is differentiated."""
+        return self._flat_request([self._gradient], np.zeros([1, self.parameters.size]))
+
+    def _log(self, path: Path) -> LoggedProducts:
+        functions, products = self._differentiated, self._products[0]
+        return LoggedProducts(self._name, path, functions, products, self.parameters)
 
     def _flat_request(
         self,
@@ -224,8 +242,7 @@ class CurvatureOperator(LinearOperator):
                     f"{name_of(tensor)} of another one. Use tf.Session(graph=its graph)."
                 )
 
-    def _check_connected(self) -> None:
-        found = tf.gradients(self._differentiated, self.parameters.tensors)
+    def _check_connected(self, found: Sequence[Any]) -> None:
         missing = [n for n, gradient in zip(self.parameters.names, found) if gradient is None]
         if missing:
             names = ", ".join(name_of(tensor) for tensor in self._differentiated)
@@ -245,51 +262,6 @@ class CurvatureOperator(LinearOperator):
                 "Take the tensor from before tf.control_dependencies; let batch normalization put "
                 "its updates in a collection."
             )
-
-
-class LossOperator(CurvatureOperator):
-    """An operator of a scalar loss, which has a value and a gradient over the data."""
-
-    def _build(self) -> None:
-        super()._build()
-        self._loss = tf.reshape(self._scalar, [])
-        xs = self.parameters.tensors
-        self._gradient = [dense(*pair) for pair in zip(tf.gradients(self._scalar, xs), xs)]
-
-    def loss(self) -> float:
-        """Returns the loss over the data: the mean (or sum) of the batches' losses."""
-        total = np.zeros([1])
-        self._data.add_up([Request([[self._loss]], ["the loss"], [slice(0, 1)], [total], dict)])
-        return float(total[0])
-
-    def gradient(self) -> np.ndarray:
-        """Returns the gradient of the loss over the data in the variables, flat float64 [size]."""
-        total = np.zeros([1, self.parameters.size])
-        self._data.add_up([self._flat_request([self._gradient], total)])
-        return total[0]
-
-    @property
-    def _scalar(self) -> Tensor:
-        return self._differentiated[0]
-
-
-def scalar(function: str, loss: Any) -> Tensor:
-    """Returns a loss as a tensor.
-
-    Raises:
-      TypeError: it is no float tensor of a graph.
-      ValueError: its static shape is not that of a scalar.
-    """
-    if not hasattr(loss, "dtype") or not loss.dtype.base_dtype.is_floating:
-        raise TypeError(
-            f"{function}: `loss` must be a float tensor, got "
-            f"{getattr(loss, 'dtype', type(loss).__name__)}. Pass the tensor that is minimized."
-        )
-    if loss.shape.ndims not in (0, None):
-        raise ValueError(
-            f"{function}: `loss` must be a scalar, got shape {loss.shape}. Use tf.reduce_mean."
-        )
-    return loss
 
 
 def float_outputs(function: str, name: str, outputs: Any) -> List[Tensor]:

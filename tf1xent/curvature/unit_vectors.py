@@ -1,31 +1,36 @@
 """Loops over the entries of a tensor, one product with a unit vector a turn."""
 
-from typing import Callable
+from typing import Callable, List, Sequence
 
+from tf1xent import _tf
 from tf1xent._tf import tf
-from tf1xent._typing import Tensor
+from tf1xent._typing import DType, Tensor
 
 
-def over_entries(tensor: Tensor, product: Callable[[Tensor], Tensor]) -> Tensor:
-    """Stacks `product(e_j)` over all entries j of `tensor`; e_j has its shape and dtype."""
+def over_entries(
+    tensor: Tensor, products: Callable[[Tensor], List[Tensor]], dtypes: Sequence[DType]
+) -> List[Tensor]:
+    """Stacks what `products(e_j)` returns, for all entries j of `tensor`, whose shape e_j has."""
     shape, size = tf.shape(tensor), tf.size(tensor)
 
     def unit_vector(j: Tensor) -> Tensor:
         vector = tf.reshape(tf.one_hot(j, size, dtype=tensor.dtype.base_dtype), shape)
-        vector.set_shape(tensor.shape)
-        return vector
+        return _tf.set_static_shape(vector, tensor.shape)
 
-    return stacked(size, lambda j: product(unit_vector(j)), tensor.dtype.base_dtype)
+    return stacked(size, lambda j: products(unit_vector(j)), dtypes)
 
 
-def stacked(count: Tensor, row: Callable[[Tensor], Tensor], dtype: tf.DType) -> Tensor:
-    """Stacks `row(j)` for j = 0 ... count - 1, computed in a loop."""
+def stacked(
+    count: Tensor, rows: Callable[[Tensor], List[Tensor]], dtypes: Sequence[DType]
+) -> List[Tensor]:
+    """Stacks what `rows(j)` returns for j = 0 ... count - 1: each of them to one tensor."""
     # TensorFlow cannot stack no rows at all if their shape is unknown: there is at least one, and
     # it is cut off.
     turns = tf.maximum(count, 1)
-    _, rows = tf.while_loop(
-        lambda j, _: j < turns,
-        lambda j, rows: (j + 1, rows.write(j, row(j))),
-        (tf.constant(0), tf.TensorArray(dtype, turns)),
-    )
-    return rows.stack()[:count]
+
+    def turn(j: Tensor, *arrays: tf.TensorArray) -> List[Tensor]:
+        return [j + 1] + [array.write(j, row) for array, row in zip(arrays, rows(j))]
+
+    start = [tf.constant(0)] + [tf.TensorArray(dtype, turns) for dtype in dtypes]
+    arrays = tf.while_loop(lambda j, *_: j < turns, turn, start)[1:]
+    return [array.stack()[:count] for array in arrays]

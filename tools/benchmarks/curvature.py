@@ -143,6 +143,11 @@ def hidden_width(num_parameters: int) -> int:
     return max(1, int((math.sqrt(796**2 + 4 * num_parameters) - 796) / 2))
 
 
+def network_of_growth(width: int, num_batches: int) -> curvature_sides.Network:
+    shapes = [[784, width], [width, width], [width, 10]]
+    return curvature_sides.Network(ROWS_OF_GROWTH * num_batches, [784], shapes)
+
+
 def make_operator(num_parameters: int, num_batches: int) -> Any:
     """Returns a HessianOperator in a new graph and session."""
     import tensorflow_sides
@@ -150,9 +155,7 @@ def make_operator(num_parameters: int, num_batches: int) -> Any:
 
     from tf1xent import curvature, nn
 
-    width = hidden_width(num_parameters)
-    shapes = [[784, width], [width, width], [width, 10]]
-    network = curvature_sides.Network(ROWS_OF_GROWTH * num_batches, [784], shapes)
+    network = network_of_growth(hidden_width(num_parameters), num_batches)
     inputs = curvature_sides.make_inputs(network)
     with tf.Graph().as_default():
         pictures, labels = tf.placeholder(tf.float32, [None, 784]), tf.placeholder(tf.int64, [None])

@@ -22,7 +22,7 @@ from sklearn.datasets import load_digits
 import tf1xent
 from tf1xent.curvature import hessian_vector_product
 
-NUM_TASKS, NUM_WAYS, NUM_SUPPORT, NUM_QUERY = 4, 3, 5, 10
+NUM_TASKS, NUM_WAYS, NUM_SUPPORT, NUM_QUERY = 2, 3, 5, 10
 NUM_HIDDEN, RATE, NUM_TRAINING_PICTURES = 32, 0.5, 1200
 
 
@@ -93,7 +93,7 @@ def flat(arrays):
     return np.concatenate([array.ravel() for array in arrays])
 
 
-def main(num_iterations=100):
+def main(num_iterations=200):
     """Trains across tasks; prints and returns accuracies and gradients, these as flat vectors."""
     pictures, labels = load_digits(return_X_y=True)
     pictures, random = pictures / 16.0, np.random.RandomState(0)
@@ -106,7 +106,7 @@ def main(num_iterations=100):
             return dict(zip(model.inputs, draw_tasks(pictures[part], labels[part], random)))
 
         def accuracy():
-            batches = [feed(slice(NUM_TRAINING_PICTURES, None)) for _ in range(10)]
+            batches = [feed(slice(NUM_TRAINING_PICTURES, None)) for _ in range(20)]
             return np.mean([session.run(model.accuracy, batch) for batch in batches])
 
         before = accuracy()

@@ -1,0 +1,73 @@
+"""Second derivatives that TensorFlow refuses or leaves out: errors that name a remedy."""
+
+import contextlib
+from typing import Iterator, Sequence
+
+from tf1xent._tf import tf
+from tf1xent._typing import Tensor
+from tf1xent.errors import MissingDerivativeError
+from tf1xent.second_order import Audit, Kind, audit
+
+
+def require_second_derivative(function: str, ys: Sequence[Tensor], xs: Sequence[Tensor]) -> None:
+    """Raises MissingDerivativeError unless the second derivative of `ys` is there and complete."""
+    if can_be_audited(ys, xs):
+        _require(function, audit(list(ys), list(xs)), tuple(Kind))
+
+
+def require_complete_product(
+    function: str, pulled_back: Sequence[Tensor], points: Sequence[Tensor]
+) -> None:
+    """Raises MissingDerivativeError if part of a derivative of J^T u in u is left out.
+
+    J^T u is linear in u; what stands in the way of its second derivative does not matter.
+    """
+    if can_be_audited(pulled_back, points):
+        _require(function, audit(list(pulled_back), list(points)), (Kind.LEFT_OUT,))
+
+
+def can_be_audited(ys: Sequence[Tensor], xs: Sequence[Tensor]) -> bool:
+    """Whether all is in one graph; a function being built may differentiate outer tensors."""
+    if tf.executing_eagerly() or not ys or not xs:
+        return False
+    return len({id(tensor.graph) for tensor in [*ys, *xs]}) == 1
+
+
+def _require(function: str, found: Audit, kinds: Sequence[Kind]) -> None:
+    obstacles = [finding for finding in found.obstacles if finding.kind in kinds]
+    if not obstacles:
+        return
+    first = obstacles[0]
+    more = f" tf1xent.audit names {len(obstacles) - 1} more ops." if len(obstacles) > 1 else ""
+    raise MissingDerivativeError(
+        f"{function}: each op between must have the derivatives of its gradient, got "
+        f"{first.op_type} `{first.name}`: {first.reason} {first.remedy}{more}"
+    )
+
+
+@contextlib.contextmanager
+def explained(function: str) -> Iterator[None]:
+    """TensorFlow's own refusals inside the block become a MissingDerivativeError with a remedy."""
+    try:
+        yield
+    except (MissingDerivativeError, KeyError, IndexError):
+        raise
+    except LookupError as error:
+        raise MissingDerivativeError(
+            f"{function}: each op between must have the derivatives of its gradient, got from "
+            f"TensorFlow: {error}. Call tf1xent.override_gradients() first, or build the model "
+            "after tf1xent.patch(); tf1xent.audit names the ops."
+        ) from error
+    except (TypeError, ValueError) as error:
+        if not any(words in str(error) for words in _WORDS_ABOUT_LOOPS):
+            raise
+        raise MissingDerivativeError(
+            f"{function}: loops between must be v2 loops, got a v1 while loop, which TensorFlow "
+            f"does not differentiate twice: {error} Build the model after "
+            "tf1xent.patch(control_flow_v2=True) or tf.enable_control_flow_v2()."
+        ) from error
+
+
+# In TensorFlow's TypeError of a second derivative, and in its ValueError of a first derivative that
+# is built inside another loop.
+_WORDS_ABOUT_LOOPS = ("gradient for while loops not supported", "are in different while loops")
