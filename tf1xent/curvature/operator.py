@@ -88,7 +88,7 @@ class CurvatureOperator(LinearOperator):
         batch_norm: str = "frozen",
         progress: Optional[bool] = None,
     ) -> None:
-        self._session, self._graph = session, _graph_of(self._name, session)
+        self._graph = _graph_of(self._name, session)
         self._data = Batches(self._name, session, feeds, batch_weights, reduction, progress)
         self.damping = damping
         self._product, self._differentiated = product, list(differentiated)
@@ -113,7 +113,7 @@ class CurvatureOperator(LinearOperator):
         xs = self.parameters.tensors
         found = tf.gradients(self._differentiated, xs)
         self._check_connected(found)
-        self._gradient = [dense(*pair) for pair in zip(found, xs)]
+        self._gradient = dense(found, xs)
         self._vectors = [
             [tf.placeholder(x.dtype.base_dtype, x.shape) for x in xs]
             for _ in range(self._block_size)
