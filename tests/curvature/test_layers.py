@@ -1,7 +1,5 @@
 """Estimates for each layer are those of the diagonal blocks."""
 
-import functools
-
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -23,11 +21,13 @@ def test_blocks_of_the_hessian():
         graph = Graph(network, parameters)
         with graph.session() as session:
             operator = HessianOperator(session, graph.loss, graph.variables, graph.feeds(20))
-            traces = per_layer(operator, functools.partial(trace, num_products=100))
-            values = per_layer(operator, lambda block: top_eigenvalues(block, 2, tol=1e-8).values)
-    assert list(traces) == list(values) == ["layer0", "layer1"]
+            found = per_layer(
+                operator, lambda block: (trace(block, 100), top_eigenvalues(block, 2, tol=1e-8))
+            )
+    assert list(found) == ["layer0", "layer1"]
     for layer, block in blocks.items():
-        assert traces[layer].value == pytest.approx(np.trace(block), rel=1e-10)
+        of_trace, of_values = found[layer]
+        assert of_trace.value == pytest.approx(np.trace(block), rel=1e-10)
         eigenvalues = np.linalg.eigvalsh(block)
         largest = eigenvalues[np.argsort(-np.abs(eigenvalues))][:2]
-        np.testing.assert_allclose(values[layer], largest, rtol=1e-8)
+        np.testing.assert_allclose(of_values.values, largest, rtol=1e-8)
