@@ -14,8 +14,8 @@ from tf1xent.errors import ConvergenceError
 
 __all__ = ["Eigenvalues", "top_eigenvalues"]
 
-# How many basis vectors more than eigenvalues. SciPy's own choice, 20 for one eigenvalue, makes all 20
-# products before it looks; on the spectra of trained networks 7 make half as many.
+# How many basis vectors more than eigenvalues. SciPy's own choice, 20 for one eigenvalue, makes all
+# 20 products before it looks; on the spectra of trained networks 7 make half as many.
 _SPARE = 6
 
 
@@ -97,9 +97,9 @@ def top_eigenvalues(
         raise ValueError(f"top_eigenvalues: `tol` must be at least 0, got {tol}. Use 1e-3.")
     size_of_basis = k + max(_SPARE, k // 2)
     if matrix.size <= 4 * size_of_basis:
-        values, found = np.linalg.eigh(matrix.dense())
-    else:
-        values, found = _iterate(matrix, k, size_of_basis, tol, seed, vectors, max_products)
+        every, eigenvectors = np.linalg.eigh(matrix.dense())
+        return _sorted(matrix, every, eigenvectors, k, vectors)
+    values, found = _iterate(matrix, k, size_of_basis, tol, seed, vectors, max_products)
     return _sorted(matrix, values, found, k, vectors)
 
 

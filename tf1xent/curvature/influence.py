@@ -28,8 +28,8 @@ class Influence(Result):
     """The predicted changes of test losses.
 
     Attributes:
-      values: `[num_training]` for a scalar test loss, else `[num_test, num_training]`: the test loss
-        without the training point, minus the test loss. Positive where the point helps.
+      values: `[num_training]` for a scalar test loss, else `[num_test, num_training]`: the test
+        loss without the training point, minus the test loss. Positive where the point helps.
       residuals: for each test loss, the length of ``g - A s`` relative to that of its gradient g.
       denominator: what the sum of the training losses was divided by.
       num_products: products with the operator.
@@ -80,8 +80,8 @@ def influence(
       operator: a positive definite operator of the training objective over the training data; its
         loss holds the regularizer, if there is one. Its variables are x, its damping is part of A.
       test_feeds, train_feeds: as `feeds` of `CurvatureOperator`. Batches may differ in size.
-      denominator: what the objective divides the sum of all l_i by; by default their number n. To be
-        given for an operator with reduction="sum".
+      denominator: what the objective divides the sum of all l_i by; by default their number n. To
+        be given for an operator with reduction="sum".
       test_weights: as `batch_weights` of `CurvatureOperator`, for a scalar `test_losses`.
       tol: of the solution: the length of its residual, relative to the test gradient's.
       max_products: of each solution.
@@ -95,8 +95,8 @@ def influence(
       RuntimeError: the graph is finalized: a call adds its ops to it.
       tf1xent.errors.ConvergenceError: `max_products` were not enough; `partial` holds the vector.
 
-    Example: the loss of a mean at 0. To first order the mean falls by 1 without the 6, and the loss,
-    whose slope is 3, by 3.
+    Example: the loss of a mean at 0. To first order the mean falls by 1 without the 6, and the
+    loss, whose slope is 3, by 3.
 
     >>> import tensorflow.compat.v1 as tf
     >>> from tf1xent.curvature import HessianOperator, influence
@@ -188,13 +188,13 @@ class _PositiveDefinite(LinearOperator):
 
 def _mean_gradient(
     operator: CurvatureOperator, data: Batches, gradient: Sequence[Tensor], cotangent: Tensor
-) -> np.ndarray:
+) -> List[np.ndarray]:
     """Returns the gradient of the mean test loss, as the only row."""
     total = np.zeros([1, operator.parameters.size])
     slices = list(operator.parameters.slices.values())
     names = operator.parameters.names
     data.add_up([Request([gradient], names, slices, list(total), lambda: {cotangent: 1.0})])
-    return total
+    return list(total)
 
 
 def _gradients(

@@ -88,8 +88,8 @@ def trace(
     """
     matrix = SymmetricMatrix("trace", operator)
     if method not in _FEWEST_PRODUCTS:
-        known = ", ".join(repr(name) for name in _FEWEST_PRODUCTS)
-        raise ValueError(f"trace: `method` must be one of {known}, got {method!r}. Use 'auto'.")
+        names = ", ".join(repr(name) for name in _FEWEST_PRODUCTS)
+        raise ValueError(f"trace: `method` must be one of {names}, got {method!r}. Use 'auto'.")
     fewest = _FEWEST_PRODUCTS[method]
     if num_products < fewest:
         raise ValueError(
@@ -104,21 +104,17 @@ def trace(
     random = generator(seed)
     if method == "xtrace":
         count = num_products // 2
-        value, error = xtrace(matrix, _directions(random, matrix.size, count))
+        estimate, error = xtrace(matrix, _directions(random, matrix.size, count))
     else:
         known, samples = (_hutchinson if method == "hutchinson" else _hutch_plus_plus)(
             matrix, num_products, random
         )
         count = len(samples)
-        value, error = known + samples.mean(), samples.std(ddof=1) / math.sqrt(count)
-    half = error * stats.t.ppf(0.975, count - 1)
-    return TraceEstimate(
-        float(value),
-        float(error),
-        (float(value - half), float(value + half)),
-        matrix.num_products,
-        method,
-    )
+        estimate = known + float(samples.mean())
+        error = float(samples.std(ddof=1)) / math.sqrt(count)
+    half = error * float(stats.t.ppf(0.975, count - 1))
+    interval = (estimate - half, estimate + half)
+    return TraceEstimate(estimate, error, interval, matrix.num_products, method)
 
 
 def _hutchinson(
