@@ -82,16 +82,9 @@ def _sources(variance: Tensor) -> Tuple[bool, bool, Set[str]]:
         if op.type in _PASSING:
             decides = _BRANCHES.get(op.type)
             if decides is not None:
-                conditions.add(_handed(op.inputs[decides]).name)
+                conditions.add(_read(op.inputs[decides]).name)
             pending += [t.op for i, t in enumerate(op.inputs) if i != decides]
     return of_batch, moving, conditions
-
-
-def _handed(tensor: Tensor) -> Tensor:
-    """The tensor that an Identity hands on, as tf.cond does with its predicate."""
-    while tensor.op.type == "Identity":
-        tensor = tensor.op.inputs[0]
-    return tensor
 
 
 # --- tf.nn.moments: mean = Mean(x), variance = Mean(SquaredDifference(x, StopGradient(mean))) -----
@@ -114,7 +107,15 @@ def _moments(variance: Operation) -> Optional[_Moments]:
     if stopped.op.type != "StopGradient" or stopped.op.inputs[0].op.type != "Mean":
         return None
     mean = stopped.op.inputs[0].op
-    return _Moments(x, mean, stopped.op, variance) if mean.inputs[0] is x else None
+    is_same = _read(mean.inputs[0]) is _read(x)
+    return _Moments(x, mean, stopped.op, variance) if is_same else None
+
+
+def _read(tensor: Tensor) -> Tensor:
+    """What a tensor is read from; each use of a resource variable is a read of its own."""
+    while tensor.op.type in ("Identity", "ReadVariableOp"):
+        tensor = tensor.op.inputs[0]
+    return tensor
 
 
 def _is_of_batch(found: _Moments) -> bool:

@@ -60,7 +60,7 @@ class Batches:
     ) -> None:
         self.owner, self.session, self.feeds = owner, session, feeds
         self.weights, self.reduction, self._progress = batch_weights, reduction, progress
-        self.is_iterator = isinstance(getattr(feeds, "initializer", None), tf.Operation)
+        self.is_iterator = _is_initializable(feeds)
         self._check_feeds()
         self._check_weights()
 
@@ -301,6 +301,13 @@ class Batches:
                 f"{self.owner}: `batch_weights` must have one entry for each batch, got "
                 f"{len(weights)} for {number} batches. Pass a function of the feed."
             )
+
+
+def _is_initializable(feeds: Any) -> bool:
+    try:
+        return isinstance(getattr(feeds, "initializer", None), tf.Operation)
+    except ValueError:  # a one-shot iterator says so
+        return False
 
 
 def _length(value: Any) -> Optional[int]:

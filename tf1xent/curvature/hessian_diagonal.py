@@ -6,7 +6,7 @@ from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Tensor
 from tf1xent.curvature.differentiation import Tensors, gradients, graph_function, real_tensors
-from tf1xent.curvature.missing_derivatives import require_second_derivative
+from tf1xent.curvature.missing_derivatives import is_followed, require_second_derivative
 from tf1xent.curvature.unit_vectors import over_entries
 
 __all__ = ["hessian_diagonal"]
@@ -108,7 +108,7 @@ def _estimate(
         parallel_iterations=1,
     )
     return [
-        _tf.with_static_shape(total / tf.cast(num_samples, total.dtype), x.shape)
+        _tf.with_static_shape(total / num_samples if is_followed(x) else total, x.shape)
         for total, x in zip(results[1:], xs)
     ]
 

@@ -254,6 +254,6 @@ def _has_effect(op: Operation) -> bool:
 
 
 def _type_has_effect(op_type: str) -> bool:
-    # What changes a variable the operator refuses itself.
+    # Writes to reference variables do not count as stateful; those the operator refuses.
     definition = _tf.op_definition(op_type)
     return definition is not None and bool(definition.is_stateful)

@@ -88,7 +88,7 @@ class CurvatureOperator(LinearOperator):
         batch_norm: str = "frozen",
         progress: Optional[bool] = None,
     ) -> None:
-        self._session, self._graph = session, _graph_of(self._name, session)
+        self._graph = _graph_of(self._name, session)
         self._data = Batches(self._name, session, feeds, batch_weights, reduction, progress)
         self.damping = damping
         self._product, self._differentiated = product, list(differentiated)

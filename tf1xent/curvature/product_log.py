@@ -59,7 +59,7 @@ class ProductLog:
         self._record_bytes = _DIGEST_BYTES + 8 * size + _CRC_BYTES
         # By digest of the vector, where its record begins; and where the last good record ends.
         self._records: Dict[bytes, int] = {}
-        self._end = len(self._header)
+        self._end, self._inode = len(self._header), 0
         with self._synchronized():
             pass
 
@@ -107,8 +107,6 @@ class ProductLog:
             file.truncate()
             file.write(self._header)
             _to_disk(file)
-            self._records.clear()
-            self._end = len(self._header)
             return
         file.seek(0)
         raise ValueError(self._refusal(file.readline()))
@@ -135,7 +133,11 @@ class ProductLog:
 
     def _read_new(self, file: IO[bytes]) -> None:
         """Reads the records that were added since the last call; the last may be cut off."""
-        size = os.fstat(file.fileno()).st_size
+        status = os.fstat(file.fileno())
+        size = status.st_size
+        if status.st_ino != self._inode or size < self._end:  # another file has taken its place
+            self._records.clear()
+            self._inode, self._end = status.st_ino, len(self._header)
         file.seek(self._end)
         while self._end + self._record_bytes <= size:
             record = file.read(self._record_bytes)

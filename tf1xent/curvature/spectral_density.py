@@ -83,8 +83,9 @@ def spectral_density(
 
     Returns:
       `SpectralDensity`. The variance of ``v^T f(A) v`` is 2 / (n + 2) times the variance of f over
-      the eigenvalues, which the quadrature gives itself, so that one vector is enough for the errors
-      of the moments.
+      the eigenvalues, which the quadrature estimates itself, so that one vector is enough for the
+      errors of the moments. Where very few eigenvalues make up a moment, only several vectors make
+      its error reliable.
 
     Raises:
       ValueError: a matrix that is not square or not symmetric, a product that is not finite,
@@ -119,8 +120,7 @@ def spectral_density(
         weights.append(found[1])
     low, high = min(x[0] for x in nodes), max(x[-1] for x in nodes)
     if sigma is None:
-        # Without a range, as of a multiple of the identity: of the node itself, or of 1.
-        sigma = _SIGMA * float(high - low or abs(high) or 1.0)
+        sigma = _SIGMA * _extent(float(low), float(high))
     if grid is None or np.ndim(grid) == 0:
         points = _POINTS if grid is None else int(grid)
         grid = np.linspace(low - _MARGIN * sigma, high + _MARGIN * sigma, points)
@@ -130,6 +130,12 @@ def spectral_density(
     return SpectralDensity(
         nodes, weights, grid, density, sigma, moments, errors, matrix.size, matrix.num_products
     )
+
+
+def _extent(low: float, high: float) -> float:
+    """Returns the range; where that is rounding, as of a multiple of the identity, the value or 1."""
+    size = max(abs(low), abs(high))
+    return high - low if high - low > 1e-8 * size else size or 1.0
 
 
 def smoothed(
