@@ -45,7 +45,7 @@ def _require(
     first = obstacles[0]
     more = f" tf1xent.audit names {len(obstacles) - 1} more." if len(obstacles) > 1 else ""
     raise MissingDerivativeError(
-        f"{function}: each op between must have the derivatives of its gradient, got "
+        f"{function}: every op between must be differentiable twice, got "
         f"{first.op_type} `{first.name}`: {first.reason} {first.remedy}{more}"
     )
 
@@ -59,7 +59,7 @@ def explained(function: str) -> Iterator[None]:
         raise
     except LookupError as error:
         raise MissingDerivativeError(
-            f"{function}: each op between must have the derivatives of its gradient, got from "
+            f"{function}: every op between must be differentiable twice, got from "
             f"TensorFlow: {error}. Call tf1xent.override_gradients() first, or build the model "
             "after tf1xent.patch(); tf1xent.audit names the ops."
         ) from error
