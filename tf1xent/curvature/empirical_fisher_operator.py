@@ -3,7 +3,7 @@
 from typing import Any, Optional
 
 from tf1xent._typing import Path, Session, Tensor
-from tf1xent.curvature.empirical_fisher import empirical_fisher_vector_product
+from tf1xent.curvature.empirical_fisher import empirical_fisher_product_of
 from tf1xent.curvature.operator import CurvatureOperator, float_outputs
 
 
@@ -67,9 +67,7 @@ class EmpiricalFisherOperator(CurvatureOperator):
             session,
             xs,
             feeds,
-            lambda tensors, vectors: empirical_fisher_vector_product(
-                losses, tensors, vectors, weights=weights
-            ),
+            lambda tensors: empirical_fisher_product_of(losses, tensors, weights=weights),
             losses,
             batch_weights=batch_weights,
             reduction=reduction,

@@ -3,7 +3,7 @@
 from typing import Any, Optional
 
 from tf1xent._typing import Path, Session, Tensor
-from tf1xent.curvature.gauss_newton import ggn_vector_product
+from tf1xent.curvature.gauss_newton import ggn_product_of
 from tf1xent.curvature.loss_operator import LossOperator, scalar
 from tf1xent.curvature.operator import float_outputs
 
@@ -72,7 +72,7 @@ class GGNOperator(LossOperator):
             session,
             xs,
             feeds,
-            lambda tensors, vectors: ggn_vector_product(loss, outputs, tensors, vectors),
+            lambda tensors: ggn_product_of(loss, outputs, tensors),
             [loss],
             batch_weights=batch_weights,
             reduction=reduction,

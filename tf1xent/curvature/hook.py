@@ -98,7 +98,7 @@ class CurvatureHook(tf.train.SessionRunHook):
     ...         for _ in range(3):
     ...             _ = session.run(train)
     >>> [(found.step, round(float(found.eigenvalues.values[0]), 1)) for found in hook.results]
-    [(1, 44.2), (3, 29.4)]
+    [(1, 44.2), (3, 25.6)]
     """
 
     def __init__(
