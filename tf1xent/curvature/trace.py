@@ -57,8 +57,8 @@ def trace(
     those of its samples given Q; those of "xtrace" hold the covariance of its samples
     (`tf1xent.curvature.xtrace`). An n of at most `num_products` takes n products and is exact.
 
-    Memory: two blocks of m vectors of n entries for "hutchinson" and "xtrace", of m / 3 for
-    "hutch++"; each block is one pass over the data.
+    Memory, in vectors of n entries: 2 m, with "hutch++" m. "hutchinson" is one pass over the data,
+    "xtrace" two, "hutch++" three.
 
     Args:
       operator: symmetric `scipy.sparse.linalg.LinearOperator` or array, `[n, n]`.
