@@ -16,7 +16,8 @@ from tf1xent.cli.process import COMMANDS, parser
 NAMES = [command.__name__.split(".")[-1].replace("_", "-") for command in COMMANDS]
 REWRITE = ["rewrite", "in.pb", "out.pb", "--mode", "tag"]
 # How each command begins that needs TensorFlow.
-CALLS = [["demo"], ["inspect", "in.pb"], REWRITE, ["build-kernels"], ["status"]]
+SPECTRUM = ["spectrum", "--meta", "in.meta", "-o", "out"]
+CALLS = [["demo"], ["inspect", "in.pb"], REWRITE, SPECTRUM, ["build-kernels"], ["status"]]
 
 # What stands for TensorFlow, and what is said of it.
 NOT_INSTALLED = "needs TensorFlow, which is not installed. Run: pip install tensorflow"

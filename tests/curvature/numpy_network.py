@@ -23,7 +23,7 @@ class Network:
     def __init__(self, widths, images, labels, l2=0.0):
         self.shapes = list(zip(widths[:-1], widths[1:]))
         self.size = sum(rows * columns + columns for rows, columns in self.shapes)
-        self.images, self.l2 = images, l2
+        self.images, self.labels, self.l2 = images, labels, l2
         self.targets = np.eye(widths[-1])[labels]
 
     def initial(self, seed=0):
@@ -135,3 +135,16 @@ class Network:
         ]
         matrix = np.concatenate(blocks)
         return (matrix + matrix.T) / 2
+
+
+@functools.lru_cache(maxsize=None)
+def trained_on_digits():
+    """Return a trained network of 1,510 parameters, its parameters, Hessian and GGN matrix."""
+    network = Network([64, 20, 10], *digits(600))
+    parameters = network.train(network.initial(), num_iterations=30)
+    return (
+        network,
+        parameters,
+        network.matrix(parameters),
+        network.matrix(parameters, gauss_newton=True),
+    )

@@ -67,5 +67,5 @@ def test_a_loss_that_is_missing_or_wrong_is_refused_with_candidates():
             "test: model.meta: the loss must be a scalar, got `xent/xent:0` [?]. "
             "Give a scalar that is computed from it: `loss:0`."
         )
-        assert "Give its mean" in error("features")
+        assert "Give its mean" in error("hidden/kernel/Momentum")
         assert find_loss(model.graph, "loss", model.variables, "t", "m").name == "loss:0"

@@ -9,6 +9,8 @@ import tensorflow
 import tensorflow.compat.v1 as tf
 
 from tests.corpus.reading import FILES, entries
+from tests.curvature.numpy_network import Network
+from tests.support.v1_loops import needs_while
 from tf1xent import _tf, graphs
 from tf1xent.curvature import HessianOperator
 from tf1xent.curvature.candidates import find_loss, reached_variables
@@ -22,51 +24,13 @@ META = FILES / "tf115" / "classifier" / "model.meta"
 PREFIX = str(META)[: -len(".meta")]
 
 
-# The oracle: the Hessian of the corpus's classifier, by hand and in NumPy alone -------------------
-
-
-def classifier_hessian(weights, features, labels):
-    """The Hessian of the mean cross-entropy of softmax(tanh(x W1 + b1) W2 + b2), one column a time.
-
-    Pearlmutter's R-operator, written out: every name with `r_` is the derivative along a direction.
-    """
-    first, first_bias, second, second_bias = weights
-    hidden = np.tanh(features @ first + first_bias)
-    logits = hidden @ second + second_bias
-    softmax = np.exp(logits - logits.max(axis=1, keepdims=True))
-    softmax /= softmax.sum(axis=1, keepdims=True)
-    delta = (softmax - np.eye(logits.shape[1])[labels]) / len(labels)
-    slope = 1 - hidden**2
-    columns = []
-    shapes = [array.shape for array in weights]
-    ends = np.cumsum([np.prod(shape) for shape in shapes])
-    for direction in np.eye(ends[-1]):
-        parts = np.split(direction, ends[:-1])
-        v1, v1_bias, v2, v2_bias = (part.reshape(shape) for part, shape in zip(parts, shapes))
-        r_hidden = slope * (features @ v1 + v1_bias)
-        r_logits = r_hidden @ second + hidden @ v2 + v2_bias
-        r_softmax = softmax * (r_logits - (softmax * r_logits).sum(axis=1, keepdims=True))
-        r_delta = r_softmax / len(labels)
-        back = delta @ second.T
-        r_back = r_delta @ second.T + delta @ v2.T
-        r_inner = r_back * slope - 2 * back * hidden * r_hidden
-        gradients = (
-            features.T @ r_inner,
-            r_inner.sum(axis=0),
-            r_hidden.T @ delta + hidden.T @ r_delta,
-            r_delta.sum(axis=0),
-        )
-        columns.append(np.concatenate([np.ravel(gradient) for gradient in gradients]))
-    return np.array(columns).T
-
-
 def oracle(entry):
-    """Returns the Hessian of a classifier of the corpus at the values in its checkpoint."""
+    """Returns the Hessian of a classifier of the corpus, by NumPy, at its checkpoint's values."""
     reader = tf.train.NewCheckpointReader(entry.checkpoint)
     names = ("hidden/kernel", "hidden/bias", "logits/kernel", "logits/bias")
-    weights = [reader.get_tensor(name) for name in names]
-    feeds = entry.feed_dict()
-    return classifier_hessian(weights, feeds["features:0"], feeds["labels:0"])
+    weights = np.concatenate([np.ravel(reader.get_tensor(name)) for name in names])
+    features, labels = sorted(entry.feed_dict().values(), key=lambda array: -array.ndim)
+    return Network([4, 8, 3], features, labels).matrix(weights)
 
 
 def dense_hessian(model, loss, xs, feeds, sizes):
@@ -93,7 +57,14 @@ def test_a_file_of_tensorflow_1_has_the_spectrum_that_numpy_computes(name, batch
     )
 
 
-@pytest.mark.parametrize("name", ["cond", "cond_v2", "loop_v2", "keras", "distillation"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("cond", "loop_v2", "keras"),
+        pytest.param("cond_v2", marks=pytest.mark.lengthy),
+        pytest.param("distillation", marks=pytest.mark.lengthy),
+    ],
+)
 def test_other_programs_open_and_can_be_differentiated_twice(name):
     entry = ENTRIES[f"tf115-{name}"]
     with tf.Graph().as_default():
@@ -166,18 +137,17 @@ def test_a_saved_model_opens_with_its_training_graph():
             assert model.graph.get_operation_by_name("gradients/loss_grad/Shape")
     with load_model(folder, tags=["eval"]) as model:
         assert not [op for op in model.graph.get_operations() if op.name.startswith("gradients")]
-    with pytest.raises(ValueError, match="no graph has the tags serve, only: eval, train"):
-        load_model(folder, tags=["serve"])
+    with pytest.raises(ValueError, match="no graph has the tags gpu, only: eval, serve, train"):
+        load_model(folder, tags=["gpu"])
     with pytest.raises(ValueError, match="a SavedModel has its own variables"):
         load_model(folder, PREFIX)
     with pytest.raises(ValueError, match="only a SavedModel has tags"):
         load_model(META, tags=["serve"])
 
 
+@needs_while
 def test_v1_loops_are_refused_with_the_remedy_which_works(tmp_path):
-    entry = ENTRIES["tf115-loop"]
-    if _tf.control_flow_v2_refusal() is not None:
-        pytest.skip("this TensorFlow has no functional loops to rewrite to")
+    entry = ENTRIES["tf113-loop"]
     with load_model(entry.path) as model:
         loss = model.graph.get_tensor_by_name(entry.loss)
         with pytest.raises(
@@ -223,9 +193,11 @@ def layers(sizes, scope="dense", use_resource=False):
 
     def program():
         x = tf.placeholder(tf.float32, [None, sizes[0]], name="x")
-        with tf.variable_scope("", use_resource=use_resource):
-            for number, size in enumerate(sizes[1:]):
-                x = tf.layers.dense(x, size, tf.tanh, name=f"{scope}_{number}")
+        for number, shape in enumerate(zip(sizes[:-1], sizes[1:])):
+            with tf.variable_scope(f"{scope}_{number}", use_resource=use_resource):
+                x = tf.tanh(
+                    x @ tf.get_variable("kernel", shape) + tf.get_variable("bias", shape[1:])
+                )
         tf.reduce_sum(tf.square(x), name="loss")
 
     return program
@@ -254,7 +226,7 @@ def test_a_checkpoint_of_another_graph_is_one_error(saved, use_resource):
 
 def test_a_checkpoint_of_another_dtype_is_refused(saved):
     def program(dtype):
-        return lambda: tf.get_variable("x", [2], dtype) and None
+        return lambda: tf.train.Saver([tf.get_variable("x", [2], dtype)])
 
     here, other = saved("single", program(tf.float32)), saved("double", program(tf.float64))
     with pytest.raises(ValueError, match="but it has x of float64 for float32"):
@@ -274,7 +246,8 @@ def test_a_saver_of_some_variables_restores_these(saved):
         assert [v.op.name for v in model.variables] == ["x"]
         assert np.isfinite(model.session.run("loss:0"))
         with pytest.raises(tf.errors.FailedPreconditionError):
-            model.session.run("x/Momentum:0")
+            (slot,) = model.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES, "x/Momentum")
+            model.session.run(slot)
 
 
 def test_partitioned_variables_and_other_names_are_found_in_the_checkpoint(saved):
@@ -350,7 +323,8 @@ def test_a_saved_model_of_tensorflow_2_is_refused(tmp_path):
 
 
 @pytest.mark.skipif(
-    not hasattr(tf.lookup, "StaticHashTable"), reason="TensorFlow 1.13 has tables in contrib only"
+    not hasattr(getattr(tf, "lookup", None), "StaticHashTable"),
+    reason="TensorFlow 1.13 has tables in contrib only",
 )
 def test_a_vocabulary_that_is_gone_is_a_warning(saved, tmp_path):
     words = tmp_path / "words.txt"

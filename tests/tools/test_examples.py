@@ -167,9 +167,12 @@ def fitted(pictures, labels, l2):
         weights = flat.reshape(-1, 10)
         chances = np.exp(log_softmax(pictures.dot(weights)))
         gradient = slopes_of(weights, pictures, labels).mean(axis=0) + l2 * flat
-        blocks = chances[:, :, None] * (np.eye(10) - chances[:, None])
-        hessian = np.einsum("ni,nab,nj->iajb", pictures, blocks, pictures, optimize=True)
-        hessian = hessian.reshape(len(flat), -1) / len(pictures) + l2 * np.eye(len(flat))
+        # The sum over pictures x of the Kronecker product of x x^T and diag(p) - p p^T.
+        outer = (pictures[:, :, None] * chances[:, None]).reshape(len(pictures), -1)
+        blocks = -outer.T.dot(outer).reshape(-1, 10, pictures.shape[1], 10)
+        for label in range(10):
+            blocks[:, label, :, label] += (pictures * chances[:, [label]]).T.dot(pictures)
+        hessian = blocks.reshape(len(flat), -1) / len(pictures) + l2 * np.eye(len(flat))
         if np.abs(gradient).max() < 1e-12:
             return weights, hessian
         flat = flat - np.linalg.solve(hessian, gradient)

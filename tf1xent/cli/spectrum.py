@@ -251,25 +251,8 @@ def _measured(options: argparse.Namespace, folder: str) -> Any:
         operator = _operator(options, folder, model.session, loss, outputs, xs, data, weights)
         layers = _layers(operator, options.layers, folder)
         _check_repeats(model.session, loss, data.feeds[0])
-        about = {
-            "graph": model.source,
-            "checkpoint": model.checkpoint,
-            "step": model.step(),
-            "loss": loss.name,
-            "value": operator.loss(),
-            "matrix": options.matrix,
-            "outputs": [output.name for output in outputs],
-            "parameters": operator.parameters.size,
-            "variables": dict(zip(operator.parameters.names, operator.parameters.shapes)),
-            "left_out": [x.name for x in left_out],
-            "feeds": options.feeds,
-            "examples": sum(data.sizes),
-            "batches": len(data.sizes),
-            "reduction": options.reduction,
-            "batch_weights": options.batch_weights,
-            "batch_normalization": operator.batch_norm_statistics,
-            "seed": options.seed,
-        }
+        about = _about(options, model, loss, operator, data)
+        about["left_out"] = [x.name for x in left_out]
         return measure_spectrum(
             operator,
             layers,
@@ -279,6 +262,31 @@ def _measured(options: argparse.Namespace, folder: str) -> Any:
             seed=options.seed,
             about=about,
         )
+
+
+def _about(
+    options: argparse.Namespace, model: Any, loss: Any, operator: Any, data: Any
+) -> Dict[str, Any]:
+    """Says what is measured."""
+    parameters = operator.parameters
+    return {
+        "graph": model.source,
+        "checkpoint": model.checkpoint,
+        "step": model.step(),
+        "loss": loss.name,
+        "value": operator.loss(),
+        "matrix": options.matrix,
+        "outputs": options.outputs,
+        "parameters": parameters.size,
+        "variables": dict(zip(parameters.names, parameters.shapes)),
+        "feeds": options.feeds,
+        "examples": sum(data.sizes),
+        "batches": len(data.sizes),
+        "reduction": options.reduction,
+        "batch_weights": options.batch_weights,
+        "batch_normalization": operator.batch_norm_statistics,
+        "seed": options.seed,
+    }
 
 
 def _operator(

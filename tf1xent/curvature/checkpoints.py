@@ -91,6 +91,7 @@ def check_checkpoint(graph: Graph, restore_op: str, prefix: str, where: str) -> 
 
 def listed(names: Sequence[str]) -> str:
     """Names the first few."""
+    names = list(dict.fromkeys(names))  # the parts of a variable have one name
     more = len(names) - _MOST_NAMES
     return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 

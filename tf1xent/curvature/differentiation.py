@@ -11,7 +11,7 @@ from typing import Any, Iterator, List, Optional, Sequence
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Name, Tensor
-from tf1xent.curvature.missing_derivatives import explained
+from tf1xent.curvature.missing_derivatives import explained, is_followed
 
 # A tensor or variable, or a list of them.
 Tensors = Any
@@ -43,11 +43,6 @@ def real_tensors(function: str, argument: str, tensors: Tensors) -> List[Tensor]
                 "Differentiate by the real and the imaginary part."
             )
     return found
-
-
-def is_followed(tensor: Tensor) -> bool:
-    """Whether a tensor has derivatives; integers, booleans and strings have none."""
-    return bool(tensor.dtype.is_floating)
 
 
 def found_gradients(

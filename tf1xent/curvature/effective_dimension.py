@@ -52,7 +52,8 @@ def effective_dimension(
 
     It is estimated from `num_vectors` random vectors by Lanczos quadrature. Gauss's quadrature is
     an upper bound of each vector's value, and Radau's with a node at the lower end of the spectrum
-    a lower bound. Where n is at most `num_products`, it takes n products and is exact.
+    a lower bound. Where n is at most `num_products`, it takes n products and is exact. A value
+    below 1 comes from one or two eigenvalues; there the interval is too narrow.
 
     Memory: ``num_products / num_vectors + 4`` vectors of n entries.
 
@@ -101,9 +102,9 @@ def effective_dimension(
         start = sphere(random, matrix.size)
         bounds.append(_bounds(lanczos(matrix, start, num_products // num_vectors), damping))
     lower, upper = matrix.size * np.array(bounds).T
-    samples, gap = (lower + upper) / 2, float(np.mean(upper - lower)) / 2
+    samples, gap = (lower + upper) / 2, max(float(np.mean(upper - lower)) / 2, 0.0)
     value, error = float(samples.mean()), float(samples.std(ddof=1) / math.sqrt(num_vectors))
-    half = error * stats.t.ppf(0.975, num_vectors - 1) + gap
+    half = error * float(stats.t.ppf(0.975, num_vectors - 1)) + gap
     interval = (max(value - half, 0.0), min(value + half, float(matrix.size)))
     return EffectiveDimension(value, error, gap, interval, damping, matrix.num_products)
 

@@ -8,11 +8,11 @@ from tf1xent.curvature.differentiation import (
     Tensors,
     gradients,
     graph_function,
-    is_followed,
     matching,
     real_tensors,
 )
 from tf1xent.curvature.jacobian_products import jacobian_product_of
+from tf1xent.curvature.missing_derivatives import is_followed
 from tf1xent.curvature.row_weights import row_weights
 
 __all__ = ["empirical_fisher_vector_product"]

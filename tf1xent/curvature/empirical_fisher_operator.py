@@ -21,7 +21,7 @@ class EmpiricalFisherOperator(CurvatureOperator):
       losses: the loss of each example, float [...], not reduced; or a list of such tensors.
       weights: of the examples in their batch, [...]; default 1 / number of examples, the mean.
 
-    **Derivatives**: a product takes first derivatives only, and costs 1.3 to 2.3 gradients.
+    **Derivatives**: a product takes first derivatives only, and costs 1.3 to 2.8 gradients.
 
     Raises:
       TypeError: an argument is of a wrong type.

@@ -1,6 +1,7 @@
 """Feed dicts of batches, from arrays that are named like the tensors of a graph."""
 
 import re
+import zipfile
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -34,18 +35,14 @@ def read_arrays(path: Path, caller: str = "read_arrays") -> Dict[str, np.ndarray
       ValueError: it is no .npz file, or holds objects.
       OSError: it cannot be read.
     """
+    with open(path, "rb") as file:  # a missing file is an error of its own
+        is_zip = zipfile.is_zipfile(file)
     try:
+        if not is_zip:
+            raise ValueError("it is something else, or truncated")
         with np.load(path, allow_pickle=False) as arrays:
-            if isinstance(arrays, np.ndarray):
-                raise ValueError("it holds one array without a name")
             return {name: arrays[name] for name in arrays.files}
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise ValueError(f"{caller}: {path} must be an .npz file: {error}.") from error
-    except AttributeError as error:  # an .npy file is no context manager
-        raise ValueError(f"{caller}: {path} must be an .npz file, got one array.") from error
-    except Exception as error:  # what zipfile and zlib raise about damaged files
+    except Exception as error:  # what zipfile, zlib and NumPy raise about damaged content
         reason = str(error).split("\n", 1)[0].rstrip(".")
         raise ValueError(
             f"{caller}: {path} must be an .npz file as numpy.savez writes it: {reason}."

@@ -22,7 +22,7 @@ class FisherOperator(CurvatureOperator):
       weights: of the rows in their batch, [...]; default 1 / number of rows, which is the mean.
       distribution: "categorical", "bernoulli" or "normal"; see `fisher_vector_product`.
 
-    **Derivatives**: a product takes first derivatives of the model, and costs 1.3 to 2.3 gradients.
+    **Derivatives**: a product takes first derivatives of the model, and costs 1.3 to 2.8 gradients.
 
     Raises:
       TypeError: an argument is of a wrong type.

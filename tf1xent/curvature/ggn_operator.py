@@ -23,7 +23,7 @@ class GGNOperator(LossOperator):
       outputs: the tensor, or list of tensors, through which the loss depends on `xs`: the logits.
 
     **Derivatives**: a product takes first derivatives of the model and second ones of the loss in
-      `outputs`; it costs 1.3 to 2.3 gradients. A loss with TensorFlow's own cross-entropy needs
+      `outputs`; it costs 1.3 to 2.8 gradients. A loss with TensorFlow's own cross-entropy needs
       `tf1xent.override_gradients()` or `tf1xent.patch()` first.
 
     Raises:

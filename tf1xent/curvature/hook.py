@@ -98,7 +98,7 @@ class CurvatureHook(tf.train.SessionRunHook):
     ...         for _ in range(3):
     ...             _ = session.run(train)
     >>> [(found.step, round(float(found.eigenvalues.values[0]), 1)) for found in hook.results]
-    [(1, 44.2), (3, 29.4)]
+    [(1, 44.2), (3, 25.6)]
     """
 
     def __init__(
@@ -254,6 +254,6 @@ def _has_effect(op: Operation) -> bool:
 
 
 def _type_has_effect(op_type: str) -> bool:
-    # What changes a variable the operator refuses itself.
+    # Writes to reference variables do not count as stateful; those the operator refuses.
     definition = _tf.op_definition(op_type)
     return definition is not None and bool(definition.is_stateful)

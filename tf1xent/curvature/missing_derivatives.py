@@ -3,16 +3,21 @@
 import contextlib
 from typing import Iterator, Sequence
 
+from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Tensor
 from tf1xent.errors import MissingDerivativeError
-from tf1xent.second_order import Audit, Kind, audit
+from tf1xent.second_order import Kind, audit
+
+
+def is_followed(tensor: Tensor) -> bool:
+    """Whether a tensor has derivatives; integers, booleans and strings have none."""
+    return bool(tensor.dtype.is_floating)
 
 
 def require_second_derivative(function: str, ys: Sequence[Tensor], xs: Sequence[Tensor]) -> None:
     """Raises MissingDerivativeError unless the second derivative of `ys` is there and complete."""
-    if can_be_audited(ys, xs):
-        _require(function, audit(list(ys), list(xs)), tuple(Kind))
+    _require(function, ys, xs, tuple(Kind))
 
 
 def require_complete_product(
@@ -22,25 +27,25 @@ def require_complete_product(
 
     J^T u is linear in u; what stands in the way of its second derivative does not matter.
     """
-    if can_be_audited(pulled_back, points):
-        _require(function, audit(list(pulled_back), list(points)), (Kind.LEFT_OUT,))
+    _require(function, pulled_back, points, (Kind.LEFT_OUT,))
 
 
-def can_be_audited(ys: Sequence[Tensor], xs: Sequence[Tensor]) -> bool:
-    """Whether all is in one graph; a function being built may differentiate outer tensors."""
-    if tf.executing_eagerly() or not ys or not xs:
-        return False
-    return len({id(tensor.graph) for tensor in [*ys, *xs]}) == 1
-
-
-def _require(function: str, found: Audit, kinds: Sequence[Kind]) -> None:
-    obstacles = [finding for finding in found.obstacles if finding.kind in kinds]
+def _require(
+    function: str, ys: Sequence[Tensor], xs: Sequence[Tensor], kinds: Sequence[Kind]
+) -> None:
+    """Raises for the first finding of an audit that is of one of the kinds."""
+    ys, xs = list(filter(is_followed, ys)), list(filter(is_followed, xs))
+    # A tf.function may differentiate by variables of the program around it, which have no graph.
+    graphs = {id(getattr(_tf.tensor_of(tensor), "graph", None)) for tensor in ys + xs}
+    if not ys or not xs or len(graphs) > 1 or tf.executing_eagerly():
+        return
+    obstacles = [found for found in audit(ys, xs).obstacles if found.kind in kinds]
     if not obstacles:
         return
     first = obstacles[0]
-    more = f" tf1xent.audit names {len(obstacles) - 1} more ops." if len(obstacles) > 1 else ""
+    more = f" tf1xent.audit names {len(obstacles) - 1} more." if len(obstacles) > 1 else ""
     raise MissingDerivativeError(
-        f"{function}: each op between must have the derivatives of its gradient, got "
+        f"{function}: every op between must be differentiable twice, got "
         f"{first.op_type} `{first.name}`: {first.reason} {first.remedy}{more}"
     )
 
@@ -54,7 +59,7 @@ def explained(function: str) -> Iterator[None]:
         raise
     except LookupError as error:
         raise MissingDerivativeError(
-            f"{function}: each op between must have the derivatives of its gradient, got from "
+            f"{function}: every op between must be differentiable twice, got from "
             f"TensorFlow: {error}. Call tf1xent.override_gradients() first, or build the model "
             "after tf1xent.patch(); tf1xent.audit names the ops."
         ) from error

@@ -59,14 +59,14 @@ def spectral_density(
     """The density of the eigenvalues: how many are large, negative, or nearly zero.
 
     Use it to see the whole spectrum at once; for a few exact eigenvalues use
-    `tf1xent.curvature.top_eigenvalues`. From each of `num_vectors` random unit vectors v, `num_steps`
-    Lanczos steps give nodes and weights with ``v^T f(A) v = sum_k weight_k f(node_k)``, whose
-    expectation is ``tr(f(A)) / n``::
+    `tf1xent.curvature.top_eigenvalues`. From each of `num_vectors` random unit vectors v,
+    `num_steps` Lanczos steps give nodes and weights with ``v^T f(A) v = sum_k weight_k f(node_k)``,
+    whose expectation is ``tr(f(A)) / n``::
 
         density(x) = mean over v of sum_k weight_k N(x; node_k, sigma^2)
 
     A weight is 1 / n times the number of eigenvalues at a node, but for the few large eigenvalues
-    it is a random number of that mean: more vectors make it better, more steps make the nodes finer.
+    it is a random number of that mean: more vectors make it better, more steps the nodes finer.
 
     Every new vector is made orthogonal to all before it, without which copies of the largest
     eigenvalues appear. The memory is that of ``num_steps + 4`` vectors of n entries whatever
@@ -78,13 +78,14 @@ def spectral_density(
       num_vectors: random vectors, one after another.
       seed: an int, or whatever `numpy.random.RandomState` takes.
       sigma: width of the smoothing; by default a hundredth of the range of the nodes.
-      grid: points at which to evaluate the density, or how many of them, evenly over the nodes and 4
-        sigmas beyond; 1001 by default.
+      grid: points at which to evaluate the density, or how many of them, evenly over the nodes and
+        4 sigmas beyond; 1001 by default.
 
     Returns:
       `SpectralDensity`. The variance of ``v^T f(A) v`` is 2 / (n + 2) times the variance of f over
-      the eigenvalues, which the quadrature gives itself, so that one vector is enough for the errors
-      of the moments.
+      the eigenvalues, which the quadrature estimates itself, so that one vector is enough for the
+      errors of the moments. Where very few eigenvalues make up a moment, only several vectors make
+      its error reliable.
 
     Raises:
       ValueError: a matrix that is not square or not symmetric, a product that is not finite,
@@ -119,8 +120,7 @@ def spectral_density(
         weights.append(found[1])
     low, high = min(x[0] for x in nodes), max(x[-1] for x in nodes)
     if sigma is None:
-        # Without a range, as of a multiple of the identity: of the node itself, or of 1.
-        sigma = _SIGMA * float(high - low or abs(high) or 1.0)
+        sigma = _SIGMA * _extent(float(low), float(high))
     if grid is None or np.ndim(grid) == 0:
         points = _POINTS if grid is None else int(grid)
         grid = np.linspace(low - _MARGIN * sigma, high + _MARGIN * sigma, points)
@@ -130,6 +130,12 @@ def spectral_density(
     return SpectralDensity(
         nodes, weights, grid, density, sigma, moments, errors, matrix.size, matrix.num_products
     )
+
+
+def _extent(low: float, high: float) -> float:
+    """Returns the range; where that is rounding, as of the identity's multiples, the value or 1."""
+    size = max(abs(low), abs(high))
+    return high - low if high - low > 1e-8 * size else size or 1.0
 
 
 def smoothed(

@@ -4,9 +4,9 @@ import dataclasses
 from typing import Any, Dict, List, Mapping, Optional
 
 from tf1xent import _table
-from tf1xent.curvature.spectral_density import SpectralDensity, spectral_density
 from tf1xent.curvature.eigenvalues import Eigenvalues, top_eigenvalues
 from tf1xent.curvature.result import Result, as_json
+from tf1xent.curvature.spectral_density import SpectralDensity, spectral_density
 from tf1xent.curvature.trace import TraceEstimate, trace
 
 

@@ -60,7 +60,7 @@ def train(session, model, hessian):
         session.run(model.assign, {model.new_weights: flat.reshape(65, 10)})
         return hessian.loss(), hessian.gradient()
 
-    options = {"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-8}
+    options = {"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-6}
     start = np.zeros(hessian.shape[0])
     found = scipy.optimize.minimize(
         loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options
