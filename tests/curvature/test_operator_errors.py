@@ -352,3 +352,17 @@ def test_a_second_derivative_that_tensorflow_lacks():
         loss = tf.reduce_sum(tf.nn.local_response_normalization(x))
         with pytest.raises(LookupError, match="LRNGrad.*override_gradients"):
             HessianOperator(session, loss, x, None)
+
+
+def test_a_v2_branch_that_a_session_has_run_before():
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.get_variable("x", initializer=np.ones(2))
+        loss = tf.cond(x[0] > 0, lambda: tf.reduce_sum(tf.sin(x) ** 2), lambda: x[0])
+        if loss.op.type == "Merge":
+            pytest.skip("a v1 branch can be differentiated at any time")
+        session.run(tf.global_variables_initializer())
+        session.run(loss)
+        operator = HessianOperator(session, loss, x, None)
+        remedy = "Make the operator before the session's first run, or in a new session."
+        with pytest.raises(tf.errors.InvalidArgumentError, match=remedy):
+            operator @ np.ones(2)

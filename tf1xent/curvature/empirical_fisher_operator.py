@@ -33,7 +33,7 @@ class EmpiricalFisherOperator(CurvatureOperator):
 
     >>> import numpy as np
     >>> import tensorflow.compat.v1 as tf
-    >>> from tf1xent.curvature.empirical_fisher_operator import EmpiricalFisherOperator
+    >>> from tf1xent.curvature import EmpiricalFisherOperator
     >>> with tf.Graph().as_default(), tf.Session() as session:
     ...     x = tf.get_variable("x", initializer=np.zeros(2))
     ...     losses = tf.linalg.matvec(tf.constant([[2.0, 0.0], [0.0, 4.0]], tf.float64), x)

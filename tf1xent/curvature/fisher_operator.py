@@ -34,7 +34,7 @@ class FisherOperator(CurvatureOperator):
 
     >>> import numpy as np
     >>> import tensorflow.compat.v1 as tf
-    >>> from tf1xent.curvature.fisher_operator import FisherOperator
+    >>> from tf1xent.curvature import FisherOperator
     >>> with tf.Graph().as_default(), tf.Session() as session:
     ...     logits = tf.get_variable("logits", initializer=np.zeros([1, 2]))
     ...     session.run(tf.global_variables_initializer())

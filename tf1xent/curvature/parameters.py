@@ -38,7 +38,7 @@ class Parameters:
 
     >>> import numpy as np
     >>> import tensorflow.compat.v1 as tf
-    >>> from tf1xent.curvature.parameters import Parameters
+    >>> from tf1xent.curvature import Parameters
     >>> with tf.Graph().as_default():
     ...     with tf.variable_scope("dense"):
     ...         kernel = tf.get_variable("kernel", [2, 3])
