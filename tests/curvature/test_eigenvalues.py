@@ -16,7 +16,6 @@ from tf1xent.curvature import HessianOperator
 from tf1xent.curvature.eigenvalues import top_eigenvalues
 from tf1xent.errors import ConvergenceError
 
-
 SPECTRUM = np.concatenate([[5.0, -4.0, 3.0, -2.5, 2.0], np.linspace(-1, 1, 195)])
 
 
