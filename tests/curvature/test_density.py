@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from tests.curvature.matrices import Counted, symmetric
 from tests.curvature.numpy_network import trained_on_digits
-from tests.curvature.test_eigenvalues import Counted, symmetric
 from tf1xent.curvature.lanczos import lanczos
 from tf1xent.curvature.spectral_density import spectral_density
 from tf1xent.curvature.symmetric import SymmetricMatrix

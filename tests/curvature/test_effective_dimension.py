@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from tests.curvature.matrices import Counted, symmetric
 from tests.curvature.numpy_network import trained_on_digits
-from tests.curvature.test_eigenvalues import Counted, symmetric
 from tf1xent.curvature.effective_dimension import effective_dimension
 
 SPECTRUM = 100.0 / np.arange(1.0, 401) ** 2

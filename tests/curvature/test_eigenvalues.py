@@ -7,36 +7,14 @@ import pytest
 import scipy.linalg
 import scipy.sparse
 import tensorflow.compat.v1 as tf
-from scipy.sparse.linalg import LinearOperator, aslinearoperator
+from scipy.sparse.linalg import aslinearoperator
 
+from tests.curvature.matrices import Counted, symmetric
 from tests.curvature.numpy_network import Network, digits, trained_on_digits
 from tests.curvature.tensorflow_network import Graph
 from tf1xent.curvature import HessianOperator
 from tf1xent.curvature.eigenvalues import top_eigenvalues
 from tf1xent.errors import ConvergenceError
-
-
-def symmetric(eigenvalues, seed=0):
-    """Return a matrix of these eigenvalues."""
-    shape = [len(eigenvalues)] * 2
-    vectors = np.linalg.qr(np.random.RandomState(seed).normal(size=shape))[0]
-    return vectors * np.asarray(eigenvalues, np.float64) @ vectors.T
-
-
-class Counted(LinearOperator):
-    """A diagonal matrix that counts the vectors it is multiplied with."""
-
-    def __init__(self, diagonal):
-        super().__init__(np.dtype(np.float64), (len(diagonal), len(diagonal)))
-        self.diagonal, self.count = diagonal, 0
-
-    def _matmat(self, X):
-        self.count += X.shape[1]
-        return self.diagonal[:, None] * X
-
-    def _matvec(self, x):
-        return self._matmat(np.reshape(x, [-1, 1]))
-
 
 SPECTRUM = np.concatenate([[5.0, -4.0, 3.0, -2.5, 2.0], np.linspace(-1, 1, 195)])
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from tests.curvature.matrices import Counted, symmetric
 from tests.curvature.numpy_network import trained_on_digits
-from tests.curvature.test_eigenvalues import Counted, symmetric
 from tf1xent.curvature.symmetric import SymmetricMatrix
 from tf1xent.curvature.trace import trace
 from tf1xent.curvature.xtrace import xtrace
