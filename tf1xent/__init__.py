@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, List
 from tf1xent import _registration, errors
 
 if TYPE_CHECKING:  # the names of `_PACKAGES` and `_HOMES`, for type checkers and editors
-    from tf1xent import gradients as gradients
     from tf1xent import curvature, graphs, kernels, losses, metrics, nn, second_order
+    from tf1xent import gradients as gradients
     from tf1xent import patching as patching
     from tf1xent.gradients import override_gradients, restore_gradients
     from tf1xent.patching import get_original, is_patched, patch, patched, status, unpatch

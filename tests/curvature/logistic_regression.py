@@ -7,8 +7,6 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from sklearn.datasets import load_digits
 
-import tf1xent
-
 NUM_FEATURES, NUM_CLASSES = 6, 4
 SIZE = (NUM_FEATURES + 1) * NUM_CLASSES
 
@@ -52,9 +50,8 @@ class Model:
             )
         self.xs = [self.kernel, self.bias]
         self.logits = tf.matmul(features, self.kernel) + self.bias
-        self.losses = tf1xent.nn.sparse_softmax_cross_entropy_with_logits(
-            labels=labels, logits=self.logits
-        )
+        of_labels = tf.one_hot(labels, NUM_CLASSES, dtype=dtype) * self.logits
+        self.losses = tf.reduce_logsumexp(self.logits, 1) - tf.reduce_sum(of_labels, 1)
         self.count = tf.reduce_sum(mask)
         self.weights = mask / self.count
         self.loss = tf.reduce_sum(self.weights * self.losses)

@@ -25,7 +25,9 @@ class Graph:
                 values = tf.tanh(values)
             self.variables += pair
         self.logits = values
-        self.losses = tf1xent.nn.sparse_softmax_cross_entropy_with_logits(self.labels, values)
+        self.losses = tf1xent.nn.sparse_softmax_cross_entropy_with_logits(
+            labels=self.labels, logits=values
+        )
         penalty = tf.add_n([tf.reduce_sum(tf.square(x)) for x in self.variables]) / 2
         self.loss = tf.reduce_mean(self.losses) + network.l2 * penalty
 

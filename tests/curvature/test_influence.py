@@ -144,9 +144,35 @@ def test_bad_input(model):
         influence(session, graph.logits, graph.losses, operator, test, train)
     with pytest.raises(TypeError, match="`operator` must be one of tf1xent.curvature, got ndarray"):
         influence(session, mean, graph.losses, np.eye(650), test, train)
+    with pytest.raises(TypeError, match="`test_losses` must be a float tensor, got list"):
+        influence(session, [mean], graph.losses, operator, test, train)
+    with tf.Graph().as_default():
+        other = tf.constant(1.0)
+    with pytest.raises(ValueError, match="`test_losses` must be in the session's graph"):
+        influence(session, other, graph.losses, operator, test, train)
     bad = [dict(train[0]), {**train[1], graph.images: np.full([128, 64], np.nan)}]
     with pytest.raises(tf.errors.InvalidArgumentError, match="in training batch 1"):
         influence(session, mean, graph.losses, operator, test, bad)
+
+
+def test_data_of_an_iterator_and_a_finalized_graph():
+    """The mean of 1, 2 and 6 at its minimum; batches of two and of one."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        data = tf.data.Dataset.from_tensor_slices(np.array([1.0, 2.0, 6.0])).batch(2)
+        iterator = tf.data.make_initializable_iterator(data)
+        points, mean = iterator.get_next(), tf.get_variable("mean", initializer=np.float64(3))
+        losses, at_zero = tf.square(mean - points) / 2, tf.square(mean) / 2
+        session.run(tf.global_variables_initializer())
+        operator = HessianOperator(
+            session, tf.reduce_mean(losses), mean, iterator, batch_weights=tf.size(points)
+        )
+        found = influence(session, at_zero, losses, operator, None, iterator)
+        np.testing.assert_allclose(found.values, [2.0, 1.0, -3.0])
+        with pytest.raises(ValueError, match="`test_feeds` must be feed dicts for several test"):
+            influence(session, losses, losses, operator, iterator, iterator)
+        session.graph.finalize()
+        with pytest.raises(RuntimeError, match="^influence: the session's graph must not be final"):
+            influence(session, at_zero, losses, operator, None, iterator)
 
 
 @pytest.mark.lengthy

@@ -64,7 +64,7 @@ def refused(error, match, call):
 AT_CONSTRUCTION = {
     "unconnected": (
         ValueError,
-        "connected to Sum_1 by derivatives, got other, which",
+        r"connected to \w+ by derivatives, got other, which",
         lambda w: w.hessian(xs=[*w.model.xs, w.other]),
     ),
     "connected without derivatives": (
@@ -101,7 +101,7 @@ AT_CONSTRUCTION = {
     ),
     "the loss of another graph": (
         ValueError,
-        "must be in the session's graph, got Sum_1 of another",
+        "must be in the session's graph, got \\w+ of another",
         lambda w: w.hessian(loss=w.foreign.loss),
     ),
     "xs of another graph": (
@@ -215,11 +215,6 @@ IN_A_PRODUCT = {
         tf.errors.InvalidArgumentError,
         "batch 0: ",
         lambda w: w.hessian(changed(w, 0, labels=np.zeros([8], int)), batch_weights=[1, 1, 1]),
-    ),
-    "a label out of range": (
-        tf.errors.InvalidArgumentError,
-        "batch 2: ",
-        lambda w: w.hessian(changed(w, 2, labels=np.array([0, 9]))),
     ),
     "a batch that is no dict": (
         TypeError,

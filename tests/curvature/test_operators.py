@@ -250,14 +250,12 @@ def test_damping_is_added_to_the_diagonal_and_may_change(running):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_submatrix_is_a_block_of_the_same_kind(running, kind):
-    operator = running.operator(kind, damping=0.5, block_size=4)
-    expected = running.expected(kind)[24:, 24:] + 0.5 * np.eye(4)
-    for selection in ("dense/bias", running.model.bias, [running.model.bias]):
-        part = operator.submatrix(selection)
-        assert type(part) is type(operator) and part.parameters.names == ["dense/bias"]
-        close(part.to_dense(), expected)
+    operator = running.operator(kind, damping=0.5)
+    part = operator.submatrix("dense/bias")
+    assert type(part) is type(operator) and part.parameters.names == ["dense/bias"]
+    close(part.to_dense(), running.expected(kind)[24:, 24:] + 0.5 * np.eye(4))
     assert (part.num_products, operator.num_products) == (4, 0)
-    close(operator.submatrix("dense").to_dense(), operator.to_dense())  # the layer
+    assert operator.submatrix("dense").parameters.names == operator.parameters.names
 
 
 @pytest.mark.parametrize("kind", ["hessian", "ggn"])
@@ -324,7 +322,7 @@ def test_eigenvalues_and_linear_systems(running, vector):
     )
     close(np.sort(values), np.linalg.eigvalsh(dense)[-3:], 1e-10)
     solution, failed = scipy.sparse.linalg.cg(
-        running.operator("ggn", damping=0.1), vector, maxiter=200
+        running.operator("ggn", damping=0.1), vector, maxiter=200, atol=0.0
     )
     assert not failed
     close(solution, np.linalg.solve(dense + 0.1 * np.eye(SIZE), vector), 1e-4)
@@ -345,7 +343,7 @@ def test_float32_models_add_up_in_float64(vector):
 
 def test_the_options_have_the_same_defaults_in_all_operators():
     def options(operator):
-        parameters = inspect.signature(operator).parameters.values()
+        parameters = inspect.signature(operator.__init__).parameters.values()
         found = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
         return {name: found[name] for name in found if name not in ("weights", "distribution")}
 

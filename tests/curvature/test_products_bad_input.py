@@ -226,6 +226,29 @@ def test_parts_that_tensorflow_leaves_out_are_refused():
     np.testing.assert_allclose(product, (ahead - behind) / (2 * step), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x, v: jacobian_vector_product(tf.fake_quant_with_min_max_args(x), x, v),
+        lambda x, v: fisher_vector_product(
+            tf.fake_quant_with_min_max_args(x), x, v, distribution="normal"
+        ),
+        lambda x, v: hessian_vector_product(tf.fake_quant_with_min_max_args(x) ** 2 / 2.0, x, v),
+    ],
+)
+def test_gradients_that_tensorflow_takes_for_constants_are_refused(build):
+    """The gradient of a quantized value passes inside the range; TensorFlow's own is a constant."""
+    raises(MissingDerivativeError, "FakeQuantWithMinMaxArgs", build)
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf1xent.override_gradients()
+        try:
+            x = tf.constant([[1.0, 200.0]])
+            product = build(x, tf.constant([[3.0, 5.0]]))
+        finally:
+            tf1xent.restore_gradients()
+        np.testing.assert_allclose(session.run(product), [[[3.0, 0.0]]])
+
+
 @pytest.mark.skipif(not tf.executing_eagerly(), reason="TensorFlow 1.x builds graphs")
 def test_eager_execution_is_refused_by_tensorflow():
     x = tf.constant([1.0])

@@ -1,5 +1,7 @@
 """Products where graphs are not plain: no path, integers, several outputs, unknown shapes, NaN."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -11,7 +13,9 @@ from tests.oracle import curvature_reference as reference
 from tf1xent.curvature.empirical_fisher import empirical_fisher_vector_product
 from tf1xent.curvature.fisher import fisher_vector_product
 from tf1xent.curvature.gauss_newton import ggn_product_of, ggn_vector_product
+from tf1xent.curvature.hessian_diagonal import hessian_diagonal
 from tf1xent.curvature.hessian_products import hessian_product_of, hessian_vector_product
+from tf1xent.curvature.hessians import hessians
 from tf1xent.curvature.jacobian_products import jacobian_vector_product, vector_jacobian_product
 
 
@@ -233,6 +237,36 @@ def test_unknown_shapes_and_another_default_graph():
             session.run(product, feeds)
     assert error(by_hessian, hessian @ vector) <= 1e-10
     assert error(by_fisher, fisher @ vector) <= 1e-10
+
+
+@pytest.mark.skipif(not tf.executing_eagerly(), reason="TensorFlow 1.x has no tf.function here")
+def test_inside_a_traced_function_by_a_variable_of_the_program():
+    x = tf.Variable([1.0, 2.0])
+    vector = tf.constant([1.0, 1.0])
+
+    @functools.partial(tf.function, autograph=False)
+    def products(scale):
+        outputs = x**2
+        loss = scale * tf.reduce_sum(outputs**2)
+        return (
+            hessian_vector_product(loss, x, vector),
+            ggn_vector_product(loss, outputs, x, vector),
+        )
+
+    (hessian,), (ggn,) = products(tf.constant(2.0))
+    np.testing.assert_allclose(hessian, [24.0, 96.0], rtol=1e-6)
+    np.testing.assert_allclose(ggn, [16.0, 64.0], rtol=1e-6)
+
+    @functools.partial(tf.function, autograph=False)
+    def dense(tensor):
+        return hessians(tensor**3, tensor)[0], hessian_diagonal(tensor**3, tensor)[0]
+
+    for found in dense(tf.constant([2.0])):
+        np.testing.assert_allclose(np.ravel(found), [12.0], rtol=1e-6)
+    # In a loop TensorFlow's gradient by such a variable is None.
+    for function in (hessians, hessian_diagonal):
+        with pytest.raises(ValueError, match="`xs` must be of a graph, got `Variable:0`"):
+            tf.function(lambda function=function: function(x**3, x), autograph=False)()
 
 
 def test_products_are_differentiable_in_xs_and_in_the_vectors():

@@ -10,13 +10,14 @@ import scipy.sparse.linalg
 import tensorflow.compat.v1 as tf
 from sklearn.datasets import load_digits
 
+from tests import ROOT
 from tests.references.agreement import MISSING
 from tf1xent import curvature, nn
 
 torch = pytest.importorskip("torch", reason=MISSING.format("PyTorch"))
 curvlinops = pytest.importorskip("curvlinops", reason=MISSING.format("curvlinops"))
 
-NUM_ROWS, FIRST_BATCH = 60, 37
+NUM_ROWS = 60
 SHAPES = {
     "mlp": [(64, 20), (20,), (20, 10), (10,)],
     "cnn": [(3, 3, 1, 4), (4,), (64, 10), (10,)],
@@ -28,10 +29,17 @@ every_dtype = pytest.mark.parametrize("dtype", sorted(TOLERANCES))
 both_matrices = pytest.mark.parametrize("matrix", ["hessian", "ggn"])
 
 
-def data(dtype, num_rows=NUM_ROWS):
+def data(dtype, num_rows):
     """Pictures [rows, 64] and labels of digits."""
     pictures, labels = load_digits(return_X_y=True)
     return (pictures[:num_rows] / 16.0).astype(dtype), labels[:num_rows].astype(np.int64)
+
+
+def batches(dtype, num_rows):
+    """The same in two batches, one twice as large as the other."""
+    pictures, labels = data(dtype, num_rows)
+    first = 2 * num_rows // 3
+    return [(pictures[part], labels[part]) for part in (slice(first), slice(first, None))]
 
 
 def weights_of(network, dtype):
@@ -48,10 +56,8 @@ def weights_of(network, dtype):
 class Ours:
     """Our operators, in a session of their own; `with` closes it."""
 
-    def __init__(self, network, dtype, num_rows=NUM_ROWS, first_batch=FIRST_BATCH):
-        pictures, labels = data(dtype, num_rows)
-        self.graph = tf.Graph()
-        with self.graph.as_default():
+    def __init__(self, network, dtype, num_rows=NUM_ROWS):
+        with tf.Graph().as_default():
             inputs = tf.placeholder(dtype, [None, 64])
             targets = tf.placeholder(tf.int64, [None])
             self.variables = [tf.Variable(w) for w in weights_of(network, dtype)]
@@ -60,8 +66,7 @@ class Ours:
             self.loss = tf.reduce_mean(losses)
             self.session = tf.Session()
             self.session.run([variable.initializer for variable in self.variables])
-        batches = slice(first_batch), slice(first_batch, None)
-        self.feeds = [{inputs: pictures[batch], targets: labels[batch]} for batch in batches]
+        self.feeds = [dict(zip((inputs, targets), batch)) for batch in batches(dtype, num_rows)]
 
     def __enter__(self):
         return self
@@ -115,8 +120,8 @@ class Network(torch.nn.Module):
         return hidden @ last + last_bias
 
 
-def torch_func_product(matrix, network, dtype, num_rows=NUM_ROWS):
-    """The function flat vector -> flat product, of all rows at once, and its size."""
+def torch_func_operator(matrix, network, dtype, num_rows=NUM_ROWS):
+    """A SciPy operator of torch.func's products, of all rows at once."""
     model = Network(network, dtype)
     inputs, labels = map(torch.tensor, data(dtype, num_rows))
     values = tuple(weight.detach() for weight in model.weights)
@@ -148,31 +153,24 @@ def torch_func_product(matrix, network, dtype, num_rows=NUM_ROWS):
     return scipy.sparse.linalg.LinearOperator((size, size), product, dtype=np.float64)
 
 
-def curvlinops_operator(matrix, network, dtype, num_rows=NUM_ROWS, first_batch=FIRST_BATCH):
+def curvlinops_operator(matrix, network, dtype, num_rows=NUM_ROWS):
     """curvlinops' operator, of the same batches as ours."""
     model = Network(network, dtype)
-    inputs, labels = map(torch.tensor, data(dtype, num_rows))
-    batches = slice(first_batch), slice(first_batch, None)
-    made = {
+    kinds = {
         "hessian": curvlinops.HessianLinearOperator,
         "ggn": curvlinops.GGNLinearOperator,
-    }[matrix](
+    }
+    operator = kinds[matrix](
         model,
         torch.nn.CrossEntropyLoss(),
         list(model.parameters()),
-        [(inputs[batch], labels[batch]) for batch in batches],
+        [tuple(map(torch.tensor, batch)) for batch in batches(dtype, num_rows)],
         check_deterministic=False,
     )
-    return made.to_scipy(dtype=np.dtype(np.float64))
+    return operator.to_scipy(dtype=np.dtype(np.float64))
 
 
-def theirs(matrix, network, dtype, **rows):
-    """{library: SciPy operator}."""
-    num_rows = {name: rows[name] for name in rows if name == "num_rows"}
-    return {
-        "torch.func": torch_func_product(matrix, network, dtype, **num_rows),
-        "curvlinops": curvlinops_operator(matrix, network, dtype, **rows),
-    }
+LIBRARIES = {"torch.func": torch_func_operator, "curvlinops": curvlinops_operator}
 
 
 # --- Agreement ------------------------------------------------------------------------------------
@@ -185,15 +183,17 @@ def test_products(network, dtype, matrix):
     with Ours(network, dtype) as ours:
         vectors = np.random.RandomState(6).normal(size=[ours.operator(matrix).shape[0], 3])
         products = ours.operator(matrix) @ vectors
-    for library, operator in theirs(matrix, network, dtype).items():
-        expected = operator @ vectors
+    for library, make in LIBRARIES.items():
+        expected = make(matrix, network, dtype) @ vectors
         errors = np.linalg.norm(products - expected, axis=0) / np.linalg.norm(expected, axis=0)
         assert errors.max() <= TOLERANCES[dtype], library
 
 
 @every_network
 def test_the_two_matrices_differ(network):
-    hessian, ggn = (torch_func_product(matrix, network, "float64") for matrix in ("hessian", "ggn"))
+    hessian, ggn = (
+        torch_func_operator(matrix, network, "float64") for matrix in ("hessian", "ggn")
+    )
     vector = np.random.RandomState(6).normal(size=hessian.shape[0])
     difference = np.linalg.norm(hessian @ vector - ggn @ vector)
     assert difference > 0.1 * np.linalg.norm(hessian @ vector)
@@ -204,7 +204,8 @@ def test_the_two_matrices_differ(network):
 def test_top_eigenvalues(network, matrix):
     with Ours(network, "float64") as ours:
         values = curvature.top_eigenvalues(ours.operator(matrix), 5, tol=1e-6).values
-    for library, operator in theirs(matrix, network, "float64").items():
+    for library, make in LIBRARIES.items():
+        operator = make(matrix, network, "float64")
         expected = scipy.sparse.linalg.eigsh(operator, 5, which="LM", return_eigenvectors=False)
         expected = expected[np.argsort(-np.abs(expected))]
         np.testing.assert_allclose(values, expected, rtol=1e-4, err_msg=library)
@@ -213,9 +214,23 @@ def test_top_eigenvalues(network, matrix):
 @every_network
 def test_trace(network):
     """Of a matrix of low rank, where Hutch++ has nothing left to estimate."""
-    rows = {"num_rows": 6, "first_batch": 4}
-    with Ours(network, "float64", **rows) as ours:
+    with Ours(network, "float64", num_rows=6) as ours:
         found = curvature.trace(ours.operator("ggn"), 180, method="hutch++")
-    for library, operator in theirs("ggn", network, "float64", **rows).items():
+    for library, make in LIBRARIES.items():
+        operator = make("ggn", network, "float64", num_rows=6)
         expected = np.trace(operator @ np.eye(operator.shape[0]))
         assert found.value == pytest.approx(expected, rel=1e-4), library
+
+
+@pytest.mark.parametrize("network", ["digits-mlp", "cnn"])
+def test_the_benchmark_times_the_same_products(network, monkeypatch):
+    """Of curvature_sides.py, which has PyTorch's layout: <product, vector> of each."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools" / "benchmarks"))
+    sides = pytest.importorskip("curvature_sides")
+    ours, theirs = (
+        {product: dot() for product, (_, dot) in make(sides.NETWORKS[network]).items()}
+        for make in (sides.tensorflow_calls, sides.torch_calls)
+    )
+    assert sorted(theirs) == ["ggn", "gradient", "hessian"]
+    assert {product: ours[product] for product in theirs} == pytest.approx(theirs, rel=1e-4)
+    assert ours["fisher"] == pytest.approx(ours["ggn"], rel=1e-4)

@@ -1,16 +1,74 @@
-"""Curvature of any scalar loss: products, operators over data, spectra, traces, influence."""
+"""Curvature of any scalar loss: products, operators over data, spectra, traces, influence.
 
+The graph functions follow the conventions of `tf.gradients`; the operators are SciPy linear
+operators over a session and its data; the estimates take any symmetric operator or array. A model
+may also come from its files alone (`load_model`, ``tf1xent spectrum``).
+"""
+
+try:
+    import scipy.sparse.linalg as _scipy  # noqa: F401 - asked for here, to say what to do without
+    import tqdm as _tqdm  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"tf1xent.curvature needs {error.name}. Run: pip install scipy tqdm", name=error.name
+    ) from error
+
+from tf1xent.curvature.candidates import LossCandidate, loss_candidates
+from tf1xent.curvature.effective_dimension import EffectiveDimension, effective_dimension
+from tf1xent.curvature.eigenvalues import Eigenvalues, top_eigenvalues
+from tf1xent.curvature.empirical_fisher import empirical_fisher_vector_product
+from tf1xent.curvature.empirical_fisher_operator import EmpiricalFisherOperator
+from tf1xent.curvature.events import write_events
+from tf1xent.curvature.fisher import fisher_vector_product
+from tf1xent.curvature.fisher_operator import FisherOperator
 from tf1xent.curvature.gauss_newton import ggn_vector_product
 from tf1xent.curvature.ggn_operator import GGNOperator
+from tf1xent.curvature.hessian_diagonal import hessian_diagonal
 from tf1xent.curvature.hessian_operator import HessianOperator
 from tf1xent.curvature.hessian_products import hessian_vector_product
+from tf1xent.curvature.hessians import hessians
+from tf1xent.curvature.hook import CurvatureHook
+from tf1xent.curvature.influence import Influence, influence
 from tf1xent.curvature.jacobian_products import jacobian_vector_product, vector_jacobian_product
+from tf1xent.curvature.layers import per_layer
+from tf1xent.curvature.logits_hessian import logits_hessian
+from tf1xent.curvature.models import Model, load_model
+from tf1xent.curvature.parameters import Parameters
+from tf1xent.curvature.plotting import plot_spectrum
+from tf1xent.curvature.spectral_density import SpectralDensity, spectral_density
+from tf1xent.curvature.trace import TraceEstimate, trace
 
 __all__ = [
+    "CurvatureHook",
+    "EffectiveDimension",
+    "Eigenvalues",
+    "EmpiricalFisherOperator",
+    "FisherOperator",
     "GGNOperator",
     "HessianOperator",
+    "Influence",
+    "LossCandidate",
+    "Model",
+    "Parameters",
+    "SpectralDensity",
+    "TraceEstimate",
+    "effective_dimension",
+    "empirical_fisher_vector_product",
+    "fisher_vector_product",
     "ggn_vector_product",
+    "hessian_diagonal",
     "hessian_vector_product",
+    "hessians",
+    "influence",
     "jacobian_vector_product",
+    "load_model",
+    "logits_hessian",
+    "loss_candidates",
+    "per_layer",
+    "plot_spectrum",
+    "spectral_density",
+    "top_eigenvalues",
+    "trace",
     "vector_jacobian_product",
+    "write_events",
 ]

@@ -1,8 +1,9 @@
 """The largest eigenvalues, by SciPy's eigsh."""
 
 import dataclasses
+import inspect
 import math
-from typing import Any, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, eigsh
@@ -14,9 +15,11 @@ from tf1xent.errors import ConvergenceError
 
 __all__ = ["Eigenvalues", "top_eigenvalues"]
 
-# How many basis vectors more than eigenvalues. SciPy's own choice, 20 for one eigenvalue, makes all 20
-# products before it looks; on the spectra of trained networks 7 make half as many.
+# How many basis vectors more than eigenvalues. SciPy's own choice, 20 for one eigenvalue, makes all
+# 20 products before it looks; on the spectra of trained networks 7 make half as many.
 _SPARE = 6
+# New versions of SciPy draw the vector by which ARPACK leaves an invariant subspace; unseeded.
+_DRAWS = "rng" in inspect.signature(eigsh).parameters
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,9 +100,9 @@ def top_eigenvalues(
         raise ValueError(f"top_eigenvalues: `tol` must be at least 0, got {tol}. Use 1e-3.")
     size_of_basis = k + max(_SPARE, k // 2)
     if matrix.size <= 4 * size_of_basis:
-        values, found = np.linalg.eigh(matrix.dense())
-    else:
-        values, found = _iterate(matrix, k, size_of_basis, tol, seed, vectors, max_products)
+        every, eigenvectors = np.linalg.eigh(matrix.dense())
+        return _sorted(matrix, every, eigenvectors, k, vectors)
+    values, found = _iterate(matrix, k, size_of_basis, tol, seed, vectors, max_products)
     return _sorted(matrix, values, found, k, vectors)
 
 
@@ -113,7 +116,11 @@ def _iterate(
     max_products: int,
 ) -> Tuple[np.ndarray, Optional[np.ndarray]]:
     """Returns what ARPACK finds, in its order."""
-    start = sphere(generator(seed), matrix.size)
+    random = generator(seed)
+    start = sphere(random, matrix.size)
+    options: Dict[str, Any] = {}
+    if _DRAWS:
+        options["rng"] = np.random.default_rng(random.randint(2**31))
     # The first restart needs the whole basis, each later one what it drops of it.
     restarts = 1 + max(0, math.ceil((max_products - size_of_basis) / (size_of_basis - k)))
     try:
@@ -126,6 +133,7 @@ def _iterate(
             maxiter=restarts,
             tol=tol,
             return_eigenvectors=vectors,
+            **options,
         )
     except ArpackNoConvergence as error:
         values, found = error.eigenvalues, error.eigenvectors if vectors else None
@@ -139,8 +147,8 @@ def _iterate(
         # ARPACK stops where the first product is zero, which only that of the zero matrix is.
         if np.any(matrix.matvec(start)):
             raise
-        random = generator(seed).standard_normal([matrix.size, k])
-        return np.zeros(k), np.linalg.qr(random)[0] if vectors else None
+        directions = random.standard_normal([matrix.size, k])
+        return np.zeros(k), np.linalg.qr(directions)[0] if vectors else None
     return found if vectors else (found, None)
 
 

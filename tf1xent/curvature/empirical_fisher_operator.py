@@ -3,7 +3,7 @@
 from typing import Any, Optional
 
 from tf1xent._typing import Path, Session, Tensor
-from tf1xent.curvature.empirical_fisher import empirical_fisher_vector_product
+from tf1xent.curvature.empirical_fisher import empirical_fisher_product_of
 from tf1xent.curvature.operator import CurvatureOperator, float_outputs
 
 
@@ -21,7 +21,7 @@ class EmpiricalFisherOperator(CurvatureOperator):
       losses: the loss of each example, float [...], not reduced; or a list of such tensors.
       weights: of the examples in their batch, [...]; default 1 / number of examples, the mean.
 
-    **Derivatives**: a product takes first derivatives only, and costs 1.3 to 2.3 gradients.
+    **Derivatives**: a product takes first derivatives only, and costs 1.3 to 2.8 gradients.
 
     Raises:
       TypeError: an argument is of a wrong type.
@@ -67,9 +67,7 @@ class EmpiricalFisherOperator(CurvatureOperator):
             session,
             xs,
             feeds,
-            lambda tensors, vectors: empirical_fisher_vector_product(
-                losses, tensors, vectors, weights=weights
-            ),
+            lambda tensors: empirical_fisher_product_of(losses, tensors, weights=weights),
             losses,
             batch_weights=batch_weights,
             reduction=reduction,

@@ -3,7 +3,7 @@
 from typing import Any, Optional
 
 from tf1xent._typing import Path, Session, Tensor
-from tf1xent.curvature.fisher import fisher_vector_product
+from tf1xent.curvature.fisher import fisher_product_of
 from tf1xent.curvature.operator import CurvatureOperator, float_outputs
 
 
@@ -22,7 +22,7 @@ class FisherOperator(CurvatureOperator):
       weights: of the rows in their batch, [...]; default 1 / number of rows, which is the mean.
       distribution: "categorical", "bernoulli" or "normal"; see `fisher_vector_product`.
 
-    **Derivatives**: a product takes first derivatives of the model, and costs 1.3 to 2.3 gradients.
+    **Derivatives**: a product takes first derivatives of the model, and costs 1.3 to 2.8 gradients.
 
     Raises:
       TypeError: an argument is of a wrong type.
@@ -67,8 +67,8 @@ class FisherOperator(CurvatureOperator):
             session,
             xs,
             feeds,
-            lambda tensors, vectors: fisher_vector_product(
-                outputs, tensors, vectors, weights=weights, distribution=distribution
+            lambda tensors: fisher_product_of(
+                outputs, tensors, weights=weights, distribution=distribution
             ),
             outputs,
             batch_weights=batch_weights,

@@ -3,7 +3,7 @@
 from typing import Any, Optional
 
 from tf1xent._typing import Path, Session, Tensor
-from tf1xent.curvature.gauss_newton import ggn_vector_product
+from tf1xent.curvature.gauss_newton import ggn_product_of
 from tf1xent.curvature.loss_operator import LossOperator, scalar
 from tf1xent.curvature.operator import float_outputs
 
@@ -23,7 +23,7 @@ class GGNOperator(LossOperator):
       outputs: the tensor, or list of tensors, through which the loss depends on `xs`: the logits.
 
     **Derivatives**: a product takes first derivatives of the model and second ones of the loss in
-      `outputs`; it costs 1.3 to 2.3 gradients. A loss with TensorFlow's own cross-entropy needs
+      `outputs`; it costs 1.3 to 2.8 gradients. A loss with TensorFlow's own cross-entropy needs
       `tf1xent.override_gradients()` or `tf1xent.patch()` first.
 
     Raises:
@@ -72,7 +72,7 @@ class GGNOperator(LossOperator):
             session,
             xs,
             feeds,
-            lambda tensors, vectors: ggn_vector_product(loss, outputs, tensors, vectors),
+            lambda tensors: ggn_product_of(loss, outputs, tensors),
             [loss],
             batch_weights=batch_weights,
             reduction=reduction,

@@ -7,7 +7,7 @@ from tf1xent._tf import tf
 from tf1xent._typing import Tensor
 from tf1xent.curvature.differentiation import Tensors, gradients, graph_function, real_tensors
 from tf1xent.curvature.missing_derivatives import is_followed, require_second_derivative
-from tf1xent.curvature.unit_vectors import over_entries
+from tf1xent.curvature.unit_vectors import over_entries, require_graph
 
 __all__ = ["hessian_diagonal"]
 
@@ -40,7 +40,8 @@ def hessian_diagonal(
 
     Raises:
       TypeError: (graph build) an argument is no tensor or variable, or is complex.
-      ValueError: (graph build) `num_samples` is not a positive integer, or `seed` is given without.
+      ValueError: (graph build) `num_samples` is not a positive integer, or `seed` is given without;
+        `xs` hold a variable of eager execution, in a tf.function.
       tf1xent.errors.MissingDerivativeError: (graph build) an op between has no second derivative:
         TensorFlow's own cross-entropy on TF 1.x, a v1 while loop. The message names a remedy.
 
@@ -58,6 +59,7 @@ def hessian_diagonal(
     Source: Bekas, Kokiopoulou and Saad, An estimator for the diagonal of a matrix (2007).
     """
     ys, xs = real_tensors(_NAME, "ys", ys), real_tensors(_NAME, "xs", xs)
+    require_graph(_NAME, "xs", xs)
     _check(num_samples, seed)
     with graph_function(_NAME, ys, xs):
         for group in [[x] for x in xs] if num_samples is None else [xs]:

@@ -3,7 +3,7 @@
 from typing import Any, Optional
 
 from tf1xent._typing import Path, Session, Tensor
-from tf1xent.curvature.hessian_products import hessian_vector_product
+from tf1xent.curvature.hessian_products import hessian_product_of
 from tf1xent.curvature.loss_operator import LossOperator, scalar
 
 
@@ -69,7 +69,7 @@ class HessianOperator(LossOperator):
             session,
             xs,
             feeds,
-            lambda tensors, vectors: hessian_vector_product(loss, tensors, vectors),
+            lambda tensors: hessian_product_of(loss, tensors),
             [loss],
             batch_weights=batch_weights,
             reduction=reduction,

@@ -27,7 +27,8 @@ def hessian_vector_product(ys: Tensors, xs: Tensors, vectors: Tensors) -> List[T
         (H v)_i = sum_j d2 y / d x_i d x_j v_j
 
     Each op between must have a second derivative, and a complete one: where TensorFlow would leave
-    a part out without a word, as in some v1 loops, this function raises.
+    a part out without a word, as in some v1 loops, this function raises. Where the loss has v2
+    branches or loops, build products before the first session.run, as TensorFlow wants it.
 
     Args:
       ys: a tensor or a list of them, of any shapes, which are summed: the loss.
@@ -53,10 +54,11 @@ def hessian_vector_product(ys: Tensors, xs: Tensors, vectors: Tensors) -> List[T
     >>> import tensorflow.compat.v1 as tf
     >>> from tf1xent.curvature.hessian_products import hessian_vector_product
     >>> with tf.Graph().as_default(), tf.Session() as session:
-    ...     x, y = tf.constant(2.0), tf.constant([1.0, 3.0])
+    ...     x, y = tf.constant([2.0]), tf.constant([1.0, 3.0])
     ...     loss = x * tf.reduce_sum(y * y)
-    ...     print(session.run(hessian_vector_product(loss, [x, y], [1.0, tf.constant([0.0, 1.0])])))
-    [6.0, array([ 2., 10.], dtype=float32)]
+    ...     vectors = [tf.constant([1.0]), tf.constant([0.0, 1.0])]
+    ...     print(session.run(hessian_vector_product(loss, [x, y], vectors)))
+    [array([6.], dtype=float32), array([ 2., 10.], dtype=float32)]
 
     Source: Pearlmutter, Fast Exact Multiplication by the Hessian, Neural Computation 6 (1994).
     """

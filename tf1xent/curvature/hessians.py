@@ -6,7 +6,7 @@ from tf1xent._tf import tf
 from tf1xent._typing import Name, Tensor
 from tf1xent.curvature.differentiation import Tensors, gradients, graph_function, real_tensors
 from tf1xent.curvature.missing_derivatives import require_second_derivative
-from tf1xent.curvature.unit_vectors import over_entries
+from tf1xent.curvature.unit_vectors import over_entries, require_graph
 
 __all__ = ["hessians"]
 
@@ -44,6 +44,7 @@ def hessians(
 
     Raises:
       TypeError: (graph build) an argument is no tensor or variable, or is complex.
+      ValueError: (graph build) `xs` hold a variable of eager execution, in a tf.function.
       tf1xent.errors.MissingDerivativeError: (graph build) an op between has no second derivative:
         TensorFlow's own cross-entropy on TF 1.x, a v1 while loop. The message names a remedy.
 
@@ -54,14 +55,15 @@ def hessians(
     >>> with tf.Graph().as_default(), tf.Session() as session:
     ...     x, y = tf.constant(2.0), tf.constant([1.0, 3.0])
     ...     blocks = hessians(x * tf.reduce_sum(y * y), [x, y], cross_blocks=True)
-    ...     print(session.run(blocks[0]))
+    ...     print(session.run(blocks[0][1]))
     ...     print(session.run(blocks[1][1]))
-    [0.0, array([2., 6.], dtype=float32)]
+    [2. 6.]
     [[4. 0.]
      [0. 4.]]
     """
     function = "hessians"
     ys, xs = real_tensors(function, "ys", ys), real_tensors(function, "xs", xs)
+    require_graph(function, "xs", xs)
     options: Dict[str, Any] = {
         "colocate_gradients_with_ops": colocate_gradients_with_ops,
         "gate_gradients": gate_gradients,

@@ -28,8 +28,8 @@ class Influence(Result):
     """The predicted changes of test losses.
 
     Attributes:
-      values: `[num_training]` for a scalar test loss, else `[num_test, num_training]`: the test loss
-        without the training point, minus the test loss. Positive where the point helps.
+      values: `[num_training]` for a scalar test loss, else `[num_test, num_training]`: the test
+        loss without the training point, minus the test loss. Positive where the point helps.
       residuals: for each test loss, the length of ``g - A s`` relative to that of its gradient g.
       denominator: what the sum of the training losses was divided by.
       num_products: products with the operator.
@@ -80,8 +80,8 @@ def influence(
       operator: a positive definite operator of the training objective over the training data; its
         loss holds the regularizer, if there is one. Its variables are x, its damping is part of A.
       test_feeds, train_feeds: as `feeds` of `CurvatureOperator`. Batches may differ in size.
-      denominator: what the objective divides the sum of all l_i by; by default their number n. To be
-        given for an operator with reduction="sum".
+      denominator: what the objective divides the sum of all l_i by; by default their number n. To
+        be given for an operator with reduction="sum".
       test_weights: as `batch_weights` of `CurvatureOperator`, for a scalar `test_losses`.
       tol: of the solution: the length of its residual, relative to the test gradient's.
       max_products: of each solution.
@@ -90,13 +90,13 @@ def influence(
       `Influence`; training points in the order of `train_feeds`.
 
     Raises:
-      TypeError: `operator` is none of this package.
+      TypeError: `operator` is none of this package, or a loss no float tensor.
       ValueError: ranks other than those above; an operator that is not positive definite.
       RuntimeError: the graph is finalized: a call adds its ops to it.
       tf1xent.errors.ConvergenceError: `max_products` were not enough; `partial` holds the vector.
 
-    Example: the loss of a mean at 0. To first order the mean falls by 1 without the 6, and the loss,
-    whose slope is 3, by 3.
+    Example: the loss of a mean at 0. To first order the mean falls by 1 without the 6, and the
+    loss, whose slope is 3, by 3.
 
     >>> import tensorflow.compat.v1 as tf
     >>> from tf1xent.curvature import HessianOperator, influence
@@ -113,8 +113,7 @@ def influence(
     Source: P. W. Koh, P. Liang, Understanding Black-box Predictions via Influence Functions, 2017;
     J. Bae et al., If Influence Functions are the Answer, Then What is the Question?, 2022.
     """
-    _check(test_losses, train_losses, operator, denominator)
-    _check_graph(session)
+    _check(session, test_losses, train_losses, operator, denominator)
     xs = operator.parameters.tensors
     mode = operator._batch_norm
     with session.graph.as_default(), graph_function("influence"):
@@ -123,8 +122,10 @@ def influence(
             test_gradient = vector_jacobian_product(test_losses, xs, cotangent)
             direction = [tf.placeholder(x.dtype.base_dtype, x.shape) for x in xs]
             along = jacobian_vector_product(train_losses, xs, direction)[0]
-    test_data = Batches("influence", session, test_feeds, test_weights, "mean", None)
-    if test_losses.shape.ndims == 0:
+    is_mean = test_losses.shape.ndims == 0
+    reduction = "mean" if is_mean else "sum"
+    test_data = Batches("influence", session, test_feeds, test_weights, reduction, None)
+    if is_mean:
         gradients = _mean_gradient(operator, test_data, test_gradient, cotangent)
     else:
         gradients = _gradients(operator, test_data, test_losses, test_gradient, cotangent)
@@ -140,7 +141,7 @@ def influence(
     if denominator is None:
         denominator = values.shape[1]
     values = values / denominator
-    if test_losses.shape.ndims == 0:
+    if is_mean:
         values = values[0]
     return Influence(values, np.array(residuals), float(denominator), matrix.num_products)
 
@@ -188,13 +189,13 @@ class _PositiveDefinite(LinearOperator):
 
 def _mean_gradient(
     operator: CurvatureOperator, data: Batches, gradient: Sequence[Tensor], cotangent: Tensor
-) -> np.ndarray:
+) -> List[np.ndarray]:
     """Returns the gradient of the mean test loss, as the only row."""
     total = np.zeros([1, operator.parameters.size])
     slices = list(operator.parameters.slices.values())
     names = operator.parameters.names
     data.add_up([Request([gradient], names, slices, list(total), lambda: {cotangent: 1.0})])
-    return total
+    return list(total)
 
 
 def _gradients(
@@ -247,6 +248,7 @@ def _finite(values: np.ndarray, of_what: str, number: int) -> np.ndarray:
 
 
 def _check(
+    session: Session,
     test_losses: Tensor,
     train_losses: Tensor,
     operator: CurvatureOperator,
@@ -261,6 +263,15 @@ def _check(
         ("test_losses", test_losses, (0, 1)),
         ("train_losses", train_losses, (1,)),
     ):
+        if not hasattr(losses, "graph") or not losses.dtype.is_floating:
+            raise TypeError(
+                f"influence: `{name}` must be a float tensor, got {type(losses).__name__}. "
+                "Use tf.stack for a list of losses."
+            )
+        if losses.graph is not session.graph:
+            raise ValueError(
+                f"influence: `{name}` must be in the session's graph, got {losses.name} of another."
+            )
         if losses.shape.ndims not in ranks:
             raise ValueError(
                 f"influence: `{name}` must have {' or '.join(map(str, ranks))} dimensions, got "
@@ -271,9 +282,6 @@ def _check(
             "influence: `denominator` must be given where the operator sums, got None. Give what "
             "the objective divides the sum of the training losses by, which may be 1."
         )
-
-
-def _check_graph(session: Session) -> None:
     if session.graph.finalized:
         raise RuntimeError(
             "influence: the session's graph must not be finalized, since influence adds ops. Call "

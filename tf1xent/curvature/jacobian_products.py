@@ -46,10 +46,10 @@ def vector_jacobian_product(ys: Tensors, xs: Tensors, vectors: Tensors) -> List[
     >>> import tensorflow.compat.v1 as tf
     >>> from tf1xent.curvature.jacobian_products import vector_jacobian_product
     >>> with tf.Graph().as_default(), tf.Session() as session:
-    ...     x, unused = tf.constant([1.0, 2.0]), tf.constant(5.0)
+    ...     x, unused = tf.constant([1.0, 2.0]), tf.constant([5.0])
     ...     y = tf.stack([x[0] * x[1], x[1]])
     ...     print(session.run(vector_jacobian_product(y, [x, unused], tf.constant([1.0, 10.0]))))
-    [array([ 2., 11.], dtype=float32), 0.0]
+    [array([ 2., 11.], dtype=float32), array([0.], dtype=float32)]
     """
     name = "vector_jacobian_product"
     ys, xs = real_tensors(name, "ys", ys), real_tensors(name, "xs", xs)

@@ -10,9 +10,9 @@ Estimate = TypeVar("Estimate")
 def per_layer(operator: Any, estimate: Callable[[Any], Estimate]) -> Dict[str, Estimate]:
     """An estimate of the diagonal block of each layer: where in a network the curvature is.
 
-    A layer is a set of variables that share their scope, as `operator.parameters.layers()` has them.
-    The traces of the layers sum to that of the whole matrix; their eigenvalues are not those of
-    the whole matrix, which has blocks between the layers too.
+    A layer is a set of variables that share their scope, as `operator.parameters.layers()` has
+    them. The traces of the layers sum to that of the whole matrix; their eigenvalues are not those
+    of the whole matrix, which has blocks between the layers too.
 
     Args:
       operator: an operator of `tf1xent.curvature`, such as `HessianOperator`.

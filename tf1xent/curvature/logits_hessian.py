@@ -6,7 +6,7 @@ from tf1xent._tf import tf
 from tf1xent._typing import Logits, Tensor
 from tf1xent.curvature.differentiation import gradients, graph_function, real_tensors
 from tf1xent.curvature.missing_derivatives import require_second_derivative
-from tf1xent.curvature.unit_vectors import stacked
+from tf1xent.curvature.unit_vectors import require_graph, stacked
 
 __all__ = ["logits_hessian"]
 
@@ -54,6 +54,7 @@ def logits_hessian(loss: Tensor, logits: Logits) -> Tensor:
     Source: the formula is derived in `tf1xent._math.softmax`.
     """
     losses, tensors = real_tensors(_NAME, "loss", loss), real_tensors(_NAME, "logits", logits)
+    require_graph(_NAME, "logits", tensors)
     if len(tensors) != 1 or tensors[0].shape.ndims == 0:
         raise ValueError(
             f"{_NAME}: `logits` must be one tensor [..., num_classes], got "

@@ -3,6 +3,7 @@
 import contextlib
 from typing import Iterator, Sequence
 
+from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Tensor
 from tf1xent.errors import MissingDerivativeError
@@ -34,9 +35,9 @@ def _require(
 ) -> None:
     """Raises for the first finding of an audit that is of one of the kinds."""
     ys, xs = list(filter(is_followed, ys)), list(filter(is_followed, xs))
-    # A function under construction may differentiate tensors of the graph around it.
-    in_one_graph = not tf.executing_eagerly() and len({id(t.graph) for t in ys + xs}) == 1
-    if not ys or not xs or not in_one_graph:
+    # A tf.function may differentiate by variables of the program around it, which have no graph.
+    graphs = {id(getattr(_tf.tensor_of(tensor), "graph", None)) for tensor in ys + xs}
+    if not ys or not xs or len(graphs) > 1 or tf.executing_eagerly():
         return
     obstacles = [found for found in audit(ys, xs).obstacles if found.kind in kinds]
     if not obstacles:
@@ -44,7 +45,7 @@ def _require(
     first = obstacles[0]
     more = f" tf1xent.audit names {len(obstacles) - 1} more." if len(obstacles) > 1 else ""
     raise MissingDerivativeError(
-        f"{function}: each op between must have the derivatives of its gradient, got "
+        f"{function}: every op between must be differentiable twice, got "
         f"{first.op_type} `{first.name}`: {first.reason} {first.remedy}{more}"
     )
 
@@ -58,7 +59,7 @@ def explained(function: str) -> Iterator[None]:
         raise
     except LookupError as error:
         raise MissingDerivativeError(
-            f"{function}: each op between must have the derivatives of its gradient, got from "
+            f"{function}: every op between must be differentiable twice, got from "
             f"TensorFlow: {error}. Call tf1xent.override_gradients() first, or build the model "
             "after tf1xent.patch(); tf1xent.audit names the ops."
         ) from error

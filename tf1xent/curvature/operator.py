@@ -21,8 +21,9 @@ from tf1xent.curvature.differentiation import as_list, dense, graph_function
 from tf1xent.curvature.logged_products import LoggedProducts
 from tf1xent.curvature.parameters import Parameters, name_of
 
-# Builds the product with one vector: called with the variables and a tensor for each.
-Product = Callable[[List[Tensor], List[Tensor]], List[Tensor]]
+# Called with the variables; what it returns builds the product with one vector, which is given, as
+# the product is, by one tensor for each variable.
+MakeProduct = Callable[[List[Tensor]], Callable[[List[Tensor]], List[Tensor]]]
 
 
 class CurvatureOperator(LinearOperator):
@@ -77,7 +78,7 @@ class CurvatureOperator(LinearOperator):
         session: Session,
         xs: Any,
         feeds: Any,
-        product: Product,
+        make_product: MakeProduct,
         differentiated: Sequence[Tensor],
         *,
         batch_weights: Any = None,
@@ -91,7 +92,7 @@ class CurvatureOperator(LinearOperator):
         self._graph = _graph_of(self._name, session)
         self._data = Batches(self._name, session, feeds, batch_weights, reduction, progress)
         self.damping = damping
-        self._product, self._differentiated = product, list(differentiated)
+        self._make_product, self._differentiated = make_product, list(differentiated)
         self._block_size = _positive(self._name, block_size)
         self._batch_norm = _mode(self._name, batch_norm)
         self._set_up(Parameters(xs), log)
@@ -118,7 +119,8 @@ class CurvatureOperator(LinearOperator):
             [tf.placeholder(x.dtype.base_dtype, x.shape) for x in xs]
             for _ in range(self._block_size)
         ]
-        self._products = [self._product(xs, vectors) for vectors in self._vectors]
+        product = self._make_product(xs)
+        self._products = [product(vectors) for vectors in self._vectors]
 
     @property
     def _name(self) -> str:

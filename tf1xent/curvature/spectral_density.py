@@ -59,14 +59,14 @@ def spectral_density(
     """The density of the eigenvalues: how many are large, negative, or nearly zero.
 
     Use it to see the whole spectrum at once; for a few exact eigenvalues use
-    `tf1xent.curvature.top_eigenvalues`. From each of `num_vectors` random unit vectors v, `num_steps`
-    Lanczos steps give nodes and weights with ``v^T f(A) v = sum_k weight_k f(node_k)``, whose
-    expectation is ``tr(f(A)) / n``::
+    `tf1xent.curvature.top_eigenvalues`. From each of `num_vectors` random unit vectors v,
+    `num_steps` Lanczos steps give nodes and weights with ``v^T f(A) v = sum_k weight_k f(node_k)``,
+    whose expectation is ``tr(f(A)) / n``::
 
         density(x) = mean over v of sum_k weight_k N(x; node_k, sigma^2)
 
     A weight is 1 / n times the number of eigenvalues at a node, but for the few large eigenvalues
-    it is a random number of that mean: more vectors make it better, more steps make the nodes finer.
+    it is a random number of that mean: more vectors make it better, more steps the nodes finer.
 
     Every new vector is made orthogonal to all before it, without which copies of the largest
     eigenvalues appear. The memory is that of ``num_steps + 4`` vectors of n entries whatever
@@ -78,8 +78,8 @@ def spectral_density(
       num_vectors: random vectors, one after another.
       seed: an int, or whatever `numpy.random.RandomState` takes.
       sigma: width of the smoothing; by default a hundredth of the range of the nodes.
-      grid: points at which to evaluate the density, or how many of them, evenly over the nodes and 4
-        sigmas beyond; 1001 by default.
+      grid: points at which to evaluate the density, or how many of them, evenly over the nodes and
+        4 sigmas beyond; 1001 by default.
 
     Returns:
       `SpectralDensity`. The variance of ``v^T f(A) v`` is 2 / (n + 2) times the variance of f over
@@ -133,7 +133,7 @@ def spectral_density(
 
 
 def _extent(low: float, high: float) -> float:
-    """Returns the range; where that is rounding, as of a multiple of the identity, the value or 1."""
+    """Returns the range; where that is rounding, as of the identity's multiples, the value or 1."""
     size = max(abs(low), abs(high))
     return high - low if high - low > 1e-8 * size else size or 1.0
 

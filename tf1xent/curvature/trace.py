@@ -57,8 +57,8 @@ def trace(
     those of its samples given Q; those of "xtrace" hold the covariance of its samples
     (`tf1xent.curvature.xtrace`). An n of at most `num_products` takes n products and is exact.
 
-    Memory: two blocks of m vectors of n entries for "hutchinson" and "xtrace", of m / 3 for
-    "hutch++"; each block is one pass over the data.
+    Memory, in vectors of n entries: 2 m, with "hutch++" m. "hutchinson" is one pass over the data,
+    "xtrace" two, "hutch++" three.
 
     Args:
       operator: symmetric `scipy.sparse.linalg.LinearOperator` or array, `[n, n]`.
@@ -88,8 +88,8 @@ def trace(
     """
     matrix = SymmetricMatrix("trace", operator)
     if method not in _FEWEST_PRODUCTS:
-        known = ", ".join(repr(name) for name in _FEWEST_PRODUCTS)
-        raise ValueError(f"trace: `method` must be one of {known}, got {method!r}. Use 'auto'.")
+        names = ", ".join(repr(name) for name in _FEWEST_PRODUCTS)
+        raise ValueError(f"trace: `method` must be one of {names}, got {method!r}. Use 'auto'.")
     fewest = _FEWEST_PRODUCTS[method]
     if num_products < fewest:
         raise ValueError(
@@ -104,21 +104,17 @@ def trace(
     random = generator(seed)
     if method == "xtrace":
         count = num_products // 2
-        value, error = xtrace(matrix, _directions(random, matrix.size, count))
+        estimate, error = xtrace(matrix, _directions(random, matrix.size, count))
     else:
         known, samples = (_hutchinson if method == "hutchinson" else _hutch_plus_plus)(
             matrix, num_products, random
         )
         count = len(samples)
-        value, error = known + samples.mean(), samples.std(ddof=1) / math.sqrt(count)
-    half = error * stats.t.ppf(0.975, count - 1)
-    return TraceEstimate(
-        float(value),
-        float(error),
-        (float(value - half), float(value + half)),
-        matrix.num_products,
-        method,
-    )
+        estimate = known + float(samples.mean())
+        error = float(samples.std(ddof=1)) / math.sqrt(count)
+    half = error * float(stats.t.ppf(0.975, count - 1))
+    interval = (estimate - half, estimate + half)
+    return TraceEstimate(estimate, error, interval, matrix.num_products, method)
 
 
 def _hutchinson(

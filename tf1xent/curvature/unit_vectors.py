@@ -7,6 +7,19 @@ from tf1xent._tf import tf
 from tf1xent._typing import DType, Tensor
 
 
+def require_graph(function: str, argument: str, tensors: Sequence[Tensor]) -> None:
+    """Raises ValueError for variables of eager execution, used in a tf.function.
+
+    Inside a loop `tf.gradients` returns None for them, as if nothing depended on them.
+    """
+    for tensor in tensors:
+        if not tf.executing_eagerly() and _tf.tensor_of(tensor) is None:
+            raise ValueError(
+                f"{function}: `{argument}` must be of a graph, got `{tensor.name}`, a variable of "
+                "eager execution. Give the tensor that the loss reads it by."
+            )
+
+
 def over_entries(
     tensor: Tensor, products: Callable[[Tensor], List[Tensor]], dtypes: Sequence[DType]
 ) -> List[Tensor]:

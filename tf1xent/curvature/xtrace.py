@@ -22,7 +22,7 @@ Stochastic Trace Estimation, 2024, for the estimate; the correction c is derived
 """
 
 import math
-from typing import Tuple
+from typing import Optional, Tuple
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -41,7 +41,7 @@ def xtrace(matrix: LinearOperator, vectors: np.ndarray) -> Tuple[float, float]:
     if sizes.min() <= 10 * np.finfo(np.float64).eps * sizes.max():
         # Fewer dimensions than vectors: the basis holds the range of the matrix.
         return values.trace, 0.0
-    # Column i is the direction of the basis that A w_i alone contributes: without w_i it is missing.
+    # Column i is the direction of the basis that A w_i alone contributes, missing without w_i.
     missing = solve_triangular(triangle, np.eye(len(triangle)), trans="T")
     missing /= np.linalg.norm(missing, axis=0)
     samples = np.array([values.without(i, missing[:, [i]])[0] for i in range(len(sizes))])
@@ -83,7 +83,7 @@ class _Inside:
         self._inner = (inner + inner.T) / 2
         self.trace = float(np.trace(inner))
 
-    def without(self, i: int, first: np.ndarray, second: np.ndarray = None) -> np.ndarray:
+    def without(self, i: int, first: np.ndarray, second: Optional[np.ndarray] = None) -> np.ndarray:
         """Returns t_i with directions taken out of the basis: `first`, and each of `second`.
 
         `first` is a column, `second` a matrix of columns orthogonal to it, one for each result.

@@ -69,13 +69,13 @@ def drive(session, p, random):
     returns = np.array(rewards)
     for time in reversed(range(NUM_TIMES - 1)):
         returns[time] += DISCOUNT * returns[time + 1]
-    states, returns = np.concatenate(states), returns.ravel()
-    # The baseline: a quadratic in the state and linear in time, by least squares.
-    x, v = states.T
-    time = np.repeat(np.arange(NUM_TIMES), NUM_CARTS)
-    features = np.stack([np.ones_like(x), time, x, v, x * x, x * v, v * v], axis=1)
-    advantages = returns - features.dot(np.linalg.lstsq(features, returns, rcond=None)[0])
-    feed = {p.states: states, p.actions: np.concatenate(actions)}
+    # The baseline: quadratic in the state and linear in time, by least squares.
+    x, v = np.concatenate(states).T
+    t = np.repeat(np.arange(NUM_TIMES), NUM_CARTS)
+    features = np.stack([np.ones_like(x), t, x, v, x * x, x * v, v * v], axis=1)
+    fit = np.linalg.lstsq(features, returns.ravel(), rcond=None)[0]
+    advantages = returns.ravel() - features.dot(fit)
+    feed = {p.states: np.concatenate(states), p.actions: np.concatenate(actions)}
     feed[p.advantages] = advantages / advantages.std()
     feed[p.old_logits] = session.run(p.logits, feed)
     return np.mean(rewards), feed
@@ -104,7 +104,8 @@ def step(session, p, fisher, feed):
 
 def main(num_steps=8):
     """Trains, prints a line for each step, and returns what led to each."""
-    random, steps, batch = np.random.RandomState(0), [], []
+    random, steps = np.random.RandomState(0), []
+    batch: list = []
     with tf.Graph().as_default(), tf.Session() as session:
         p = build_policy()
         session.run(tf.global_variables_initializer())
