@@ -83,7 +83,7 @@ def test_a_loss_that_is_missing_or_wrong_is_refused_with_candidates():
         assert find_loss(model.graph, "loss", model.variables, "t", "m").name == "loss:0"
 
 
-# Variables -----------------------------------------------------------------------------------------
+# Variables ----------------------------------------------------------------------------------------
 
 
 def test_variables_by_name_by_scope_and_as_tensors():

@@ -11,6 +11,8 @@ from tf1xent.curvature.differentiation import as_list
 from tf1xent.errors import MissingDerivativeError
 from tf1xent.second_order.auditing.auditing import audited
 
+__all__ = ["LossCandidate", "loss_candidates"]
+
 # The name scope in which `tf.gradients` builds, and in it the one for the gradient of an op.
 _GRADIENTS = re.compile(r"(?:^|.*/)gradients(?:_\d+)?/(.+)")
 _GRADIENT_OF = re.compile(r"(.+)_grad/")

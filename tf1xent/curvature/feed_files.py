@@ -10,6 +10,8 @@ from tf1xent._tf import tf
 from tf1xent._typing import Graph, Operation, Path, Tensor
 from tf1xent.curvature.candidates import shape_text
 
+__all__ = ["FeedBatches", "feed_batches"]
+
 # Ops that hand out the next batch; a file has not the state that they read.
 _PIPELINE = re.compile(r"(Iterator.*GetNext|Queue(Dequeue|Read))")
 _PLACEHOLDERS = ("Placeholder", "PlaceholderV2")

@@ -14,6 +14,8 @@ from tf1xent.curvature.model_files import ModelFiles, read_model
 from tf1xent.errors import GraphFileError
 from tf1xent.gradients import warn_of_conflicts
 
+__all__ = ["Model", "load_model"]
+
 # Other collections may hold objects of the program that wrote the file.
 _KEPT = (
     tf.GraphKeys.GLOBAL_VARIABLES,
