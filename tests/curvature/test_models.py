@@ -10,13 +10,12 @@ import tensorflow.compat.v1 as tf
 
 from tests.corpus.reading import FILES, entries
 from tests.curvature.numpy_network import Network
-from tests.support.v1_loops import needs_while
 from tf1xent import _tf, graphs
 from tf1xent.curvature import HessianOperator
 from tf1xent.curvature.candidates import find_loss, reached_variables
 from tf1xent.curvature.feed_files import feed_batches
 from tf1xent.curvature.models import load_model
-from tf1xent.errors import GraphFileError, MissingDerivativeError
+from tf1xent.errors import GraphFileError, MissingDerivativeError, RewriteError
 
 ENTRIES = {entry.id: entry for entry in entries()}
 CLASSIFIER = ENTRIES["tf115-classifier"]
@@ -145,7 +144,6 @@ def test_a_saved_model_opens_with_its_training_graph():
         load_model(META, tags=["serve"])
 
 
-@needs_while
 def test_v1_loops_are_refused_with_the_remedy_which_works(tmp_path):
     entry = ENTRIES["tf113-loop"]
     with load_model(entry.path) as model:
@@ -157,7 +155,11 @@ def test_v1_loops_are_refused_with_the_remedy_which_works(tmp_path):
         ):
             reached_variables([loss], model.variables, "test")
     rewritten = str(tmp_path / "model.meta")
-    proto = graphs.rewrite_meta_graph(entry.path, "keep", loops="functional")
+    try:
+        proto = graphs.rewrite_meta_graph(entry.path, "keep", loops="functional")
+    except RewriteError as error:
+        assert "Rewrite it with TensorFlow 1.15 or later" in str(error)
+        return
     (tmp_path / "model.meta").write_bytes(proto.SerializeToString())
     with load_model(rewritten, entry.checkpoint) as model:
         loss = model.graph.get_tensor_by_name(entry.loss)
