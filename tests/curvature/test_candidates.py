@@ -1,10 +1,10 @@
-"""Losses of graphs by other programs: found, ranked, and refused with what they may have been."""
+"""Losses and variables of graphs by other programs: found, ranked, refused with what is there."""
 
 import pytest
 import tensorflow.compat.v1 as tf
 
 from tests.corpus.reading import FILES, entries
-from tf1xent.curvature.candidates import find_loss, loss_candidates
+from tf1xent.curvature.candidates import find_loss, loss_candidates, reached_variables
 from tf1xent.curvature.models import load_model
 
 ENTRIES = {entry.id: entry for entry in entries()}
@@ -46,6 +46,18 @@ def test_candidates_are_ranked_with_reasons():
         assert loss_candidates(graph) == []
 
 
+def test_what_a_training_loop_calls_comes_last():
+    """Losses that also update moving averages; operators refuse them."""
+    with tf.Graph().as_default() as graph:
+        x = tf.get_variable("x", [2])
+        average = tf.get_variable("average", [], trainable=False)
+        loss = tf.reduce_sum(x**2, name="mean")
+        with tf.control_dependencies([tf.assign(average, 0.9 * average + 0.1 * loss)]):
+            tf.identity(loss, name="loss")
+        found = [candidate.tensor.name for candidate in loss_candidates(graph)]
+    assert found[-1] == "loss:0" and "mean:0" in found
+
+
 def test_a_loss_that_is_missing_or_wrong_is_refused_with_candidates():
     with load_model(META) as model:
 
@@ -69,3 +81,43 @@ def test_a_loss_that_is_missing_or_wrong_is_refused_with_candidates():
         )
         assert "Give its mean" in error("hidden/kernel/Momentum")
         assert find_loss(model.graph, "loss", model.variables, "t", "m").name == "loss:0"
+
+
+# Variables ----------------------------------------------------------------------------------------
+
+
+def test_variables_by_name_by_scope_and_as_tensors():
+    with load_model(META) as model:
+
+        def names(*given):
+            return [x.name for x in model.find_variables(given)]
+
+        assert names("logits") == ["logits/kernel:0", "logits/bias:0"]
+        assert names("logits/", "hidden/bias", "hidden/bias:0") == [
+            "logits/kernel:0",
+            "logits/bias:0",
+            "hidden/bias:0",
+        ]
+        assert names("hidden/kernel/Momentum") == ["hidden/kernel/Momentum:0"]
+        assert names("hidden/Tanh") == ["hidden/Tanh:0"]
+        assert model.find_variables() == model.variables
+        with pytest.raises(ValueError, match="has no tensor `nowhere`. Its trainable variables"):
+            names("nowhere")
+
+
+def test_variables_that_the_loss_does_not_reach_are_left_out():
+    entry = ENTRIES["tf113-keras"]  # it lists the optimizer's among the trainable ones
+    with load_model(entry.path) as model:
+        loss = model.graph.get_tensor_by_name(entry.loss)
+        variables, left_out = reached_variables([loss], model.variables, "test")
+        assert [v.op.name for v in variables] == [
+            "dense/kernel",
+            "dense/bias",
+            "logits/kernel",
+            "logits/bias",
+        ]
+        assert "SGD/lr" in [v.op.name for v in left_out]
+        with pytest.raises(
+            ValueError, match="no path of gradients leads from SGD/lr:0, .* and others to"
+        ):
+            reached_variables([loss], left_out, "test")

@@ -61,7 +61,7 @@ def test_wrong_feeds_are_named(fed):
     assert "needs placeholders that are not fed: rate [] float32, x [?, 2] float32." in error(
         {"x": None, "rate": None}
     )
-    assert "the graph has no tensor `z` that can be fed. Its placeholders: x, y, rate" in error(
+    assert "the graph has no tensor `z` that can be fed. The loss needs classes, rate, text, x, y." in error(
         {"z": 1}
     )
     assert "`x:0` must be fed with the shape [?, 2], got [5, 3] of an array [5, 3]" in error(

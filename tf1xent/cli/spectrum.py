@@ -232,7 +232,7 @@ def _measured(options: argparse.Namespace, folder: str) -> Any:
     from tf1xent.curvature.candidates import find_loss, reached_variables
     from tf1xent.curvature.feed_files import feed_batches, read_arrays
     from tf1xent.curvature.models import load_model
-    from tf1xent.curvature.spectrum_report import measure_spectrum
+    from tf1xent.curvature.spectrum_report import decided_statistics, measure_spectrum
 
     source = options.saved_model if options.meta is None else options.meta
     with load_model(source, options.checkpoint, tags=options.tags, caller=CALLER) as model:
@@ -252,6 +252,9 @@ def _measured(options: argparse.Namespace, folder: str) -> Any:
         layers = _layers(operator, options.layers, folder)
         _check_repeats(model.session, loss, data.feeds[0])
         about = _about(options, model, loss, operator, data)
+        about["batch_normalization"] = decided_statistics(
+            operator.batch_norm_statistics, model.session, data.feeds[0]
+        )
         about["left_out"] = [x.name for x in left_out]
         return measure_spectrum(
             operator,
@@ -284,7 +287,6 @@ def _about(
         "batches": len(data.sizes),
         "reduction": options.reduction,
         "batch_weights": options.batch_weights,
-        "batch_normalization": operator.batch_norm_statistics,
         "seed": options.seed,
     }
 

@@ -6,9 +6,12 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Graph, Operation, Tensor
+from tf1xent.curvature.behind import changed_variables
 from tf1xent.curvature.differentiation import as_list
 from tf1xent.errors import MissingDerivativeError
 from tf1xent.second_order.auditing.auditing import audited
+
+__all__ = ["LossCandidate", "loss_candidates"]
 
 # The name scope in which `tf.gradients` builds, and in it the one for the gradient of an op.
 _GRADIENTS = re.compile(r"(?:^|.*/)gradients(?:_\d+)?/(.+)")
@@ -18,7 +21,7 @@ _NAMED = re.compile(r"loss|cost|xent|entropy|objective|likelihood|nll", re.IGNOR
 _WRITES = re.compile(r"Assign|Apply|Scatter(Nd)?(Update|Add|Sub|Mul|Div)|Summary|Print")
 # Gradient functions of these add no op for an addend, so no scope tells that they were called.
 _SUMS = ("Add", "AddN", "AddV2", "Identity")
-MOST_CANDIDATES = 8
+MOST_CANDIDATES = 5
 
 
 class LossCandidate(NamedTuple):
@@ -89,7 +92,7 @@ def loss_candidates(
             "the graph's gradients start here": tensor.op.name in differentiated
             and not readers & differentiated,
             "in the collection `losses`": tensor.name in listed,
-            "its name": _NAMED.search(tensor.op.name.rpartition("/")[2]) is not None,
+            "its name": _is_named(tensor.op),
             # Parts of a loss that a function of a library computes.
             "": _NAMED.search(tensor.op.name) is not None,
         }
@@ -97,7 +100,15 @@ def loss_candidates(
         reason = ", ".join(reason for reason, found in reasons.items() if found and reason)
         key = (*order, bool(readers & scalar_ops), -number)
         ranked.append((key, LossCandidate(tensor, reason)))
-    return [candidate for _, candidate in sorted(ranked, key=lambda pair: pair[0])][:most]
+    found = [candidate for _, candidate in sorted(ranked, key=lambda pair: pair[0])][:most]
+    # What a training loop calls, with updates of moving averages; operators refuse it.
+    return sorted(found, key=lambda candidate: bool(changed_variables([candidate.tensor])))
+
+
+def _is_named(op: Operation) -> bool:
+    """Whether a program has named an op like a loss; the name of L2Loss is that of its type."""
+    name = op.name.rpartition("/")[2]
+    return _NAMED.search(name) is not None and re.sub(r"_\d+$", "", name) != op.type
 
 
 def _reached(graph: Graph, xs: Sequence[Tensor]) -> Dict[str, Operation]:
@@ -198,7 +209,7 @@ def _scalars_of(tensor: Tensor) -> List[Tensor]:
     """Returns the scalars nearest behind a tensor that may be losses."""
     reached = _reached(tensor.graph, [tensor])
     scalars = [t for op in reached.values() for t in op.outputs if _is_loss_like(t)]
-    scalars.sort(key=lambda t: _NAMED.search(t.op.name.rpartition("/")[2]) is None)
+    scalars.sort(key=lambda t: not _is_named(t.op))
     return scalars[:3]
 
 

@@ -17,6 +17,8 @@ from tf1xent._tf import tf
 from tf1xent._typing import Path, Proto
 from tf1xent.curvature.plotting import spectrum_png
 
+__all__ = ["write_events"]
+
 _VERSION = "brain.Event:2"
 _HISTOGRAM_BUCKETS = 100
 _numbers = itertools.count()

@@ -10,6 +10,8 @@ from tf1xent._tf import tf
 from tf1xent._typing import Graph, Operation, Path, Tensor
 from tf1xent.curvature.candidates import shape_text
 
+__all__ = ["FeedBatches", "feed_batches"]
+
 # Ops that hand out the next batch; a file has not the state that they read.
 _PIPELINE = re.compile(r"(Iterator.*GetNext|Queue(Dequeue|Read))")
 _PLACEHOLDERS = ("Placeholder", "PlaceholderV2")
@@ -93,7 +95,8 @@ def feed_batches(
     """
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"{caller}: `batch_size` must be at least 1, got {batch_size}.")
-    fed = [_fed(graph, name, value, caller) for name, value in arrays.items()]
+    tensors = list(tensors)
+    fed = [_fed(graph, tensors, name, value, caller) for name, value in arrays.items()]
     twice = {tensor.name for tensor, _ in fed}
     if len(twice) < len(fed):
         raise ValueError(f"{caller}: each tensor must be given once, got {sorted(arrays)}.")
@@ -116,15 +119,18 @@ def feed_batches(
     return FeedBatches(feeds, [part.stop - part.start for part in parts])
 
 
-def _fed(graph: Graph, name: str, value: Any, caller: str) -> Tuple[Tensor, np.ndarray]:
+def _fed(
+    graph: Graph, tensors: List[Tensor], name: str, value: Any, caller: str
+) -> Tuple[Tensor, np.ndarray]:
     """Returns the tensor that a name means, and an array of its dtype."""
     try:
         tensor = graph.as_graph_element(name if ":" in name else f"{name}:0")
     except (KeyError, ValueError):
         tensor = None
     if not isinstance(tensor, tf.Tensor) or not graph.is_feedable(tensor):
-        names = [op.name for op in graph.get_operations() if op.type in _PLACEHOLDERS]
-        there = f"Its placeholders: {_listed(names)}." if names else "It has no placeholders."
+        placeholders, outputs = missing_inputs(tensors)
+        names = [placeholder.op.name for placeholder in placeholders] + [t.name for t in outputs]
+        there = f"The loss needs {_listed(names)}." if names else "The loss needs no feeds."
         raise ValueError(f"{caller}: the graph has no tensor `{name}` that can be fed. {there}")
     array = np.asarray(value)
     wanted = tensor.dtype.base_dtype

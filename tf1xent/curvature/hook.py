@@ -14,6 +14,8 @@ from tf1xent.curvature.hessian_operator import HessianOperator
 from tf1xent.curvature.trace import TraceEstimate, trace
 from tf1xent.gradients import warn_of_conflicts
 
+__all__ = ["CurvatureHook"]
+
 # Stateful ops that training does not notice when they run once more.
 _READS = {
     "Variable",

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import re
 import warnings
 from typing import Any, Callable, List, Optional, Sequence
 
@@ -13,6 +14,8 @@ from tf1xent.curvature.model_files import ModelFiles, read_model
 from tf1xent.errors import GraphFileError
 from tf1xent.gradients import warn_of_conflicts
 
+__all__ = ["Model", "load_model"]
+
 # Other collections may hold objects of the program that wrote the file.
 _KEPT = (
     tf.GraphKeys.GLOBAL_VARIABLES,
@@ -22,6 +25,7 @@ _KEPT = (
     tf.GraphKeys.TABLE_INITIALIZERS,
     *_tf.CONTROL_FLOW_CONTEXTS,
 )
+_GRADIENT_OP = re.compile(r"Grad(V\d+)?$")
 _numbers = itertools.count()
 
 
@@ -207,6 +211,10 @@ def _imported(files: ModelFiles, where: str) -> Callable[[Session], None]:
     for key in list(proto.collection_def):
         if key not in _KEPT:
             del proto.collection_def[key]
+    for node in proto.graph_def.node:
+        # What TF 1.x noted about their shapes later ones refuse, as of FusedBatchNormGradV3.
+        if _GRADIENT_OP.search(node.op):
+            node.attr.pop("_output_shapes", None)
     try:
         saver = tf.train.import_meta_graph(proto, clear_devices=True)
     except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:

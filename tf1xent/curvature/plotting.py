@@ -7,6 +7,8 @@ import numpy as np
 
 from tf1xent._typing import Path
 
+__all__ = ["plot_spectrum"]
+
 _DENSITY_COLOR, _EIGENVALUE_COLOR, _NEGATIVE_COLOR = "tab:blue", "black", "tab:orange"
 # Of a logarithmic density, decades below its largest value; what is lower is the kernel's tail.
 _DECADES = 8

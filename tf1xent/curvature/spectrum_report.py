@@ -1,13 +1,18 @@
 """The curvature of a model at a glance: a matrix and its layers, as text and as JSON."""
 
 import dataclasses
+import re
 from typing import Any, Dict, List, Mapping, Optional
 
 from tf1xent import _table
+from tf1xent._typing import Session
 from tf1xent.curvature.eigenvalues import Eigenvalues, top_eigenvalues
 from tf1xent.curvature.result import Result, as_json
 from tf1xent.curvature.spectral_density import SpectralDensity, spectral_density
 from tf1xent.curvature.trace import TraceEstimate, trace
+
+# What an operator says of a batch normalization that is in training or not by one tensor's value.
+_DECIDED = re.compile(r"decided by ([^ ]+:\d+)$")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -166,3 +171,19 @@ def measure_spectrum(
             for name, layer in (layers or {}).items()
         },
     )
+
+
+def decided_statistics(
+    statistics: Mapping[str, str], session: Session, feed: Mapping[Any, Any]
+) -> Dict[str, str]:
+    """Adds to `batch_norm_statistics` of an operator the values of tensors that decide."""
+    found = dict(statistics)
+    values: Dict[str, str] = {}
+    for name, used in statistics.items():
+        decides = _DECIDED.match(used)
+        if decides is not None:
+            tensor = decides.group(1)
+            if tensor not in values:
+                values[tensor] = str(session.run(tensor, feed))
+            found[name] = f"{used}, which is {values[tensor]}"
+    return found
