@@ -43,7 +43,11 @@ def _require(
     if not obstacles:
         return
     first = obstacles[0]
-    more = f" tf1xent.audit names {len(obstacles) - 1} more." if len(obstacles) > 1 else ""
+    more = (
+        f" tf1xent.second_order.audit names {len(obstacles) - 1} more."
+        if len(obstacles) > 1
+        else ""
+    )
     raise MissingDerivativeError(
         f"{function}: every op between must be differentiable twice, got "
         f"{first.op_type} `{first.name}`: {first.reason} {first.remedy}{more}"
@@ -59,9 +63,9 @@ def explained(function: str) -> Iterator[None]:
         raise
     except LookupError as error:
         raise MissingDerivativeError(
-            f"{function}: every op between must be differentiable twice, got from "
-            f"TensorFlow: {error}. Call tf1xent.override_gradients() first, or build the model "
-            "after tf1xent.patch(); tf1xent.audit names the ops."
+            f"{function}: every op between must be differentiable twice, got from TensorFlow: "
+            f"{error}. Call tf1xent.override_gradients() first, or build the model after "
+            "tf1xent.patch(); tf1xent.second_order.audit names the ops."
         ) from error
     except (TypeError, ValueError) as error:
         if not any(words in str(error) for words in _WORDS_ABOUT_LOOPS):
