@@ -13,7 +13,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from tests.corpus.reading import FILES, entries
-from tests.curvature.test_models import CLASSIFIER, META, oracle
+from tests.curvature.models.test_models import CLASSIFIER, META, oracle
 from tests.support.graph_files import contents
 from tf1xent import cli
 from tf1xent.cli import spectrum
