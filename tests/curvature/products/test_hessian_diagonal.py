@@ -11,7 +11,11 @@ from tf1xent.curvature.products.hessian_diagonal import hessian_diagonal
 
 
 @pytest.mark.parametrize(
-    "case, dtype", [("z-loss and temperature", "float64"), ("sparse", "float32")]
+    "case, dtype",
+    [
+        ("sparse", "float64"),
+        pytest.param("z-loss and temperature", "float32", marks=pytest.mark.lengthy),
+    ],
 )
 def test_the_exact_diagonal_and_the_estimate(case, dtype):
     values = nets.arrays(nets.MLP)

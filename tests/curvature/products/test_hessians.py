@@ -20,12 +20,13 @@ def test_the_signature_begins_with_tensorflows():
     assert ours["cross_blocks"].kind is inspect.Parameter.KEYWORD_ONLY
 
 
-def test_blocks_are_those_of_the_dense_hessian():
+@pytest.mark.parametrize("case", ["sparse", pytest.param("all", marks=pytest.mark.lengthy)])
+def test_blocks_are_those_of_the_dense_hessian(case):
     values = nets.arrays(nets.MLP)
     jet = reference.mlp(nets.FEATURES, *reference.variables(values))
     with tf.Graph().as_default(), tf.Session(config=UNOPTIMIZED) as session:
         xs = nets.variables(values)
-        loss = nets.loss_of(nets.mlp(tf.constant(nets.FEATURES), *xs), "all")
+        loss = nets.loss_of(nets.mlp(tf.constant(nets.FEATURES), *xs), case)
         blocks = hessians(loss, xs, cross_blocks=True)
         for x, row in zip(xs, blocks):
             assert [b.shape for b in row] == [x.shape.concatenate(other.shape) for other in xs]
@@ -33,7 +34,7 @@ def test_blocks_are_those_of_the_dense_hessian():
         blocks = session.run(blocks)
     sizes = [value.size for value in values]
     dense = [[b.reshape(n, m) for b, m in zip(row, sizes)] for row, n in zip(blocks, sizes)]
-    assert error(np.block(dense), nets.true_loss(jet, "all").second) <= 1e-10
+    assert error(np.block(dense), nets.true_loss(jet, case).second) <= 1e-10
 
 
 def test_what_tensorflow_returns():

@@ -57,7 +57,17 @@ def true(network, case):
     ]
 
 
-@pytest.mark.parametrize("case", nets.CASES)
+# One loss without and one with all options everywhere, options one by one on both ends.
+EVERYWHERE = ("sparse", "all")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        case if case in EVERYWHERE else pytest.param(case, marks=pytest.mark.lengthy)
+        for case in nets.CASES
+    ],
+)
 def test_all_products_are_those_of_the_dense_matrices(case):
     got, want = found(MLP, case), true(MLP, case)
     assert max(error(*pair) for pair in zip(got, want)) <= TOLERANCES["float64"]
@@ -68,13 +78,16 @@ def test_all_products_are_those_of_the_dense_matrices(case):
         assert error(ggn, fisher) <= 1e-14
 
 
-@pytest.mark.parametrize("case", ["ignored, masked and weighted", "all"])
+@pytest.mark.parametrize(
+    "case", ["ignored, masked and weighted", pytest.param("all", marks=pytest.mark.lengthy)]
+)
 def test_float32(case):
     got, want = found(MLP, case, "float32"), true(MLP, case)
     assert all(matrix.dtype == np.float32 for matrix in got)
     assert max(error(*pair) for pair in zip(got, want)) <= TOLERANCES["float32"]
 
 
+@pytest.mark.lengthy
 def test_half():
     got, want = found(MLP, "sparse", "half"), true(MLP, "sparse")
     assert max(error(*pair) for pair in zip(got, want)) <= 2e-2

@@ -20,9 +20,6 @@ from tf1xent.curvature.products.jacobian_products import jacobian_vector_product
 from tf1xent.errors import MissingDerivativeError
 
 SQUARE = [(nets.INPUTS, nets.INPUTS), (nets.INPUTS,)]
-needs_v2_loops = pytest.mark.skipif(
-    _tf.control_flow_v2_refusal() is not None, reason="this TensorFlow has no second derivative"
-)
 
 
 @contextlib.contextmanager
@@ -83,7 +80,11 @@ def found(network):
 
 @pytest.mark.parametrize(
     "network, control_flow",
-    [(branches, v1_control_flow), (branches, v2_control_flow), (turns, v2_control_flow)],
+    [
+        (branches, v1_control_flow),
+        pytest.param(branches, v2_control_flow, marks=pytest.mark.lengthy),
+        (turns, v2_control_flow),
+    ],
 )
 def test_branches_and_v2_loops(network, control_flow):
     with control_flow():
