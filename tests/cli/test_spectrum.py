@@ -13,14 +13,14 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from tests.corpus.reading import FILES, entries
-from tests.curvature.test_models import CLASSIFIER, META, oracle
+from tests.curvature.models.test_models import CLASSIFIER, META, oracle
 from tests.support.graph_files import contents
 from tf1xent import cli
 from tf1xent.cli import spectrum
 from tf1xent.curvature import HessianOperator
-from tf1xent.curvature.feed_files import feed_batches, read_arrays
-from tf1xent.curvature.models import load_model
-from tf1xent.curvature.product_log import ProductLog
+from tf1xent.curvature.models.feed_files import feed_batches, read_arrays
+from tf1xent.curvature.models.loading import load_model
+from tf1xent.curvature.operators.product_log import ProductLog
 
 SAVED_MODEL = FILES / "tf115" / "estimator" / "saved_model"
 ENTRIES = {entry.id: entry for entry in entries()}

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tests.curvature.small_nets import flat, split
-from tf1xent.curvature.differentiation import as_list
+from tf1xent.curvature.products.differentiation import as_list
 
 
 def placeholders(xs):

@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 from sklearn.datasets import load_digits
 
 import tf1xent
-from tf1xent.curvature.hessian_operator import HessianOperator
+from tf1xent.curvature.operators.hessian_operator import HessianOperator
 
 NUM_STEPS = 20
 

@@ -9,9 +9,12 @@ import pytest
 
 from tests import ROOT
 
-DOCUMENTS = ("README.md", "ops/README.md", "tools/benchmarks/RESULTS.md") + tuple(
-    sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("tf1xent/*/README.md"))
-)
+DOCUMENTS = (
+    "README.md",
+    "ops/README.md",
+    "tools/benchmarks/RESULTS.md",
+    "tools/examples/README.md",
+) + tuple(sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("tf1xent/*/README.md")))
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
 SHELLS = ("bash", "console", "sh", "shell")
 # Commands that run elsewhere: the demo's tests, and what the matrix itself is made of.

@@ -140,7 +140,9 @@ def _with_replaced(
     def gradient(op: Operation, *cotangents: Optional[Tensor]) -> Any:
         if isinstance(op, tf.Operation):
             return function(replaced, op, *as_tensors(cotangents))
-        return [None] * len(op.inputs) if replaced is None else replaced(op, *cotangents)
+        if replaced is not None:
+            return replaced(op, *cotangents)
+        return [None] * (1 if op.inputs is None else len(op.inputs))  # tapes drop what is not used
 
     return gradient
 

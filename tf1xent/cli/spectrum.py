@@ -229,10 +229,10 @@ def _logs(folder: str) -> List[str]:
 
 def _measured(options: argparse.Namespace, folder: str) -> Any:
     """Opens the model and measures; returns a `SpectrumReport`."""
-    from tf1xent.curvature.candidates import find_loss, reached_variables
-    from tf1xent.curvature.feed_files import feed_batches, read_arrays
-    from tf1xent.curvature.models import load_model
-    from tf1xent.curvature.spectrum_report import measure_spectrum
+    from tf1xent.curvature.models.candidates import find_loss, reached_variables
+    from tf1xent.curvature.models.feed_files import feed_batches, read_arrays
+    from tf1xent.curvature.models.loading import load_model
+    from tf1xent.curvature.reports.spectrum_report import decided_statistics, measure_spectrum
 
     source = options.saved_model if options.meta is None else options.meta
     with load_model(source, options.checkpoint, tags=options.tags, caller=CALLER) as model:
@@ -252,6 +252,9 @@ def _measured(options: argparse.Namespace, folder: str) -> Any:
         layers = _layers(operator, options.layers, folder)
         _check_repeats(model.session, loss, data.feeds[0])
         about = _about(options, model, loss, operator, data)
+        about["batch_normalization"] = decided_statistics(
+            operator.batch_norm_statistics, model.session, data.feeds[0]
+        )
         about["left_out"] = [x.name for x in left_out]
         return measure_spectrum(
             operator,
@@ -284,7 +287,6 @@ def _about(
         "batches": len(data.sizes),
         "reduction": options.reduction,
         "batch_weights": options.batch_weights,
-        "batch_normalization": operator.batch_norm_statistics,
         "seed": options.seed,
     }
 
@@ -344,8 +346,8 @@ def _check_repeats(session: Any, loss: Any, feed: Any) -> None:
 
 def _write(report: Any, folder: str, options: argparse.Namespace) -> None:
     """Writes the results, each whole, the JSON last; then the products are not needed any more."""
-    from tf1xent.curvature.events import write_events
-    from tf1xent.curvature.plotting import plot_spectrum
+    from tf1xent.curvature.reports.events import write_events
+    from tf1xent.curvature.reports.plotting import plot_spectrum
     from tf1xent.graphs.rewriting.writing import write_file
 
     with tempfile.TemporaryDirectory() as temporary:

@@ -13,30 +13,33 @@ except ModuleNotFoundError as error:
         f"tf1xent.curvature needs {error.name}. Run: pip install scipy tqdm", name=error.name
     ) from error
 
-from tf1xent.curvature.candidates import LossCandidate, loss_candidates
-from tf1xent.curvature.effective_dimension import EffectiveDimension, effective_dimension
-from tf1xent.curvature.eigenvalues import Eigenvalues, top_eigenvalues
-from tf1xent.curvature.empirical_fisher import empirical_fisher_vector_product
-from tf1xent.curvature.empirical_fisher_operator import EmpiricalFisherOperator
-from tf1xent.curvature.events import write_events
-from tf1xent.curvature.fisher import fisher_vector_product
-from tf1xent.curvature.fisher_operator import FisherOperator
-from tf1xent.curvature.gauss_newton import ggn_vector_product
-from tf1xent.curvature.ggn_operator import GGNOperator
-from tf1xent.curvature.hessian_diagonal import hessian_diagonal
-from tf1xent.curvature.hessian_operator import HessianOperator
-from tf1xent.curvature.hessian_products import hessian_vector_product
-from tf1xent.curvature.hessians import hessians
-from tf1xent.curvature.hook import CurvatureHook
-from tf1xent.curvature.influence import Influence, influence
-from tf1xent.curvature.jacobian_products import jacobian_vector_product, vector_jacobian_product
-from tf1xent.curvature.layers import per_layer
-from tf1xent.curvature.logits_hessian import logits_hessian
-from tf1xent.curvature.models import Model, load_model
-from tf1xent.curvature.parameters import Parameters
-from tf1xent.curvature.plotting import plot_spectrum
-from tf1xent.curvature.spectral_density import SpectralDensity, spectral_density
-from tf1xent.curvature.trace import TraceEstimate, trace
+from tf1xent.curvature.estimates.effective_dimension import EffectiveDimension, effective_dimension
+from tf1xent.curvature.estimates.eigenvalues import Eigenvalues, top_eigenvalues
+from tf1xent.curvature.estimates.influence import Influence, influence
+from tf1xent.curvature.estimates.layers import per_layer
+from tf1xent.curvature.estimates.spectral_density import SpectralDensity, spectral_density
+from tf1xent.curvature.estimates.trace import TraceEstimate, trace
+from tf1xent.curvature.models.candidates import LossCandidate, loss_candidates
+from tf1xent.curvature.models.loading import Model, load_model
+from tf1xent.curvature.operators.empirical_fisher_operator import EmpiricalFisherOperator
+from tf1xent.curvature.operators.fisher_operator import FisherOperator
+from tf1xent.curvature.operators.ggn_operator import GGNOperator
+from tf1xent.curvature.operators.hessian_operator import HessianOperator
+from tf1xent.curvature.operators.parameters import Parameters
+from tf1xent.curvature.products.empirical_fisher import empirical_fisher_vector_product
+from tf1xent.curvature.products.fisher import fisher_vector_product
+from tf1xent.curvature.products.gauss_newton import ggn_vector_product
+from tf1xent.curvature.products.hessian_diagonal import hessian_diagonal
+from tf1xent.curvature.products.hessian_products import hessian_vector_product
+from tf1xent.curvature.products.hessians import hessians
+from tf1xent.curvature.products.jacobian_products import (
+    jacobian_vector_product,
+    vector_jacobian_product,
+)
+from tf1xent.curvature.products.logits_hessian import logits_hessian
+from tf1xent.curvature.reports.events import write_events
+from tf1xent.curvature.reports.hook import CurvatureHook
+from tf1xent.curvature.reports.plotting import plot_spectrum
 
 __all__ = [
     "CurvatureHook",

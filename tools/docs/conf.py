@@ -20,6 +20,7 @@ include_patterns = [
     "ops/README.md",
     "tf1xent/*/README.md",
     "tools/benchmarks/RESULTS.md",
+    "tools/examples/README.md",
     "tools/docs/*.rst",
 ]
 html_theme = "alabaster"

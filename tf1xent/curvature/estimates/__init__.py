@@ -1,0 +1,1 @@
+"""Eigenvalues, traces, densities and influence, from products alone."""

@@ -1,0 +1,1 @@
+"""Models from their files alone: graph, checkpoint, loss and feeds."""

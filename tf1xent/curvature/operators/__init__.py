@@ -1,0 +1,1 @@
+"""Products over data, as SciPy operators; one operator a file."""
