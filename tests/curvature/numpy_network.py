@@ -24,7 +24,7 @@ class Network:
         self.shapes = list(zip(widths[:-1], widths[1:]))
         self.size = sum(rows * columns + columns for rows, columns in self.shapes)
         self.images, self.labels, self.l2 = images, labels, l2
-        self.targets = np.eye(widths[-1])[labels]
+        self.targets = np.eye(widths[-1], dtype=images.dtype)[labels]
 
     def initial(self, seed=0):
         """Return parameters of Glorot's scale: for each layer weights, then bias."""
@@ -128,19 +128,19 @@ class Network:
 
     def matrix(self, parameters, gauss_newton=False, block_size=64):
         """Return the Hessian, or the Gauss-Newton matrix, as a symmetric array."""
-        identity = np.eye(self.size)
-        blocks = [
-            self.products(parameters, identity[begin : begin + block_size], gauss_newton)
-            for begin in range(0, self.size, block_size)
-        ]
-        matrix = np.concatenate(blocks)
+        matrix = np.empty([self.size, self.size], parameters.dtype)
+        for begin in range(0, self.size, block_size):
+            rows = matrix[begin : begin + block_size]
+            rows[...] = self.products(
+                parameters, np.eye(len(rows), self.size, begin, parameters.dtype), gauss_newton
+            )
         return (matrix + matrix.T) / 2
 
 
 @functools.lru_cache(maxsize=None)
 def trained_on_digits():
-    """Return a trained network of 1,510 parameters, its parameters, Hessian and GGN matrix."""
-    network = Network([64, 20, 10], *digits(600))
+    """Return a trained network of 760 parameters, its parameters, Hessian and GGN matrix."""
+    network = Network([64, 10, 10], *digits(600))
     parameters = network.train(network.initial(), num_iterations=30)
     return (
         network,

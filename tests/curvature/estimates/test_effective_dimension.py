@@ -56,11 +56,11 @@ def test_a_matrix_of_low_rank():
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("damping", [1e-5, 1e-4, 1e-3])
+@pytest.mark.parametrize("damping", [1e-5, 1e-4])
 def test_a_trained_network(damping):
     _, _, _, ggn = trained_on_digits()
     expected = of(np.linalg.eigvalsh(ggn), damping)
-    found = [effective_dimension(ggn, damping, seed=seed) for seed in range(60)]
+    found = [effective_dimension(ggn, damping, seed=seed) for seed in range(40)]
     held = [e.interval[0] <= expected <= e.interval[1] for e in found]
     assert 0.9 <= np.mean(held)
 

@@ -95,6 +95,7 @@ def test_xtrace_is_what_its_formulas_say():
     value, error = xtrace(SymmetricMatrix("xtrace", matrix), vectors)
     assert value == pytest.approx(samples.mean(), rel=1e-10)
     assert error**2 == pytest.approx(samples.var(ddof=1) / k + np.mean(products), rel=1e-8)
+    assert np.mean(products) > 0
 
 
 @pytest.mark.parametrize("num_products", [10, 30])

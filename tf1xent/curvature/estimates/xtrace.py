@@ -15,7 +15,8 @@ so ``E[e_ij e_ji] = E[e_ij d_ji] = E[d_ij e_ji] = 0``, and from e_i = e_ij - d_i
     cov(t_i, t_j) = E[d_ij d_ji]
     var(mean of t) = E[s^2 / k + c],    c the mean of d_ij d_ji over i != j
 
-which needs no further product: everything happens in the space of the k products.
+which needs no further product: everything happens in the space of the k products. A c below 0
+counts as 0.
 
 Source: E. N. Epperly, J. A. Tropp, R. J. Webber, XTrace: Making the Most of Every Sample in
 Stochastic Trace Estimation, 2024, for the estimate; the correction c is derived above.
@@ -45,8 +46,10 @@ def xtrace(matrix: LinearOperator, vectors: np.ndarray) -> Tuple[float, float]:
     missing = solve_triangular(triangle, np.eye(len(triangle)), trans="T")
     missing /= np.linalg.norm(missing, axis=0)
     samples = np.array([values.without(i, missing[:, [i]])[0] for i in range(len(sizes))])
-    variance = samples.var(ddof=1) / len(samples) + _covariance(values, missing, samples)
-    return float(samples.mean()), math.sqrt(max(variance, 0.0))
+    variance = samples.var(ddof=1) / len(samples)
+    # Few vectors can make the estimate of the covariance negative; the error bar must not vanish.
+    variance += max(_covariance(values, missing, samples), 0.0)
+    return float(samples.mean()), math.sqrt(variance)
 
 
 def _covariance(values: "_Inside", missing: np.ndarray, samples: np.ndarray) -> float:
