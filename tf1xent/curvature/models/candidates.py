@@ -1,5 +1,6 @@
 """Finds the losses of a graph that somebody else has built, and what they depend on."""
 
+import dataclasses
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set
 
@@ -24,7 +25,8 @@ _SUMS = ("Add", "AddN", "AddV2", "Identity")
 MOST_CANDIDATES = 5
 
 
-class LossCandidate(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class LossCandidate:
     """A tensor that may be the loss that a graph was trained with.
 
     Attributes:
