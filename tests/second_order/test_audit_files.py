@@ -178,3 +178,23 @@ def test_check_fails_where_the_override_is_not_enough(tmp_path, capsys, v1_contr
     assert cli.main(["inspect", "--check", "--loss", loss, path]) == 1
     has_remedy = AFTER_A_REWRITE is Verdict.REWRITE
     assert ("yes after `tf1xent rewrite`" in capsys.readouterr().out) == has_remedy
+
+
+def test_notes_of_old_shapes_do_not_hinder_an_audit(tmp_path):
+    """TF 1.x notes shapes of a gradient's outputs that TF 2.x infers otherwise, and refuses."""
+    with tf.Graph().as_default():
+        x = tf.get_variable("x", [4, 2, 2, 3])
+        scale, offset = tf.get_variable("scale", [3]), tf.get_variable("offset", [3])
+        loss = tf.reduce_sum(tf.nn.fused_batch_norm(x, scale, offset)[0] ** 3, name="loss")
+        tf.train.GradientDescentOptimizer(0.1).minimize(loss)
+        proto = tf.train.export_meta_graph()
+    (node,) = [n for n in proto.graph_def.node if n.op.startswith("FusedBatchNormGrad")]
+    note = node.attr["_output_shapes"].list
+    del note.shape[:]
+    for shape in ([4, 2, 2, 3], [3], [3], [16], [16]):  # as 1.15 has it: the last two are others
+        note.shape.add().CopyFrom(tf.TensorShape(shape).as_proto())
+    path = str(tmp_path / "model.meta")
+    with open(path, "wb") as file:
+        file.write(proto.SerializeToString())
+    (audit,) = audit_file(path, "loss", ["x"], "inspect")
+    assert [f.op_type for f in audit.findings] == []

@@ -5,7 +5,10 @@ import contextlib
 import pytest
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import ops
-from tensorflow.python.ops import control_flow_util
+from tensorflow.python.ops import (
+    control_flow_util,
+    while_v2,  # noqa: F401 - registers the gradients of loops
+)
 
 # Optimized graphs round differently when something else is fetched.
 UNOPTIMIZED = tf.ConfigProto()

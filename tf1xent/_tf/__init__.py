@@ -42,6 +42,7 @@ from tf1xent._tf.drop_ins import (
     taken_whole,
 )
 from tf1xent._tf.error_messages import error_line
+from tf1xent._tf.importing import import_meta_graph
 from tf1xent._tf.live_ops import (
     TRACED_CALLS,
     Body,
@@ -216,6 +217,7 @@ __all__ = [
     "has_gradient",
     "has_handle",
     "hold_process_override",
+    "import_meta_graph",
     "in_function",
     "in_plain_graph",
     "is_defun_call",

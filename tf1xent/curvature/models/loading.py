@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import re
 import warnings
 from typing import Any, Callable, List, Optional, Sequence
 
@@ -16,7 +15,6 @@ from tf1xent.gradients import warn_of_conflicts
 
 __all__ = ["Model", "load_model"]
 
-# Other collections may hold objects of the program that wrote the file.
 _KEPT = (
     tf.GraphKeys.GLOBAL_VARIABLES,
     tf.GraphKeys.LOCAL_VARIABLES,
@@ -25,7 +23,6 @@ _KEPT = (
     tf.GraphKeys.TABLE_INITIALIZERS,
     *_tf.CONTROL_FLOW_CONTEXTS,
 )
-_GRADIENT_OP = re.compile(r"Grad(V\d+)?$")
 _numbers = itertools.count()
 
 
@@ -206,20 +203,7 @@ def _imported(files: ModelFiles, where: str) -> Callable[[Session], None]:
 
     The checkpoint is compared with the graph first.
     """
-    proto = tf.MetaGraphDef()
-    proto.CopyFrom(files.proto)
-    for key in list(proto.collection_def):
-        if key not in _KEPT:
-            del proto.collection_def[key]
-    for node in proto.graph_def.node:
-        # What TF 1.x noted about their shapes later ones refuse, as of FusedBatchNormGradV3.
-        if _GRADIENT_OP.search(node.op):
-            node.attr.pop("_output_shapes", None)
-    try:
-        saver = tf.train.import_meta_graph(proto, clear_devices=True)
-    except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
-        line = _tf.error_line(error)
-        raise GraphFileError(f"{where}: TensorFlow cannot import it: {line}") from error
+    saver = _tf.import_meta_graph(files.proto, _KEPT, where, saver=True)
     names = (saver or tf.train.Saver()).saver_def
     graph = tf.get_default_graph()
     check_checkpoint(graph, names.restore_op_name, files.checkpoint, where)

@@ -137,18 +137,8 @@ def _imported(graph: _Graph, nodes: Dict[str, str], where: str) -> Graph:
         raise GraphFileError(
             f"{where}: the graph has ops that this TensorFlow does not know: {', '.join(unknown)}."
         )
-    proto = tf.MetaGraphDef()
-    proto.CopyFrom(graph.proto)
-    proto.ClearField("saver_def")
-    for key in list(proto.collection_def):
-        if key not in _KEPT:
-            del proto.collection_def[key]
     with tf.Graph().as_default() as imported:
-        try:
-            tf.train.import_meta_graph(proto, clear_devices=True)
-        except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
-            message = str(error).split("\n", 1)[0]
-            raise GraphFileError(f"{where}: TensorFlow cannot import it: {message}") from error
+        _tf.import_meta_graph(graph.proto, _KEPT, where, saver=False)
     return imported
 
 
