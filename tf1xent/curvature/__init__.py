@@ -21,6 +21,7 @@ from tf1xent.curvature.estimates.spectral_density import SpectralDensity, spectr
 from tf1xent.curvature.estimates.trace import TraceEstimate, trace
 from tf1xent.curvature.models.candidates import LossCandidate, loss_candidates
 from tf1xent.curvature.models.loading import Model, load_model
+from tf1xent.curvature.operators.curvature_operator import CurvatureOperator
 from tf1xent.curvature.operators.empirical_fisher_operator import EmpiricalFisherOperator
 from tf1xent.curvature.operators.fisher_operator import FisherOperator
 from tf1xent.curvature.operators.ggn_operator import GGNOperator
@@ -43,6 +44,7 @@ from tf1xent.curvature.reports.plotting import plot_spectrum
 
 __all__ = [
     "CurvatureHook",
+    "CurvatureOperator",
     "EffectiveDimension",
     "Eigenvalues",
     "EmpiricalFisherOperator",

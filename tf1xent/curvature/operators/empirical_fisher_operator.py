@@ -2,7 +2,7 @@
 
 from typing import Any, Optional
 
-from tf1xent._typing import Path, Session, Tensor
+from tf1xent._typing import Session, Tensor
 from tf1xent.curvature.operators.curvature_operator import CurvatureOperator, float_outputs
 from tf1xent.curvature.products.empirical_fisher import empirical_fisher_product_of
 
@@ -16,10 +16,10 @@ class EmpiricalFisherOperator(CurvatureOperator):
         E = sum_b w_b sum_i weights_i g_i g_i^T / sum_b w_b        g_i = d losses_i / dx
 
     Args:
-      session, xs, feeds, batch_weights, reduction, damping, block_size, log, batch_norm, progress:
-        see `CurvatureOperator`, which also describes the products and attributes.
+      session, xs, feeds, options: see `CurvatureOperator`, as for products and attributes.
       losses: the loss of each example, float [...], not reduced; or a list of such tensors.
       weights: of the examples in their batch, [...]; default 1 / number of examples, the mean.
+      **options: batch_weights, reduction, damping, block_size, log, batch_norm, progress.
 
     **Derivatives**: a product takes first derivatives only, and costs 1.3 to 2.8 gradients.
 
@@ -54,13 +54,7 @@ class EmpiricalFisherOperator(CurvatureOperator):
         feeds: Any,
         *,
         weights: Optional[Tensor] = None,
-        batch_weights: Any = None,
-        reduction: str = "mean",
-        damping: float = 0.0,
-        block_size: int = 1,
-        log: Optional[Path] = None,
-        batch_norm: str = "frozen",
-        progress: Optional[bool] = None,
+        **options: Any,
     ) -> None:
         losses = float_outputs("EmpiricalFisherOperator", "losses", losses)
         super().__init__(
@@ -69,11 +63,5 @@ class EmpiricalFisherOperator(CurvatureOperator):
             feeds,
             lambda tensors: empirical_fisher_product_of(losses, tensors, weights=weights),
             losses,
-            batch_weights=batch_weights,
-            reduction=reduction,
-            damping=damping,
-            block_size=block_size,
-            log=log,
-            batch_norm=batch_norm,
-            progress=progress,
+            **options,
         )

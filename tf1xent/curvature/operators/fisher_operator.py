@@ -2,7 +2,7 @@
 
 from typing import Any, Optional
 
-from tf1xent._typing import Path, Session, Tensor
+from tf1xent._typing import Session, Tensor
 from tf1xent.curvature.operators.curvature_operator import CurvatureOperator, float_outputs
 from tf1xent.curvature.products.fisher import fisher_product_of
 
@@ -16,11 +16,11 @@ class FisherOperator(CurvatureOperator):
         F = sum_b w_b sum_i weights_i J_i^T (diag(p_i) - p_i p_i^T) J_i / sum_b w_b
 
     Args:
-      session, xs, feeds, batch_weights, reduction, damping, block_size, log, batch_norm, progress:
-        see `CurvatureOperator`, which also describes the products and attributes.
+      session, xs, feeds, options: see `CurvatureOperator`, as for products and attributes.
       outputs: the logits, float [..., number of outputs], or a list of such tensors.
       weights: of the rows in their batch, [...]; default 1 / number of rows, which is the mean.
       distribution: "categorical", "bernoulli" or "normal"; see `fisher_vector_product`.
+      **options: batch_weights, reduction, damping, block_size, log, batch_norm, progress.
 
     **Derivatives**: a product takes first derivatives of the model, and costs 1.3 to 2.8 gradients.
 
@@ -54,13 +54,7 @@ class FisherOperator(CurvatureOperator):
         *,
         weights: Optional[Tensor] = None,
         distribution: str = "categorical",
-        batch_weights: Any = None,
-        reduction: str = "mean",
-        damping: float = 0.0,
-        block_size: int = 1,
-        log: Optional[Path] = None,
-        batch_norm: str = "frozen",
-        progress: Optional[bool] = None,
+        **options: Any,
     ) -> None:
         outputs = float_outputs("FisherOperator", "outputs", outputs)
         super().__init__(
@@ -71,11 +65,5 @@ class FisherOperator(CurvatureOperator):
                 outputs, tensors, weights=weights, distribution=distribution
             ),
             outputs,
-            batch_weights=batch_weights,
-            reduction=reduction,
-            damping=damping,
-            block_size=block_size,
-            log=log,
-            batch_norm=batch_norm,
-            progress=progress,
+            **options,
         )

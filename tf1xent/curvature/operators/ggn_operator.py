@@ -1,8 +1,8 @@
 """The generalized Gauss-Newton matrix of a loss over data, as an operator."""
 
-from typing import Any, Optional
+from typing import Any
 
-from tf1xent._typing import Path, Session, Tensor
+from tf1xent._typing import Session, Tensor
 from tf1xent.curvature.operators.curvature_operator import float_outputs
 from tf1xent.curvature.operators.loss_operator import LossOperator, scalar
 from tf1xent.curvature.products.gauss_newton import ggn_product_of
@@ -17,10 +17,10 @@ class GGNOperator(LossOperator):
         G = sum_b w_b J_b^T (d2 loss_b / d outputs d outputs') J_b / sum_b w_b
 
     Args:
-      session, xs, feeds, batch_weights, reduction, damping, block_size, log, batch_norm, progress:
-        see `CurvatureOperator`, which also describes the products and attributes.
+      session, xs, feeds, options: see `CurvatureOperator`, as for products and attributes.
       loss: a scalar float tensor, the loss of one batch.
       outputs: the tensor, or list of tensors, through which the loss depends on `xs`: the logits.
+      **options: batch_weights, reduction, damping, block_size, log, batch_norm, progress.
 
     **Derivatives**: a product takes first derivatives of the model and second ones of the loss in
       `outputs`; it costs 1.3 to 2.8 gradients. A loss with TensorFlow's own cross-entropy needs
@@ -57,14 +57,7 @@ class GGNOperator(LossOperator):
         outputs: Any,
         xs: Any,
         feeds: Any,
-        *,
-        batch_weights: Any = None,
-        reduction: str = "mean",
-        damping: float = 0.0,
-        block_size: int = 1,
-        log: Optional[Path] = None,
-        batch_norm: str = "frozen",
-        progress: Optional[bool] = None,
+        **options: Any,
     ) -> None:
         loss = scalar("GGNOperator", loss)
         outputs = float_outputs("GGNOperator", "outputs", outputs)
@@ -74,11 +67,5 @@ class GGNOperator(LossOperator):
             feeds,
             lambda tensors: ggn_product_of(loss, outputs, tensors),
             [loss],
-            batch_weights=batch_weights,
-            reduction=reduction,
-            damping=damping,
-            block_size=block_size,
-            log=log,
-            batch_norm=batch_norm,
-            progress=progress,
+            **options,
         )

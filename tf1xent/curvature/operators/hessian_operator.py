@@ -1,8 +1,8 @@
 """The Hessian of a loss over data, as an operator."""
 
-from typing import Any, Optional
+from typing import Any
 
-from tf1xent._typing import Path, Session, Tensor
+from tf1xent._typing import Session, Tensor
 from tf1xent.curvature.operators.loss_operator import LossOperator, scalar
 from tf1xent.curvature.products.hessian_products import hessian_product_of
 
@@ -16,9 +16,9 @@ class HessianOperator(LossOperator):
         H = sum_b w_b d2 loss_b / dx dx' / sum_b w_b
 
     Args:
-      session, xs, feeds, batch_weights, reduction, damping, block_size, log, batch_norm, progress:
-        see `CurvatureOperator`, which also describes the products and attributes.
+      session, xs, feeds, options: see `CurvatureOperator`, as for products and attributes.
       loss: a scalar float tensor, the loss of one batch.
+      **options: batch_weights, reduction, damping, block_size, log, batch_norm, progress.
 
     **Derivatives**: a product takes second derivatives, reverse over reverse, and costs 1.6 to 3
       gradients. A loss with TensorFlow's own cross-entropy needs `tf1xent.override_gradients()` or
@@ -55,14 +55,7 @@ class HessianOperator(LossOperator):
         loss: Tensor,
         xs: Any,
         feeds: Any,
-        *,
-        batch_weights: Any = None,
-        reduction: str = "mean",
-        damping: float = 0.0,
-        block_size: int = 1,
-        log: Optional[Path] = None,
-        batch_norm: str = "frozen",
-        progress: Optional[bool] = None,
+        **options: Any,
     ) -> None:
         loss = scalar("HessianOperator", loss)
         super().__init__(
@@ -71,11 +64,5 @@ class HessianOperator(LossOperator):
             feeds,
             lambda tensors: hessian_product_of(loss, tensors),
             [loss],
-            batch_weights=batch_weights,
-            reduction=reduction,
-            damping=damping,
-            block_size=block_size,
-            log=log,
-            batch_norm=batch_norm,
-            progress=progress,
+            **options,
         )
