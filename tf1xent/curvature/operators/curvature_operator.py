@@ -43,7 +43,7 @@ class CurvatureOperator(LinearOperator):
     a graph that is finalized later. Each vector of a block needs about the memory of one gradient
     of a batch while it is computed, on top of the forward pass.
 
-    Args (of all subclasses):
+    Args:
       session: a `tf.Session`, or what has its `graph` and `run`. Variables count with their values
         at the time of each product.
       xs: a variable, a tensor, or a list of them; see `Parameters` for their order.
