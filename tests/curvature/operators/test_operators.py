@@ -1,6 +1,5 @@
 """Operators over data: weights of batches, reductions, blocks, iterators, and SciPy."""
 
-import inspect
 
 import numpy as np
 import pytest
@@ -339,18 +338,6 @@ def test_float32_models_add_up_in_float64(vector):
 
 
 # --- What is shown --------------------------------------------------------------------------------
-
-
-def test_the_options_have_the_same_defaults_in_all_operators():
-    def options(operator):
-        parameters = inspect.signature(operator.__init__).parameters.values()
-        found = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-        return {name: found[name] for name in found if name not in ("weights", "distribution")}
-
-    expected = options(HessianOperator)
-    assert "batch_weights" in expected and "log" in expected
-    for operator in (GGNOperator, FisherOperator, EmpiricalFisherOperator):
-        assert options(operator) == expected
 
 
 def test_a_bar_is_shown_when_asked_for_and_not_off_a_terminal(running, vector, capsys):
