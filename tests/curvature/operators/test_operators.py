@@ -1,6 +1,5 @@
 """Operators over data: weights of batches, reductions, blocks, iterators, and SciPy."""
 
-
 import numpy as np
 import pytest
 import scipy.sparse.linalg

@@ -55,6 +55,8 @@ def _checked(function: str, operator: Any) -> Any:
         raise TypeError(
             f"{function}: `operator` must be real, got {operator.dtype}. Give its real part."
         )
+    if sparse.issparse(operator):
+        operator = operator.tocsr()  # some other formats have no maximum
     if isinstance(operator, np.ndarray) or sparse.issparse(operator):
         size, asymmetry = abs(operator).max(), abs(operator - operator.T).max()
         # Not asked for more: float32 products, one for each column, make a matrix to 1e-6 or so.
