@@ -287,7 +287,7 @@ def test_results_are_put_in_the_place_of_those_of_the_same_command(tmp_path):
     assert path.read_text(encoding="utf-8") == "# Results\n\n## `a`\n\n3\n\n| 4 |\n\n## `b`\n\n2\n"
 
 
-@pytest.mark.exhaustive
+@pytest.mark.lengthy
 def test_a_kernel_that_is_asked_for_and_not_there_is_an_error(tmp_path):
     # An empty cache: whatever is built on this machine, it is not there.
     options = "losses --shapes 6x5 --rounds 1 --seconds 0 --threads 1 --orders loss --only kernel"
