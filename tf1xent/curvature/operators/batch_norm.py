@@ -9,19 +9,16 @@ before the layer::
 derivatives include them. Found are TensorFlow's fused ops, and what `tf.nn.moments` over the batch
 axis builds, which is also in the layers of tf.layers and Keras. Statistics from other ops, such as
 a `tf.reduce_mean` in a program's own normalization, are differentiated in both modes.
-
-`tf.nn.moments` stops the gradient from the variance to the mean, where it is 0. The second
-derivative there is not 0, so TensorFlow's is wrong, also for layer normalization. Here it is let
-through.
 """
 
 import contextlib
-from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, Optional, Set, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Operation, Tensor
 from tf1xent.curvature.behind import Behind, ops_behind
+from tf1xent.second_order.moments import Moments, moments_of, read_from
 
 FROZEN, BATCH = "frozen", "batch"
 _FUSED = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
@@ -76,49 +73,18 @@ def _sources(variance: Tensor) -> Tuple[bool, bool, Set[str]]:
         if op.name in seen:
             continue
         seen.add(op.name)
-        moments = _moments(op)
+        moments = moments_of(op)
         of_batch |= moments is not None and _is_of_batch(moments)
         moving |= op.type in _VARIABLES
         if op.type in _PASSING:
             decides = _BRANCHES.get(op.type)
             if decides is not None:
-                conditions.add(_read(op.inputs[decides]).name)
+                conditions.add(read_from(op.inputs[decides]).name)
             pending += [t.op for i, t in enumerate(op.inputs) if i != decides]
     return of_batch, moving, conditions
 
 
-# --- tf.nn.moments: mean = Mean(x), variance = Mean(SquaredDifference(x, StopGradient(mean))) -----
-
-
-class _Moments(NamedTuple):
-    """The ops of one call of `tf.nn.moments`."""
-
-    x: Tensor
-    mean: Operation
-    stop: Operation
-    variance: Operation
-
-
-def _moments(variance: Operation) -> Optional[_Moments]:
-    """The call that has made a Mean as its variance, or None."""
-    if variance.type != "Mean" or variance.inputs[0].op.type != "SquaredDifference":
-        return None
-    x, stopped = variance.inputs[0].op.inputs
-    if stopped.op.type != "StopGradient" or stopped.op.inputs[0].op.type != "Mean":
-        return None
-    mean = stopped.op.inputs[0].op
-    is_same = _read(mean.inputs[0]) is _read(x)
-    return _Moments(x, mean, stopped.op, variance) if is_same else None
-
-
-def _read(tensor: Tensor) -> Tensor:
-    """What a tensor is read from; each use of a resource variable is a read of its own."""
-    while tensor.op.type in ("Identity", "ReadVariableOp"):
-        tensor = tensor.op.inputs[0]
-    return tensor
-
-
-def _is_of_batch(found: _Moments) -> bool:
+def _is_of_batch(found: Moments) -> bool:
     """Whether they are over the batch axis, and of data instead of a variable."""
     axes = _tf.static_value(found.mean.inputs[1])
     x = found.x.op
@@ -133,35 +99,22 @@ def _is_of_batch(found: _Moments) -> bool:
 @contextlib.contextmanager
 def batch_norm_derivatives(tensors: Iterable[Tensor], mode: str) -> Iterator[None]:
     """While gradient ops of `tensors` are built, those of batch statistics are as the mode says."""
+    if mode != FROZEN:
+        yield
+        return
     ops = {found.op.name: found.op for found in ops_behind(tensors)}
-    all_moments = [found for found in map(_moments, ops.values()) if found is not None]
-    let_through = {found.stop.name for found in all_moments if _only_squares_read(found, ops)}
     statistics = {
         op.name
-        for found in all_moments
-        if mode == FROZEN and _is_of_batch(found)
+        for found in filter(None, map(moments_of, ops.values()))
+        if _is_of_batch(found)
         for op in (found.mean, found.variance)
     }
-
-    def stop(stock: Any, op: Operation, cotangent: Tensor) -> Optional[Tensor]:
-        if op.name in let_through:
-            return cotangent
-        return None if stock is None else stock(op, cotangent)
 
     def mean(stock: Any, op: Operation, cotangent: Tensor) -> Any:
         return [None, None] if op.name in statistics else stock(op, cotangent)
 
-    gradients: Dict[str, Callable[..., Any]] = {"StopGradient": stop, "Mean": mean}
-    if mode == FROZEN:
-        gradients.update(dict.fromkeys(_FUSED, _frozen))
-    with _tf.swapped_gradients(gradients):
+    with _tf.swapped_gradients({"Mean": mean, **dict.fromkeys(_FUSED, _frozen)}):
         yield
-
-
-def _only_squares_read(found: _Moments, ops: Dict[str, Operation]) -> bool:
-    """Whether the mean is stopped for the squares alone; a program may stop it for more."""
-    readers = [op for op in found.stop.outputs[0].consumers() if op.name in ops]
-    return all(op.type == "SquaredDifference" for op in readers)
 
 
 def _frozen(stock: Any, op: Operation, *cotangents: Optional[Tensor]) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, Iterator, List, Optional, Sequence
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Name, Tensor
+from tf1xent.curvature.products.complete_moments import complete_moments
 from tf1xent.curvature.products.missing_derivatives import explained, is_followed
 
 # A tensor or variable, or a list of them.
@@ -124,5 +125,5 @@ def _like(function: str, argument: str, vector: Any, tensor: Tensor, name: str) 
 def graph_function(function: str, *tensors: Sequence[Tensor], name: Name = None) -> Iterator[None]:
     """The body of a public function: in a scope of its name, in the graph of its tensors."""
     together = [tensor for group in tensors for tensor in group]
-    with tf.name_scope(name, function, together), explained(function):
+    with tf.name_scope(name, function, together), explained(function), complete_moments(together):
         yield

@@ -24,6 +24,7 @@ from tf1xent.second_order.auditing.probing import (
 )
 from tf1xent.second_order.auditing.report import Kind
 from tf1xent.second_order.auditing.walk import Place, place, walk
+from tf1xent.second_order.moments import stops_a_mean
 
 _ALL = EXISTS | VARIES | TRULY_VARIES
 
@@ -62,6 +63,7 @@ class _Sweep:
     ) -> None:
         self._body, self._loops = body, loops
         self._walk = walk(xs, ys)
+        self._walked = set(self._walk.order)
         self._prober = Prober(graph, xs)
         self._truly = self._truly_reached(xs)
         self._bits: Dict[Place, int] = {}
@@ -215,6 +217,8 @@ class _Sweep:
         elif facts.leaves_out(op.type) and any(self._is_true(t) for t in op.inputs):
             self._meet(op, Kind.LEFT_OUT, None, (op.type,), overridden)
             self._give_inputs(op, _ALL | SECOND)
+        elif stops_a_mean(op, self._walked):
+            self._meet(op, Kind.LEFT_OUT, None, (op.type,), overridden)
         elif op.type not in facts.WITHOUT_VALUES:
             self._meet(op, Kind.NOT_DIFFERENTIABLE)
         return False

@@ -11,6 +11,14 @@ from tf1xent.second_order.table import REFUSED
 
 _OVERRIDE = "Call tf1xent.override_gradients() before tf.gradients or tf.hessians."
 _FUNCTIONAL = "`tf1xent rewrite --loops functional` makes a function of it."
+_STOPPED_MEAN = (
+    "tf.nn.moments stops the gradient from the variance to the mean. It is 0 there, but the second "
+    "derivative is not: its part is left out without a word."
+)
+_COMPLETE_MOMENTS = (
+    "The products and operators of tf1xent.curvature let it through; or compute the variance as "
+    "tf.reduce_mean(tf.square(x - mean))."
+)
 # Verdict, reason, remedy.
 _Judgement = Tuple[Verdict, str, str]
 
@@ -50,6 +58,8 @@ def _judged(meeting: Meeting, from_file: bool) -> _Judgement:
         return _call(meeting, from_file)
     if meeting.kind is Kind.NOT_DIFFERENTIABLE:
         return Verdict.FINE, _constant(meeting), ""
+    if meeting.op.type in facts.STOPS:
+        return Verdict.NEVER, _STOPPED_MEAN, _COMPLETE_MOMENTS
     reason = _what_is_missing(meeting)
     if meeting.op.type in facts.V1_CONTROL_FLOW and not _tf.has_context(meeting.op):
         reason += " A GraphDef does not say which nodes a v1 branch has; a .meta file does."
