@@ -1,10 +1,10 @@
 """``tf1xent demo``."""
 
 import argparse
-import importlib.util
 import os
 from typing import Any, Optional
 
+from tf1xent.cli.checks import is_installed, positive_integer
 from tf1xent.cli.messages import DONE
 
 COMMAND = "demo"
@@ -24,22 +24,15 @@ def add_parser(commands: Any) -> None:
         "--output", default="tf1xent-demo.png", metavar="PNG", help="default: ./%(default)s"
     )
     parser.add_argument(
-        "--epochs", type=_positive_integer, default=30, help="of training, default %(default)s"
+        "--epochs", type=positive_integer, default=30, help="of training, default %(default)s"
     )
     parser.add_argument("--json", metavar="FILE", help="also write the figures to this file")
     parser.set_defaults(check=check, run=run)
 
 
-def _positive_integer(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
-    return number
-
-
 def check(options: argparse.Namespace) -> Optional[str]:
     """Returns what is not installed, or why the results could not be written, or None."""
-    missing = [name for name, module in REQUIREMENTS.items() if not _is_installed(module)]
+    missing = [name for name, module in REQUIREMENTS.items() if not is_installed(module)]
     if missing:
         return f"needs {', '.join(missing)}. Run: pip install {' '.join(missing)}"
     error = _output_error("--output", options.output)
@@ -48,13 +41,6 @@ def check(options: argparse.Namespace) -> Optional[str]:
         if error is None and os.path.realpath(options.json) == os.path.realpath(options.output):
             error = "`--json` and `--output` must be two files."
     return error
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ImportError:  # a finder may refuse
-        return False
 
 
 def _output_error(option: str, path: str) -> Optional[str]:

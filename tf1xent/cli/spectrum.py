@@ -2,13 +2,13 @@
 
 import argparse
 import contextlib
-import importlib.util
 import json
 import os
 import sys
 import tempfile
 from typing import Any, Dict, Iterator, List, Optional
 
+from tf1xent.cli.checks import count, is_installed, positive_integer
 from tf1xent.cli.messages import DONE, print_text, refused, warnings_in_a_line
 
 COMMAND = "spectrum"
@@ -61,7 +61,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         help="arrays by the names of placeholders, or of other tensors that can be fed",
     )
     parser.add_argument(
-        "--batch-size", metavar="N", type=_positive, help="of the feeds; default: all in one"
+        "--batch-size", metavar="N", type=positive_integer, help="of the feeds; default: all in one"
     )
     parser.add_argument("-o", "--output", metavar="DIR", required=True)
     parser.add_argument("--force", action="store_true", help="overwrite results in DIR")
@@ -104,49 +104,39 @@ def _add_matrix(parser: argparse.ArgumentParser) -> None:
 
 def _add_amounts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--top", metavar="K", type=_positive, default=10, help="eigenvalues; default %(default)s"
+        "--top",
+        metavar="K",
+        type=positive_integer,
+        default=10,
+        help="eigenvalues; default %(default)s",
     )
     parser.add_argument(
         "--trace-products",
         metavar="N",
-        type=_count,
+        type=count,
         default=30,
         help="products for each trace, 0 for none; default %(default)s",
     )
     parser.add_argument(
         "--density-steps",
         metavar="N",
-        type=_count,
+        type=count,
         default=80,
         help="products for the density, 0 for none; default %(default)s",
     )
     parser.add_argument(
         "--layers",
         metavar="N",
-        type=_count,
+        type=count,
         default=20,
         help="how many layers to measure, the largest; default %(default)s",
     )
-    parser.add_argument("--seed", metavar="N", type=_count, default=0, help="default %(default)s")
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, got {number}")
-    return number
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
-    return number
+    parser.add_argument("--seed", metavar="N", type=count, default=0, help="default %(default)s")
 
 
 def check(options: argparse.Namespace) -> Optional[str]:
     """Returns what is not installed, or what is wrong with the options, or None."""
-    missing = [name for name in REQUIREMENTS if not _is_installed(name)]
+    missing = [name for name in REQUIREMENTS if not is_installed(name)]
     if missing:
         return f"needs {', '.join(missing)}. Run: pip install tf1xent[curvature]"
     if (options.matrix == "ggn") != (options.outputs is not None):
@@ -158,13 +148,6 @@ def check(options: argparse.Namespace) -> Optional[str]:
     if options.feeds is None and options.batch_size is not None:
         return "--batch-size needs --feeds."
     return None
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ImportError:  # a finder may refuse
-        return False
 
 
 def run(options: argparse.Namespace) -> int:
