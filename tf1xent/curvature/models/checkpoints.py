@@ -89,11 +89,11 @@ def check_checkpoint(graph: Graph, restore_op: str, prefix: str, where: str) -> 
         )
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], most: int = _MOST_NAMES) -> str:
     """Names the first few."""
     names = list(dict.fromkeys(names))  # the parts of a variable have one name
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _restored(graph: Graph, restore_op: str) -> Iterator[Restored]:

@@ -9,6 +9,7 @@ import numpy as np
 from tf1xent._tf import tf
 from tf1xent._typing import Graph, Operation, Path, Tensor
 from tf1xent.curvature.models.candidates import shape_text
+from tf1xent.curvature.models.checkpoints import listed
 
 __all__ = ["FeedBatches", "feed_batches"]
 
@@ -130,7 +131,9 @@ def _fed(
     if not isinstance(tensor, tf.Tensor) or not graph.is_feedable(tensor):
         placeholders, outputs = missing_inputs(tensors)
         names = [placeholder.op.name for placeholder in placeholders] + [t.name for t in outputs]
-        there = f"The loss needs {_listed(names)}." if names else "The loss needs no feeds."
+        there = (
+            f"The loss needs {listed(names, _MOST_NAMES)}." if names else "The loss needs no feeds."
+        )
         raise ValueError(f"{caller}: the graph has no tensor `{name}` that can be fed. {there}")
     array = np.asarray(value)
     wanted = tensor.dtype.base_dtype
@@ -178,19 +181,16 @@ def _size_remedy(tensor: Tensor, array: np.ndarray, shape: Tuple[int, ...]) -> s
 def _check_complete(tensors: Iterable[Tensor], fed: List[Tensor], caller: str) -> None:
     placeholders, outputs = missing_inputs(tensors, fed)
     if placeholders:
-        names = _listed([f"{t.op.name} {shape_text(t)} {t.dtype.name}" for t in placeholders])
+        names = listed(
+            [f"{t.op.name} {shape_text(t)} {t.dtype.name}" for t in placeholders], _MOST_NAMES
+        )
         raise ValueError(f"{caller}: the loss needs placeholders that are not fed: {names}.")
     if outputs:
-        names = _listed([f"{t.name} {shape_text(t)} {t.dtype.name}" for t in outputs])
+        names = listed([f"{t.name} {shape_text(t)} {t.dtype.name}" for t in outputs], _MOST_NAMES)
         raise ValueError(
             f"{caller}: the loss reads an input pipeline, which a file does not hold: {names}. "
             "Feed arrays under these names."
         )
-
-
-def _listed(names: List[str]) -> str:
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def needed_ops(tensors: Iterable[Tensor], fed: Iterable[Tensor] = ()) -> Iterator[Operation]:
