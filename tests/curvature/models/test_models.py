@@ -371,3 +371,17 @@ def test_notes_of_old_shapes_do_not_hinder_the_import(saved):
         file.write(proto.SerializeToString())
     with load_model(prefix) as model:
         assert len(model.variables) == 3
+
+
+def test_normalization_by_moments_is_no_obstacle(saved):
+    """The audit names what TensorFlow leaves out there; the operators let it through."""
+
+    def program():
+        x = tf.get_variable("x", initializer=np.random.RandomState(0).normal(size=[2, 4]))
+        mean, variance = tf.nn.moments(x, [1], keep_dims=True)
+        tf.reduce_sum(tf.sin((x - mean) * tf.rsqrt(variance + 1e-3)), name="loss")
+
+    with load_model(saved("moments", program)) as model:
+        loss = model.find_tensor("loss")
+        reached, left_out = reached_variables([loss], model.variables, model.source)
+        assert (reached, left_out) == (model.variables, [])

@@ -9,6 +9,7 @@ from tf1xent._tf import tf
 from tf1xent._typing import Graph, Operation, Tensor
 from tf1xent.curvature.behind import changed_variables
 from tf1xent.curvature.products.differentiation import as_list
+from tf1xent.curvature.products.missing_derivatives import in_the_way
 from tf1xent.errors import MissingDerivativeError
 from tf1xent.second_order.auditing.auditing import audited
 
@@ -265,8 +266,9 @@ def reached_variables(
             f"{caller}: {source}: no path of gradients leads from {there} to {names}. "
             "Name another loss, or other variables."
         )
-    if audit.obstacles:
-        first, more = audit.obstacles[0], len(audit.obstacles) - 1
+    obstacles = in_the_way(audit)
+    if obstacles:
+        first, more = obstacles[0], len(obstacles) - 1
         others = f" {more} more stand in the way: see `tf1xent inspect --loss`." if more else ""
         raise MissingDerivativeError(
             f"{caller}: {source}: {names} has no second derivative, because of "

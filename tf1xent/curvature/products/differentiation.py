@@ -123,7 +123,7 @@ def _like(function: str, argument: str, vector: Any, tensor: Tensor, name: str) 
 
 @contextlib.contextmanager
 def graph_function(function: str, *tensors: Sequence[Tensor], name: Name = None) -> Iterator[None]:
-    """The body of a public function: in a scope of its name, in the graph of its tensors."""
+    """The body of a public function: in a scope of its name, with complete second derivatives."""
     together = [tensor for group in tensors for tensor in group]
     with tf.name_scope(name, function, together), explained(function), complete_moments(together):
         yield

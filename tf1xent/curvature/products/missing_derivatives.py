@@ -1,19 +1,24 @@
 """Second derivatives that TensorFlow refuses or leaves out: errors that name a remedy."""
 
 import contextlib
-from typing import Iterator, Sequence
+from typing import Iterator, List, Sequence
 
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Tensor
 from tf1xent.errors import MissingDerivativeError
-from tf1xent.second_order import Kind, audit
+from tf1xent.second_order import Audit, Finding, Kind, audit
 from tf1xent.second_order.moments import STOP
 
 
 def is_followed(tensor: Tensor) -> bool:
     """Whether a tensor has derivatives; integers, booleans and strings have none."""
     return bool(tensor.dtype.is_floating)
+
+
+def in_the_way(audited: Audit) -> List[Finding]:
+    """Returns the obstacles of an audit; products let the stop in tf.nn.moments through."""
+    return [found for found in audited.obstacles if found.op_type != STOP]
 
 
 def require_second_derivative(function: str, ys: Sequence[Tensor], xs: Sequence[Tensor]) -> None:
@@ -40,9 +45,7 @@ def _require(
     graphs = {id(getattr(_tf.tensor_of(tensor), "graph", None)) for tensor in ys + xs}
     if not ys or not xs or len(graphs) > 1 or tf.executing_eagerly():
         return
-    # The stop in tf.nn.moments is no obstacle: products let it through.
-    found = [finding for finding in audit(ys, xs).obstacles if finding.op_type != STOP]
-    obstacles = [finding for finding in found if finding.kind in kinds]
+    obstacles = [found for found in in_the_way(audit(ys, xs)) if found.kind in kinds]
     if not obstacles:
         return
     first = obstacles[0]

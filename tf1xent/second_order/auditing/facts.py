@@ -4,6 +4,8 @@ The registry has one entry, "not differentiable", for ops whose derivative is ze
 derivative is only not implemented. The sets below tell them apart.
 """
 
+from tf1xent.second_order.moments import STOP
+
 # They ask for a shape or a state, not for values: not worth a line in a report.
 WITHOUT_VALUES = frozenset(
     "Shape ShapeN Size Rank ZerosLike OnesLike VariableShape ConcatOffset BroadcastGradientArgs "
@@ -12,7 +14,7 @@ WITHOUT_VALUES = frozenset(
 )
 
 # Constant on purpose.
-STOPS = frozenset(["StopGradient"])
+STOPS = frozenset([STOP])
 
 # The derivative of their output is zero wherever it exists.
 PIECEWISE_CONSTANT = frozenset(
