@@ -190,7 +190,10 @@ def run_tox(environments, arguments):
     command += ["--discover"] + list(dict.fromkeys(interpreters))
     # Without its spinner, which it also drops where CI is set, tox runs all of them at once.
     variables = dict(os.environ, TOX_PARALLEL_NO_SPINNER="0")
-    print_without_spinner(command + ["--"] + arguments, variables)
+    # After `--` tox takes nothing at all for the tests to run, and not those of setup.cfg.
+    if arguments:
+        command += ["--", *arguments]
+    print_without_spinner(command, variables)
     reported = json.loads(result.read_text())["testenvs"] if result.exists() else {}
     return {
         environment.name: reported.get(environment.name, {}).get("result", {}).get("success", False)
