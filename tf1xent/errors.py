@@ -17,6 +17,10 @@ class CleanUpWarning(UserWarning):
     """A file is written, or left as it was, but a temporary file or folder cannot be removed."""
 
 
+class EmptyTableWarning(UserWarning):
+    """A lookup table of a model cannot be filled; the message says why."""
+
+
 class RewriteError(ValueError):
     """A graph cannot be rewritten as requested; nothing was changed or written."""
 

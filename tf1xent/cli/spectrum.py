@@ -8,6 +8,7 @@ import sys
 import tempfile
 from typing import Any, Dict, Iterator, List, Optional
 
+from tf1xent import errors
 from tf1xent.cli.checks import count, is_installed, positive_integer
 from tf1xent.cli.messages import DONE, print_text, refused, warnings_in_a_line
 
@@ -156,7 +157,7 @@ def run(options: argparse.Namespace) -> int:
     from tf1xent._tf import tf
 
     try:
-        with warnings_in_a_line(COMMAND, UserWarning):
+        with warnings_in_a_line(COMMAND, errors.EmptyTableWarning):
             folder = _checked_folder(options)
             with _prepared(folder):
                 report = _measured(options, folder)

@@ -15,7 +15,12 @@ from tf1xent.curvature import HessianOperator
 from tf1xent.curvature.models.candidates import find_loss, reached_variables
 from tf1xent.curvature.models.feed_files import feed_batches
 from tf1xent.curvature.models.loading import load_model
-from tf1xent.errors import GraphFileError, MissingDerivativeError, RewriteError
+from tf1xent.errors import (
+    EmptyTableWarning,
+    GraphFileError,
+    MissingDerivativeError,
+    RewriteError,
+)
 
 ENTRIES = {entry.id: entry for entry in entries()}
 CLASSIFIER = ENTRIES["tf115-classifier"]
@@ -346,7 +351,8 @@ def test_a_vocabulary_that_is_gone_is_a_warning(saved, tmp_path):
     with load_model(prefix) as model:
         assert model.session.run(["loss:0", "looked_up:0"]) == [5, 4]
     os.remove(str(words))
-    with load_model(prefix) as model, pytest.warns(UserWarning, match="lookup tables stay empty"):
+    warned = pytest.warns(EmptyTableWarning, match="lookup tables stay empty")
+    with load_model(prefix) as model, warned:
         assert model.session.run("loss:0") == 5
 
 

@@ -10,7 +10,7 @@ from tf1xent._tf import tf
 from tf1xent._typing import Graph, Path, Session, Tensor
 from tf1xent.curvature.models.checkpoints import check_checkpoint, listed
 from tf1xent.curvature.models.model_files import ModelFiles, read_model
-from tf1xent.errors import GraphFileError
+from tf1xent.errors import EmptyTableWarning, GraphFileError
 from tf1xent.gradients import warn_of_conflicts
 
 __all__ = ["Model", "load_model"]
@@ -143,8 +143,8 @@ def load_model(
       tf1xent.errors.GraphFileError: a ValueError too: a file cannot be read or imported.
 
     Warns:
-      UserWarning: when the session first runs something: lookup tables cannot be filled, because
-        their files are not here.
+      tf1xent.errors.EmptyTableWarning: when the session first runs something: lookup tables cannot
+        be filled, because their files are not here.
 
     Example:
 
@@ -221,6 +221,7 @@ def _imported(files: ModelFiles, where: str) -> Callable[[Session], None]:
             session.run(tables, files.assets)
         except tf.errors.OpError as error:
             line = _tf.error_line(error)
-            warnings.warn(f"{where}: lookup tables stay empty: {line}", stacklevel=3)
+            message = f"{where}: lookup tables stay empty: {line}"
+            warnings.warn(message, EmptyTableWarning, stacklevel=3)
 
     return restore
