@@ -23,7 +23,7 @@ FLOORS = (
     {"losses", "metrics", "curvature", "diagnostics"},
     {"patching", "graphs", "_registration"},
     {"__init__"},
-    {"demo", "migrate"},
+    {"demo", "doctor", "migrate", "running", "verification"},
     {"cli"},
     {"__main__"},
 )

@@ -14,7 +14,8 @@ The convention that all subcommands follow:
 - ``--help`` and ``--version`` import only the standard library, and so does a subcommand's module.
   It has ``add_parser(commands)`` and ``run(options)``, which returns the exit code and imports what
   the command needs, after TensorFlow. It may have ``check(options)``, which returns what can be
-  said against the options before TensorFlow is imported, or None.
+  said against the options before TensorFlow is imported, or None. One that needs no TensorFlow, or
+  not in this process, sets ``needs_tensorflow=False`` as a default of its parser.
 """
 
 from tf1xent.cli.process import main

@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
         prog="tf1xent", description="Exact cross-entropy for TensorFlow graphs."
     )
     result.add_argument("--version", action="version", version=f"tf1xent {tf1xent.__version__}")
-    result.set_defaults(check=lambda options: None)
+    result.set_defaults(check=lambda options: None, needs_tensorflow=True)
     commands = result.add_subparsers(dest="command", required=True)
     for command in COMMANDS:
         command.add_parser(commands)
@@ -37,7 +37,9 @@ def _run(arguments: Optional[List[str]], signals: Signals) -> int:
     """Runs one subcommand, and makes sure that what it printed arrives."""
     try:
         options = parser().parse_args(arguments)
-        error = options.check(options) or tensorflow_error()
+        error = options.check(options)
+        if error is None and options.needs_tensorflow:
+            error = tensorflow_error()
         signals.check()
         return refused(options.command, error) if error else options.run(options)
     finally:
