@@ -22,6 +22,9 @@ class Options(NamedTuple):
     codes: Optional[FrozenSet[str]] = None
 
 
+DEFAULTS = Options()
+
+
 class Finding(NamedTuple):
     """One place, and what a rule says of it.
 
