@@ -33,7 +33,7 @@ ENDINGS = {
     ),
     "at exit": (
         "atexit.register(print, 'first')\natexit.register(print, 'last')\n"
-        "atexit.register(int, "x")\nsys.exit(4)"
+        "atexit.register(int, 'x')\nsys.exit(4)"
     ),
     "a warning": "warnings.warn('of the program')\nwarnings.warn('2', DeprecationWarning, 2)",
     "a syntax error": "x = = 1",
