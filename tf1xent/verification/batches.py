@@ -230,3 +230,30 @@ def _cast(arrays: Arrays, dtype: str) -> Arrays:
 def batch_purposes() -> Sequence[Tuple[str, str]]:
     """Returns the names of all batches, and what each is for."""
     return [(kind.name, kind.purpose) for kind in BATCHES]
+
+
+def save_batches(path: str, batches: Sequence[Batch]) -> None:
+    """Writes batches for another process; `load_batches` reads them."""
+    arrays: Arrays = {}
+    for number, batch in enumerate(batches):
+        arrays[f"{number}"] = np.array([batch.name, batch.dtype, str(batch.size)])
+        for kind, array in batch.arrays.items():
+            arrays[f"{number} {kind}"] = array
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+
+
+def load_batches(path: str) -> List[Batch]:
+    """Reads what `save_batches` has written; what a side needs not know is left out."""
+    found: Dict[int, Tuple[List[str], Arrays]] = {}
+    with np.load(path) as file:
+        for name in file.files:
+            number, _, kind = name.partition(" ")
+            facts, arrays = found.setdefault(int(number), ([], {}))
+            if kind:
+                arrays[kind] = file[name]
+            else:
+                facts += [str(fact) for fact in file[name]]
+    return [
+        Batch(name, dtype, int(size), (), (), arrays)
+        for _, ((name, dtype, size), arrays) in sorted(found.items())
+    ]

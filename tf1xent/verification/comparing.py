@@ -8,9 +8,15 @@ from tf1xent.verification.batches import Batch, Setting, make_batches
 from tf1xent.verification.judging import judge
 from tf1xent.verification.kinds import KINDS, LABEL_KINDS, parse_input
 from tf1xent.verification.measurement import Measurement, Result
+from tf1xent.verification.processes import (
+    Side,
+    check_target,
+    each_side,
+    measured_in_processes,
+)
 from tf1xent.verification.report import Report, SideFacts
 
-__all__ = ["compare_functions"]
+__all__ = ["compare", "compare_functions"]
 
 _DTYPES = ("float64", "float32")
 
@@ -106,6 +112,7 @@ def compared(
         exact = _exact(setting, formula._replace(epsilon=0.0), _connected(before))
         reference = f"exact results ({formulas.DIGITS} digits) of: {formula._replace(epsilon=0.0)}"
     findings = judge(before, after, batches, exact)
+    _check_compared(before, after)
     notes = _notes(before, after, formula)
     facts = [
         SideFacts(m.name, m.versions, m.parameters, m.precisions, m.refusals)
@@ -113,6 +120,14 @@ def compared(
     ]
     text = None if formula is None else str(formula)
     return Report(facts[0], facts[1], text, reference, findings, notes, strict)
+
+
+def _check_compared(before: Measurement, after: Measurement) -> None:
+    """Raises a ValueError if a side has no value at all: two that always raise are not equal."""
+    for side, measured in (("BEFORE", before), ("AFTER", after)):
+        results = list(measured.results.values())
+        if all(result.value is None for result in results):
+            raise ValueError(f"{side}, {measured.name}, raises on every batch: {results[0].error}")
 
 
 def _connected(measured: Measurement) -> Tuple[str, ...]:
@@ -144,6 +159,67 @@ def _notes(
     for dtype, why in before.refusals.items():
         notes.append(f"BEFORE does not take {dtype}, which is left out: {why.rstrip('.')}.")
     return notes
+
+
+def compare(
+    before: str,
+    after: str,
+    *,
+    before_python: Optional[str] = None,
+    after_python: Optional[str] = None,
+    before_loss: Optional[str] = None,
+    after_loss: Optional[str] = None,
+    patched: Optional[str] = None,
+    compat: Optional[str] = None,
+    strict: bool = False,
+    **setting: Any,
+) -> Report:
+    """Compares two losses, each in a process of its own; `tf1xent verify` from a program.
+
+    Use it to prove that a migrated loss is the old one, perhaps across two TensorFlows. This
+    process needs no TensorFlow, and runs none of the user's code. See also `compare_functions`.
+
+    Args:
+      before, after: `module:function` or `file.py:function`, a function that builds a loss of named
+        parameters; or the path of a .meta, .pb, .pbtxt or SavedModel.
+      before_python, after_python: the interpreters. Default: this one. They need TensorFlow; of
+        tf1xent they take this one.
+      before_loss, after_loss: the names of the losses of graphs.
+      patched: "before", "after" or "both": where `tf1xent.patch()` is in force.
+      compat: the same for `tf1xent.running.compat`, which gives a program written for
+        TensorFlow 1.x `tensorflow.compat.v1`.
+      strict: also fail where BEFORE is wrong, or AFTER less accurate in small entries.
+      **setting: `labels` ("sparse", "one-hot", "soft", "multi-hot": what labels, targets and y
+        are), `num_classes` (5), `batch_size` (6), `time_steps` (None; where rows are [B, T]),
+        `seed` (0), `dtypes` (float64 and float32), `inputs` ("[SIDE.]NAME=KIND[:SHAPE]" each),
+        `without` (names of batches).
+
+    Returns:
+      A `Report`; `equal` says whether they compute the same.
+
+    Raises:
+      ValueError: a side cannot be started, loaded or built, or what an input is cannot be told.
+      FileNotFoundError: a file is not there.
+
+    Example:
+
+    >>> from tf1xent.verification import compare
+    >>> sparse = "tensorflow.compat.v1:nn.sparse_softmax_cross_entropy_with_logits"
+    >>> compare(sparse, sparse, patched="after", dtypes=["float32"]).equal
+    True
+    """
+    sides = {
+        "before": Side(before, before_python, before_loss),
+        "after": Side(after, after_python, after_loss),
+    }
+    for name, side in sides.items():
+        check_target(side.target)
+        sides[name] = side._replace(
+            patched=name in each_side(patched), compat=name in each_side(compat)
+        )
+    chosen = setting_of(**setting)
+    measured = measured_in_processes(sides, setting, batches_of(chosen))
+    return compared(measured["before"], measured["after"], chosen, strict)
 
 
 def compare_functions(
@@ -186,13 +262,13 @@ def compare_functions(
     (False, 'mean over the rows, softmax cross-entropy with one-hot labels')
     """
     from tf1xent.verification.measuring import measure
-    from tf1xent.verification.programs import Program
+    from tf1xent.verification.programs import FunctionProgram
 
     chosen = setting_of(**setting)
     batches = batches_of(chosen)
     measured = []
     for side, function in (("before", before), ("after", after)):
         name = getattr(function, "__name__", repr(function))
-        program = Program(function, name, chosen, side)
+        program = FunctionProgram(function, name, chosen, side)
         measured.append(measure(program, batches, chosen.time_steps))
     return compared(measured[0], measured[1], chosen, strict)

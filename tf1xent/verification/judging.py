@@ -40,7 +40,7 @@ class Finding(NamedTuple):
       before_error, after_error: the largest error of each, divided by the largest entry; None
         where the exact result is not known.
       before_exact, after_exact: whether each entry, however small, is accurate; None likewise.
-      example: the entry that is worst, in words.
+      example: the entry that is worst: its index, and its numbers.
       reason: what is to be said about it; may be empty.
     """
 
@@ -337,9 +337,9 @@ def _ulp(size: np.ndarray, tolerance: _Tolerance) -> np.ndarray:
 def _example(
     index: Tuple[Any, ...], before: Optional[float], after: Optional[float], truth: Optional[float]
 ) -> str:
-    place = f"[{', '.join(map(str, index))}] " if index else ""
+    place = f" [{', '.join(map(str, index))}]" if index else ""
     exact = "" if truth is None else f", exact {truth:.8g}"
-    return f"{place}BEFORE {before:.8g}, AFTER {after:.8g}{exact}"
+    return f"{place}: BEFORE {before:.8g}, AFTER {after:.8g}{exact}"
 
 
 def _reason(
@@ -347,14 +347,14 @@ def _reason(
 ) -> str:
     """What a wrong entry looks like, in a few words."""
     side, wrong = ("AFTER", after) if verdict == DIFFERENT else ("BEFORE", before)
-    assert wrong is not None
+    assert wrong is not None and before is not None and after is not None
     if not np.isfinite(wrong):
-        return f"{side} is {wrong:g}"
-    if truth is None:
-        sign = before is not None and before == 0.0 and after != 0.0
-        return "BEFORE is exactly 0: is it saturated?" if sign else ""
-    if wrong == 0.0 and truth != 0.0:
+        return f"{side} is not finite"
+    right = before if truth is None else truth
+    if truth is None and before == 0.0 and after != 0.0:
+        return "BEFORE is exactly 0: is it saturated?"
+    if wrong == 0.0 and right != 0.0:
         return f"{side} is exactly 0: saturated"
-    if np.isfinite(truth) and truth != 0.0 and abs(wrong / truth + 1.0) < 1e-3:
+    if np.isfinite(right) and right != 0.0 and abs(wrong / right + 1.0) < 1e-3:
         return f"{side} has the other sign"
     return ""

@@ -1,11 +1,38 @@
-"""Imports what the user names as a side."""
+"""Opens what the user names as a side: a function, or a graph in a file."""
 
 import importlib
 import importlib.util
 import inspect
 import os
 import sys
-from typing import Any, Callable
+from typing import Any, Callable, Optional
+
+from tf1xent.verification.batches import Setting
+from tf1xent.verification.processes import names_function
+from tf1xent.verification.programs import FunctionProgram, Program
+
+
+def load_program(target: str, loss: Optional[str], setting: Setting, side: str) -> Program:
+    """Opens `module:function`, `file.py:function`, or the path of a graph.
+
+    Args:
+      target: what the user names.
+      loss: the name of a graph's loss.
+      setting: tells what inputs are.
+      side: "before" or "after".
+
+    Returns:
+      A `Program`.
+
+    Raises:
+      ValueError: there is no such thing, or what its inputs are cannot be told. Else whatever the
+        import of the user's module raises.
+    """
+    if names_function(target):
+        return FunctionProgram(load_function(target), target, setting, side)
+    from tf1xent.verification.graph_program import GraphProgram
+
+    return GraphProgram(target, loss, setting, side)
 
 
 def load_function(target: str) -> Callable[..., Any]:

@@ -52,25 +52,16 @@ class _Graph:
             tf.set_random_seed(0)
             fed = [p for p in program.parameters if KINDS[p.kind].shape is not None]
             shapes = {p.name: sizes.shape(p) for p in fed}
-            self.loss, self.inputs = program.build(dict(zip((p.name for p in fed), dtypes)), shapes)
+            self.loss, self.inputs = program.build(
+                dtype, dict(zip((p.name for p in fed), dtypes)), shapes
+            )
             self.xs = {p.kind: self.inputs[p.name] for p in fed if KINDS[p.kind].differentiated}
             self.parameters = fed
             self.precision = _coarsest(self.loss, list(self.xs.values()))
             self.fetches = {VALUE: {"": self.loss}, GRADIENT: {}, PRODUCT: {}}
             self._differentiate()
-            initializers = [
-                tf.global_variables_initializer(),
-                tf.local_variables_initializer(),
-                tf.tables_initializer(),
-            ]
         self.session = tf.Session(graph=self.graph, config=tf.ConfigProto(**_CONFIG))
-        if any(op.type != "NoOp" for op in initializers) or self._has_variables():
-            self.session.run(initializers)
-
-    def _has_variables(self) -> bool:
-        keys = (tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.LOCAL_VARIABLES)
-        tables = self.graph.get_collection(tf.GraphKeys.TABLE_INITIALIZERS)
-        return bool(tables or any(self.graph.get_collection(key) for key in keys))
+        program.initialize(self.session)
 
     def _differentiate(self) -> None:
         kinds, xs = list(self.xs), list(self.xs.values())

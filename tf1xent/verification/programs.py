@@ -6,7 +6,7 @@ import traceback
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from tf1xent._tf import tf
-from tf1xent._typing import DType, Tensor
+from tf1xent._typing import DType, Session, Tensor
 from tf1xent.verification.batches import Setting
 from tf1xent.verification.kinds import (
     DEFAULT,
@@ -28,12 +28,46 @@ class Parameter(NamedTuple):
 
 
 class Program:
-    """A function that builds a loss.
+    """What builds a loss in the default graph.
 
     Attributes:
       name: as the user gave it.
       parameters: those that get something.
     """
+
+    name: str
+    parameters: List[Parameter]
+
+    def build(
+        self, dtype: str, dtypes: Dict[str, DType], shapes: Dict[str, Shape]
+    ) -> Tuple[Tensor, Dict[str, Tensor]]:
+        """Builds the loss in the default graph.
+
+        Args:
+          dtype: of the floating inputs of the batches.
+          dtypes, shapes: of what is fed, by parameter.
+
+        Returns:
+          The loss, and the tensors to feed by parameter.
+        """
+        raise NotImplementedError
+
+    def initialize(self, session: Session) -> None:
+        """Gives the variables of a session's graph their values; adds ops to the graph."""
+        graph = session.graph
+        keys = (tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.LOCAL_VARIABLES)
+        tables = graph.get_collection(tf.GraphKeys.TABLE_INITIALIZERS)
+        variables = [v for key in keys for v in graph.get_collection(key)]
+        session.run([v.initializer for v in variables])
+        session.run(tables)
+
+    def located(self, error: BaseException) -> str:
+        """Returns an error in a line, with the place in the program that it came from."""
+        return located(error, None)
+
+
+class FunctionProgram(Program):
+    """A function that builds a loss."""
 
     def __init__(self, function: Callable[..., Any], name: str, setting: Setting, side: str):
         self.name = name
@@ -42,25 +76,29 @@ class Program:
         self.parameters = _parameters(function, name, setting, side)
 
     def build(
-        self, dtypes: Dict[str, DType], shapes: Dict[str, Shape]
+        self, dtype: str, dtypes: Dict[str, DType], shapes: Dict[str, Shape]
     ) -> Tuple[Tensor, Dict[str, Tensor]]:
-        """Builds the loss in the default graph; returns it and the placeholders by parameter."""
+        """Calls the function with placeholders."""
         inputs = {
             name: tf.placeholder(dtype, shapes[name], name=name) for name, dtype in dtypes.items()
         }
         numbers = {p.name: self._num_classes for p in self.parameters if p.name not in inputs}
         loss = self._function(**inputs, **numbers)
         if isinstance(loss, (list, tuple, dict)) or loss is None:
-            raise TypeError(f"must return one tensor, got {type(loss).__name__}")
-        loss = tf.convert_to_tensor(loss)
-        if not loss.dtype.base_dtype.is_floating:
-            raise TypeError(f"must return a floating tensor, got {loss.dtype.base_dtype.name}")
-        return loss, inputs
+            raise TypeError(f"the loss must be one tensor, got {type(loss).__name__}")
+        return checked_loss(tf.convert_to_tensor(loss)), inputs
 
     def located(self, error: BaseException) -> str:
         """Returns an error with the last line of the program's own file that was reached."""
         code = getattr(inspect.unwrap(self._function), "__code__", None)
         return located(error, code.co_filename if code is not None else None)
+
+
+def checked_loss(loss: Tensor) -> Tensor:
+    """Returns a loss; TypeError unless it is floating."""
+    if not loss.dtype.base_dtype.is_floating:
+        raise TypeError(f"the loss must be floating, got {loss.dtype.base_dtype.name}")
+    return loss
 
 
 def located(error: BaseException, path: Optional[str]) -> str:

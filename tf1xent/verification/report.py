@@ -3,7 +3,7 @@
 import json
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from tf1xent._table import aligned, count
+from tf1xent._table import aligned, count, wrapped
 from tf1xent.verification.judging import (
     BEFORE_WRONG,
     BOTH_WRONG,
@@ -15,7 +15,17 @@ from tf1xent.verification.judging import (
 
 __all__ = ["Report"]
 
-_HEADER = ("", "dtype", "largest difference", "ulp", "on batch", "BEFORE's error", "AFTER's", "")
+WIDTH = 100
+_HEADER = (
+    "quantity",
+    "dtype",
+    "largest difference",
+    "ulp",
+    "on batch",
+    "BEFORE's error",
+    "AFTER's",
+    "",
+)
 # A number has no more units of the last place than this; what differs by more has another sign.
 _ALL_DIGITS = 2.0**53
 
@@ -93,7 +103,8 @@ class Report(NamedTuple):
         for verdict in (DIFFERENT, MISSING, BEFORE_WRONG, BOTH_WRONG):
             lines += self._said(verdict)
         lines += self._accuracy()
-        lines += [f"note: {note}" for note in self.notes]
+        for note in self.notes:
+            lines += wrapped(f"note: {note}", WIDTH)
         batches = {(finding.dtype, finding.batch) for finding in self.findings}
         compared = f"{count(len(self.findings), 'comparison')}, {len(batches)} batches"
         verdict = "equal" if self.equal else "different"
@@ -131,8 +142,8 @@ class Report(NamedTuple):
         for (quantity, reason), found in groups.items():
             worst = max(found, key=lambda finding: finding.relative)
             where = "; ".join(dict.fromkeys(finding.batch for finding in found))
-            parts = [f"{verdict}: {quantity}, on batches {where}", reason, worst.example]
-            lines.append(". ".join(part for part in parts if part) + ".")
+            why = f" ({reason})" if reason else ""
+            lines += wrapped(f"{verdict}: {quantity}{worst.example}{why}. Batches: {where}.", WIDTH)
         return lines
 
     def _accuracy(self) -> List[str]:
@@ -148,7 +159,7 @@ class Report(NamedTuple):
             if found:
                 where = "; ".join(dict.fromkeys(finding.batch for finding in found))
                 what = ", ".join(dict.fromkeys(finding.quantity for finding in found))
-                lines.append(f"accuracy: {text}: {what}, on batches {where}.")
+                lines += wrapped(f"accuracy: {text}: {what}. Batches: {where}.", WIDTH)
         return lines
 
 
