@@ -3,7 +3,7 @@
 A graph that carries our gradient names must work after nothing but ``import tensorflow; import
 tf1xent``, in either order, and neither import may wait for the other. So where TensorFlow is not
 imported yet, a finder at the head of `sys.meta_path` waits for it. The finder leaves once the
-gradients are registered.
+gradients are registered. What else is to be done then goes the same way: see `registering_with`.
 
 `wrapt` has such hooks too, but takes longer to import than all of tf1xent may.
 """
@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import sys
 import threading
-from typing import Any, Callable
+from typing import Any, Callable, Dict
 
 # Importing one of these registers its gradients.
 _MODULES = (
@@ -25,10 +25,18 @@ _MODULES = (
     "tf1xent.second_order",
 )
 _TENSORFLOW = "tensorflow"
-_SEAM = "tf1xent._tf"
-# When the first of these is complete, so is all that `_MODULES` import. `import tf1xent.nn` may be
-# what imports TensorFlow: then nothing can be registered before the seam itself is complete.
-_WAITED_FOR = (_TENSORFLOW, "tf1xent._math", "tf1xent.kernels")
+_OURS = "tf1xent"
+
+# Registers, and does what else is to be done when TensorFlow is there.
+_Action = Callable[[], None]
+
+
+def _register() -> None:
+    for name in _MODULES:
+        importlib.import_module(name)
+
+
+_action: _Action = _register
 
 
 def register_when_tensorflow_is_there() -> None:
@@ -39,58 +47,118 @@ def register_when_tensorflow_is_there() -> None:
         _register()
 
 
-def _register() -> None:
-    for name in _MODULES:
-        importlib.import_module(name)
+def registering_with(action: Callable[[_Action], None]) -> None:
+    """Calls ``action(register)`` when TensorFlow is there, instead of `register` alone.
+
+    That is at once if it is there already; else at the end of its import, before the program that
+    imports it goes on, or has any of its functions.
+    """
+    global _action
+    register, _action = _action, lambda: action(register)
+    if sys.modules.get(_TENSORFLOW) is not None:
+        _action()
+
+
+class _Thread(threading.local):
+    """What a thread is doing: looking for a module, and how many imports of ours it is in."""
+
+    searching = False
+    depth = 0
 
 
 class _Finder:
-    """Finds the modules that are waited for as Python does, and registers after their import."""
+    """Finds the modules that are waited for as Python does, and acts after their import.
+
+    These are TensorFlow and all packages of ours. One of ours may be what imports TensorFlow: then
+    nothing can be registered before that is complete, since it may be needed.
+    """
 
     def __init__(self) -> None:
-        self._searching = threading.local()
+        self._thread = _Thread()
+        self._tensorflow_is_there = False
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """Returns the module's own spec with a loader that notices the end of the import."""
-        if name not in _WAITED_FOR or getattr(self._searching, "now", False):
+        package, _, module = name.partition(".")
+        awaited = name == _TENSORFLOW or (package == _OURS and module and "." not in module)
+        if not awaited or self._thread.searching:
             return None
-        self._searching.now = True
+        self._thread.searching = True
         try:
             spec = importlib.util.find_spec(name)
         finally:
-            self._searching.now = False
+            self._thread.searching = False
         if spec is not None and hasattr(spec.loader, "exec_module"):
-            spec.loader = _Loader(spec.loader, self._imported)  # type: ignore[assignment]
+            spec.loader = _Loader(spec.loader, self)  # type: ignore[assignment]
         return spec
 
-    def _imported(self, name: str) -> None:
-        if name == _TENSORFLOW and _SEAM in sys.modules:
-            return  # a package of ours imports it; the next module that is waited for comes soon
-        _register()
-        if self in sys.meta_path:
-            sys.meta_path.remove(self)  # type: ignore[arg-type]
+    def begin(self, name: str) -> None:
+        """Notes the begin of an import."""
+        self._thread.depth += name != _TENSORFLOW
+
+    def end(self, name: str, succeeded: bool) -> None:
+        """Notes the end of an import, and acts if nothing else is being imported."""
+        self._thread.depth -= name != _TENSORFLOW
+        if name == _TENSORFLOW:
+            self._tensorflow_is_there = succeeded
+        if succeeded and self._tensorflow_is_there and not self._thread.depth:
+            self._thread.depth += 1  # for what the action imports
+            try:
+                _action()
+            finally:
+                self._thread.depth -= 1
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)  # type: ignore[arg-type]
 
 
 class _Loader:
-    """A module's own loader, but for a call after the module is executed.
+    """A module's own loader, but for calls before and after the module is executed.
 
-    What the call raises, the import raises: a TensorFlow for which nothing can be registered must
+    What the action raises, the import raises: a TensorFlow for which nothing can be registered must
     not look as if all were well.
     """
 
-    def __init__(self, loader: Any, executed: Callable[[str], None]) -> None:
-        self._loader = loader
-        self._executed = executed
+    def __init__(self, loader: Any, finder: _Finder) -> None:
+        self.loader = loader
+        self.finder = finder
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)
+        return getattr(self.loader, name)
 
     def create_module(self, spec: Any) -> Any:
-        return self._loader.create_module(spec)
+        return self.loader.create_module(spec)
 
-    def exec_module(self, module: Any) -> None:
-        name = module.__name__
+    def watched(self, module: Any) -> "_Execution":
         # Whoever looks at the module later sees its own loader.
-        module.__loader__ = module.__spec__.loader = self._loader
-        self._loader.exec_module(module)
-        self._executed(name)
+        module.__loader__ = module.__spec__.loader = self.loader
+        return _Execution(self.finder, module.__name__)
+
+    # Python takes its own frames, which it knows by the name of their file, out of the tracebacks
+    # of failing imports, and out of what it counts for the line of a warning. With this name a
+    # program sees what it would see without us.
+    _names: Dict[str, Any] = {}
+    exec(
+        compile(
+            "def exec_module(self, module):\n"
+            "    with self.watched(module):\n"
+            "        self.loader.exec_module(module)\n",
+            "<frozen importlib._bootstrap>",
+            "exec",
+        ),
+        _names,
+    )
+    exec_module = _names["exec_module"]
+
+
+class _Execution:
+    """Context manager: the execution of a module."""
+
+    def __init__(self, finder: _Finder, name: str) -> None:
+        self._finder = finder
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._finder.begin(self._name)
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        self._finder.end(self._name, kind is None)

@@ -1,0 +1,1 @@
+"""Source in, source and findings out: tf1xent.migrate."""

@@ -1,0 +1,91 @@
+"""``tf1xent run``."""
+
+import argparse
+import os
+import sys
+from typing import Any, Optional
+
+from tf1xent.cli.messages import refused
+from tf1xent.running import interpreter, launching
+from tf1xent.running.settings import Settings, own_path, this_python
+
+COMMAND = "run"
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand."""
+    parser = commands.add_parser(
+        COMMAND,
+        usage="tf1xent run [OPTION...] [-m] SCRIPT [ARG...]",
+        help="run a TensorFlow program as Python would, patched",
+        description="Runs a program as `python [-m] SCRIPT ARG...` would, unchanged, with "
+        "TensorFlow patched before the program has any of its functions. What stands after SCRIPT "
+        "belongs to the program.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "-m", dest="is_module", action="store_true", help="SCRIPT is the name of a module"
+    )
+    parser.add_argument(
+        "--implementation",
+        choices=("graph", "kernel", "auto"),
+        help="of the losses, default what TF1XENT_IMPLEMENTATION says, or graph",
+    )
+    parser.add_argument(
+        "--losses", action="store_true", help="replace the two functions of tf.losses too"
+    )
+    parser.add_argument(
+        "--override-only",
+        action="store_true",
+        help="correct only the derivatives of TensorFlow's own ops: no op is added, and random "
+        "numbers stay those of the program without tf1xent",
+    )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="at exit, print to stderr which calls were served, how often, and from which line",
+    )
+    parser.add_argument(
+        "--compat",
+        action="store_true",
+        help="on TensorFlow 2, run a program written for TensorFlow 1: `import tensorflow` gives "
+        "tensorflow.compat.v1",
+    )
+    parser.add_argument(
+        "--children",
+        action="store_true",
+        help="patch the processes too that the program starts with the same Python; those that it "
+        "forks have the patch in any case",
+    )
+    parser.add_argument("script", metavar="SCRIPT", help="a file, a folder, a zip file, or -")
+    parser.add_argument(
+        "arguments", metavar="ARG", nargs=argparse.REMAINDER, help="go to the program as they are"
+    )
+    parser.set_defaults(check=check, run=run, needs_tensorflow=False)
+
+
+def check(options: argparse.Namespace) -> Optional[str]:
+    """Returns why the options contradict each other, or why this Python will not do, or None."""
+    if options.override_only and (options.losses or options.implementation):
+        needless = "--losses" if options.losses else "--implementation"
+        return f"`--override-only` leaves all functions as they are. Leave out `{needless}`."
+    return interpreter.refusal()
+
+
+def run(options: argparse.Namespace) -> int:
+    """Replaces this process by the program's; returns only if that fails."""
+    settings = Settings(
+        implementation=options.implementation,
+        losses=options.losses,
+        override_only=options.override_only,
+        report=options.report,
+        compat=options.compat,
+        children=options.children,
+        python=this_python(),
+        pythonpath=own_path(os.environ),
+    )
+    program = launching.Program(options.script, options.is_module, options.arguments)
+    try:
+        return launching.launch(program, settings)
+    except OSError as error:
+        return refused(COMMAND, f"cannot start {sys.executable}: {error.strerror}.")

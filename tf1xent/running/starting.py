@@ -1,0 +1,46 @@
+"""What happens in the Python that runs the program, before the program's first line."""
+
+import importlib
+import importlib.util
+import os
+import sys
+from typing import Callable
+
+import tf1xent
+from tf1xent import _registration
+from tf1xent.running import settings as running_settings
+from tf1xent.running.settings import Settings
+
+_CANNOT_RUN = 2
+
+
+def start() -> None:
+    """Does what the environment's settings say, now and when TensorFlow is imported."""
+    settings = running_settings.read(os.environ)
+    if settings is None:
+        return
+    if not settings.children:
+        running_settings.remove(settings, os.environ)
+    if settings.compat and importlib.util.find_spec("tf1xent.running.compat") is not None:
+        importlib.import_module("tf1xent.running.compat").install()
+
+    def register_and_patch(register: Callable[[], None]) -> None:
+        try:
+            register()
+            _patch(settings)
+        except Exception as error:
+            _refuse(error)
+
+    _registration.registering_with(register_and_patch)
+
+
+def _patch(settings: Settings) -> None:
+    if settings.override_only:
+        tf1xent.override_gradients()
+    else:
+        tf1xent.patch(losses=settings.losses, implementation=settings.implementation)
+
+
+def _refuse(error: Exception) -> None:
+    print(f"tf1xent run: {error}", file=sys.stderr)
+    raise SystemExit(_CANNOT_RUN) from None
