@@ -22,6 +22,8 @@ _BEGINNINGS = {
     "tf_slim": "tf.contrib.slim",
     "tf_slim.losses": "tf.contrib.losses",
 }
+# A file that mentions none of these has no such name.
+PACKAGES = frozenset(old.split(".")[0] for old in _BEGINNINGS)
 # What other names of a function say of its API: "v1" and "v2" differ in names and order.
 _EXPLICIT = {"tensorflow.compat.v1": "v1", "tensorflow.compat.v2": "v2"}
 
