@@ -72,7 +72,7 @@ if len(sys.argv) > 1:
 
 
 def test_each_process_prints_its_own_report():
-    process = run("--children", "--report", str(PROGRAMS / "workers.py"))
+    process = run("--children", "--report", str(PROGRAMS / "builders.py"))
     assert process.code == 0, process.err
     built = dict(map(int, line.split()) for line in process.out.splitlines())
     assert sorted(built.values()) == [1, 2, 3, 4]

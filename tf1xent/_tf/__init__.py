@@ -43,6 +43,7 @@ from tf1xent._tf.drop_ins import (
 )
 from tf1xent._tf.error_messages import error_line
 from tf1xent._tf.importing import import_meta_graph
+from tf1xent._tf.legacy_layers import layers_without_keras, rnn_cells_without_keras
 from tf1xent._tf.live_ops import (
     TRACED_CALLS,
     Body,
