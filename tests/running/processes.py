@@ -21,9 +21,7 @@ def environment(**variables):
 
 def execute(command, **options):
     """Runs a command; returns its exit status, its output and its errors, or why it has none."""
-    process = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
-    )
+    process = subprocess.run(command, capture_output=True, text=True, **options)
     return SimpleNamespace(code=process.returncode, out=process.stdout, err=process.stderr)
 
 
