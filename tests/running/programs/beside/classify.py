@@ -26,9 +26,7 @@ kernel = tf.get_variable(
     "kernel", [3, settings.NUM_CLASSES], initializer=tf.constant_initializer(0.0)
 )
 logits = tf.matmul(features, kernel)
-loss = tf.reduce_mean(
-    tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-)
+loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
 train_op = tf.train.AdagradOptimizer(0.5).minimize(loss)
 results = {"features": features, "logits": logits}
 if "HESSIAN_TO" in os.environ:
