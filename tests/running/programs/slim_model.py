@@ -31,7 +31,7 @@ def main(_):
     train_op = slim.learning.create_train_op(total_loss, tf.train.MomentumOptimizer(0.1, 0.9))
     results = {"features": net, "logits": logits}
     if "HESSIAN_TO" in os.environ:
-        (kernel,) = slim.get_variables("fc2/weights")
+        (kernel,) = slim.get_model_variables("fc2/weights")
         results["hessian"] = tf.hessians(cross_entropy, kernel)[0]
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
