@@ -58,7 +58,6 @@ from tf1xent._tf.live_ops import (
     has_context,
     has_handle,
     is_defun_call,
-    line_of,
     loop_around,
     meaning,
     op_types_called,
@@ -67,6 +66,7 @@ from tf1xent._tf.live_ops import (
     static_value,
     tensor_of,
 )
+from tf1xent._tf.observing import OBSERVERS, tell_observers
 from tf1xent._tf.op_definitions import (
     NEWEST_GRAPH,
     TRACED_FUNCTIONS_HAVE_HESSIANS,
@@ -97,6 +97,7 @@ from tf1xent._tf.process_override import (
     replaced_in_between,
     supply_gradient,
 )
+from tf1xent._tf.program_lines import calling_line, line_of, public_name
 from tf1xent._tf.protos import (
     CONTROL_FLOW_CONTEXTS,
     CheckpointState,
@@ -170,6 +171,7 @@ __all__ = [
     "Loop",
     "Meaning",
     "NEWEST_GRAPH",
+    "OBSERVERS",
     "ON",
     "Primitive",
     "Residuals",
@@ -192,6 +194,7 @@ __all__ = [
     "call_can_be_differentiated",
     "call_has_gradients",
     "can_be_differentiated",
+    "calling_line",
     "carries_gradients",
     "constant_value",
     "control_flow_v2",
@@ -242,6 +245,7 @@ __all__ = [
     "primitive",
     "primitive_list",
     "process_override",
+    "public_name",
     "put",
     "put_slice",
     "raise_as_stock",
@@ -268,6 +272,7 @@ __all__ = [
     "take_by_position",
     "take_by_row",
     "taken_whole",
+    "tell_observers",
     "tf",
     "tied_to_function_inputs",
     "version",
