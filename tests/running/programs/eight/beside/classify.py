@@ -1,7 +1,5 @@
 """Reads data that lie beside the script, with the queues of TF 1.x."""
 
-from __future__ import print_function
-
 import os
 
 import numpy as np

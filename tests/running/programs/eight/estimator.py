@@ -1,7 +1,5 @@
 """An Estimator with a model_fn, trained and evaluated."""
 
-from __future__ import print_function
-
 import os
 import shutil
 import tempfile

@@ -1,7 +1,5 @@
 """Eager execution and gradient tapes."""
 
-from __future__ import print_function
-
 import os
 
 import numpy as np

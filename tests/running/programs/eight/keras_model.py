@@ -1,7 +1,5 @@
 """A Keras model, compiled and fitted."""
 
-from __future__ import print_function
-
 import os
 
 import numpy as np

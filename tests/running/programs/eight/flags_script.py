@@ -1,7 +1,5 @@
 """A script with flags: softmax regression in a session."""
 
-from __future__ import print_function
-
 import os
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A model of tf.contrib.slim."""
 
-from __future__ import print_function
-
 import os
 
 import numpy as np

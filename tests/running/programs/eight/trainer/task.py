@@ -1,7 +1,5 @@
 """Trains the network: ``python -m trainer.task --steps 10``."""
 
-from __future__ import print_function
-
 import argparse
 import os
 

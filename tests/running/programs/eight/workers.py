@@ -1,7 +1,5 @@
 """Workers in processes of their own, which get their work and give their results by queues."""
 
-from __future__ import print_function
-
 import multiprocessing
 import os
 
