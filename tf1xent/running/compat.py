@@ -100,7 +100,7 @@ class _Compat:
         if "Session" in dir(tensorflow):
             self._end()
             return
-        v1 = self._import_module(_COMPAT_V1)
+        v1: Any = self._import_module(_COMPAT_V1)
         v1.disable_v2_behavior()
         # Here `tf.compat.v1` is `tf`, as on TF 1.x; `v1.compat.v1` has fewer names.
         v1.compat = self._import_module("tensorflow.compat")
@@ -279,7 +279,8 @@ def _call_with_frames_removed(name, globals=None, locals=None, fromlist=(), leve
 
 def _hook(compat: _Compat, original: Callable[..., Any]) -> Callable[..., Any]:
     """Returns what takes the place of `builtins.__import__`."""
-    names = {"compat": compat, "original": original, "_getframe": sys._getframe, _OWN: True}
+    names: Dict[str, Any] = dict(compat=compat, original=original, _getframe=sys._getframe)
+    names[_OWN] = True
     exec(compile(_HOOK, "<frozen importlib._bootstrap>", "exec"), names)
     return names["_call_with_frames_removed"]
 

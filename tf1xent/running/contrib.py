@@ -32,9 +32,7 @@ _SWAPPED = (
     ", and pass labels= and logits= by name: tf.contrib.losses takes (logits, labels), tf.losses "
     "(labels, logits)"
 )
-_FLIPPED = (
-    "Use tf.nn.{name}, and pass labels= and logits= by name: this one takes (logits, labels)"
-)
+_FLIPPED = "Use tf.nn.{name}, and pass labels= and logits= by name: this one takes (logits, labels)"
 _METRIC = (
     "Use tf.metrics.{name}, and pass labels= and predictions= by name: tf.contrib.metrics takes "
     "(predictions, labels), tf.metrics (labels, predictions)"
@@ -44,9 +42,10 @@ _METRIC = (
 _ENDED = (
     "all_reduce bigtable cloud copy_graph decision_trees deprecated fused_conv grid_rnn hadoop "
     "hooks ignite input_pipeline kafka kernel_methods kinesis labeled_tensor libsvm "
-    "linear_optimizer memory_stats meta_graph_transform nearest_neighbor nn optimizer_v2 periodic_resample proto "
-    "quantization receptive_field recurrent reduce_slice_ops remote_fused_graph resampler rpc "
-    "session_bundle solvers sparsemax specs stat_summarizer testing text timeseries util"
+    "linear_optimizer memory_stats meta_graph_transform nearest_neighbor nn optimizer_v2 "
+    "periodic_resample proto quantization receptive_field recurrent reduce_slice_ops "
+    "remote_fused_graph resampler rpc session_bundle solvers sparsemax specs "
+    "stat_summarizer testing text timeseries util"
 )
 
 # `{name}` in a text is the last part of the name, without a prefix of `_PREFIXES`.

@@ -26,7 +26,7 @@ def main():
         with tf.GradientTape() as tape:
             value = loss()
         optimizer.apply_gradients([(tape.gradient(value, kernel), kernel)])
-        print("step", step, "loss %.4f" % value.numpy())
+        print("step", step, f"loss {value.numpy():.4f}")
 
     if "HESSIAN_TO" in os.environ:
         with tf.GradientTape(persistent=True) as outer:

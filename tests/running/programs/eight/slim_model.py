@@ -34,7 +34,7 @@ def main(_):
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         for _ in range(12):
-            print("total loss %.4f" % session.run(train_op))
+            print(f"total loss {session.run(train_op):.4f}")
         if "HESSIAN_TO" in os.environ:
             np.savez(os.environ["HESSIAN_TO"], **session.run(results))
 

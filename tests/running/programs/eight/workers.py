@@ -43,7 +43,7 @@ def main():
     for process in workers:
         process.join()
     for rank in sorted(found):
-        print("shard %d loss %.4f" % (rank, found[rank][0]))
+        print(f"shard {rank} loss {found[rank][0]:.4f}")
     print("exit codes:", [process.exitcode for process in workers])
     if "HESSIAN_TO" in os.environ:
         _, logits, hessian = found[2]

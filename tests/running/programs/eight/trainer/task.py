@@ -27,7 +27,7 @@ def main():
     with tf.train.MonitoredSession() as session:
         for _ in range(options.steps):
             _, value = session.run([train_op, loss])
-            print("loss %.4f" % value)
+            print(f"loss {value:.4f}")
         if "HESSIAN_TO" in os.environ:
             np.savez(os.environ["HESSIAN_TO"], **session.run(results))
 
