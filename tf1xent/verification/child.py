@@ -45,6 +45,14 @@ def find_tf1xent() -> None:
     spec.loader.exec_module(module)
 
 
+def is_installed(module: str) -> bool:
+    """Whether a module can be found; it is not imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # a finder may refuse
+        return False
+
+
 def measure(folder: str, side: str, job: Dict[str, Any]) -> None:
     """Measures what the job says of a side and writes it."""
     import tensorflow.compat.v1 as tf
@@ -78,7 +86,7 @@ def main(folder: str, side: str) -> int:
     sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != os.path.dirname(__file__)]
     # Nothing is left beside the user's files.
     sys.dont_write_bytecode = True
-    missing = [name for name in ("tensorflow", "numpy") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("tensorflow", "numpy") if not is_installed(name)]
     if missing:
         write_error(folder, side, f"its Python, {sys.executable}, has no {missing[0]}")
         return 1
