@@ -3,7 +3,7 @@
 import os
 import re
 import signal
-from typing import Dict, Mapping, NamedTuple, Optional, Sequence
+from typing import Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 # The oldest TensorFlow, and the newest that the tests run on.
 OLDEST = (1, 13)
@@ -168,15 +168,15 @@ def facts_of(installed: Mapping[str, str], tensorflow: str, place: Optional[str]
     return facts
 
 
-def _keras_that_fits(release: Sequence[int]) -> str:
-    if not release or tuple(release) >= (2, 16):
+def _keras_that_fits(release: Tuple[int, ...]) -> str:
+    if not release or release >= (2, 16):
         return "keras>=3"
-    if tuple(release) < (2, 6):
+    if release < (2, 6):
         return "keras<2.4"
     return "keras=={}.{}.*".format(*release)
 
 
-def release_of(version: str) -> Sequence[int]:
+def release_of(version: str) -> Tuple[int, ...]:
     """Returns the first two numbers of a version, or () if it has none.
 
     >>> release_of("2.21.0-rc1")

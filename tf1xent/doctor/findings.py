@@ -104,7 +104,7 @@ def _problems(found: Mapping[str, Any], measured: Measured, timeout: float) -> L
     version = imported.get("version") or found["tensorflow"]["version"]
     problems = []
     release = diagnosis.release_of(str(version))
-    if release and tuple(release) < diagnosis.OLDEST:
+    if release and release < diagnosis.OLDEST:
         oldest = "{}.{}".format(*diagnosis.OLDEST)
         problems.append(
             Problem(
@@ -224,7 +224,7 @@ def _notes(found: Mapping[str, Any]) -> List[str]:
     notes = []
     tensorflow = found["tensorflow"]
     release = diagnosis.release_of(str(tensorflow["version"]))
-    if release and tuple(release) > diagnosis.NEWEST:
+    if release and release > diagnosis.NEWEST:
         notes.append(
             f"TensorFlow {tensorflow['version']} is newer than all that tf1xent is tested with; "
             "what is measured below holds."
