@@ -171,7 +171,7 @@ def _migrate_standard_input(options: argparse.Namespace, asked: Any) -> int:
     is_filter = not (options.only_check or options.json)
     _show(options, outcome, sys.stderr if is_filter else sys.stdout)
     if is_filter and outcome.fault is None:
-        print_bytes(outcome.after if outcome.changes else content)
+        print_bytes(content if outcome.after is None else outcome.after)
     return _end(options, [outcome])
 
 

@@ -66,7 +66,7 @@ def find_files(paths: Sequence[str]) -> Tuple[List[str], List[Outcome]]:
         )
 
     files: List[str] = []
-    known = set()
+    known: Set[str] = set()
     for path in paths:
         os.stat(path)
         for file in _files_below(path, note) if os.path.isdir(path) else [path]:
