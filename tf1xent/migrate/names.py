@@ -1,6 +1,6 @@
 """Which of TensorFlow's functions a name in the source stands for."""
 
-from typing import Any, Mapping, NamedTuple, Optional
+from typing import Any, List, Mapping, NamedTuple, Optional
 
 import libcst as cst
 from libcst.metadata import ImportAssignment, QualifiedNameSource, Scope
@@ -97,6 +97,17 @@ def qualified_name(
     if len(set(said)) > 1:
         return None
     return found[apis.index(said[0])] if said else found[0]
+
+
+def dotted_name(node: cst.CSTNode) -> str:
+    """Returns the dotted name that an import has, as it is written."""
+    parts: List[str] = []
+    while isinstance(node, cst.Attribute):
+        parts.append(node.attr.value)
+        node = node.value
+    if isinstance(node, cst.Name):
+        parts.append(node.value)
+    return ".".join(reversed(parts))
 
 
 def _is_none(one: Any, parents: Mapping[cst.CSTNode, cst.CSTNode]) -> bool:

@@ -150,15 +150,20 @@ def _note_nodes(node: cst.CSTNode, noted: Set[int]) -> None:
 
 
 def _with_imports(context: Context, module: cst.Module, statements: List[str]) -> cst.Module:
-    """Puts imports behind the last import of TensorFlow at the top, or where imports begin."""
+    """Puts imports behind the first imports of TensorFlow at the top, or where imports begin.
+
+    Not behind later ones: what an exported notebook runs in between may need them.
+    """
     if not statements:
         return module
-    place = 0
+    place, found = 0, False
     for number, statement in enumerate(context.module.body):
+        if found and not _imports(statement):
+            break
         if number == 0 and _is_docstring(statement) or _imports(statement, "__future__"):
-            place = max(place, number + 1)
-        if _imports(statement, "tensorflow"):
             place = number + 1
+        if _imports(statement, "tensorflow"):
+            place, found = number + 1, True
     body = list(module.body)
     newline = cst.parse_module
     made = [
@@ -176,7 +181,8 @@ def _is_docstring(statement: cst.CSTNode) -> bool:
     )
 
 
-def _imports(statement: cst.CSTNode, package: str) -> bool:
+def _imports(statement: cst.CSTNode, package: Optional[str] = None) -> bool:
+    """Whether a line imports something, or something of a package."""
     if not isinstance(statement, cst.SimpleStatementLine):
         return False
     for small in statement.body:
@@ -186,6 +192,8 @@ def _imports(statement: cst.CSTNode, package: str) -> bool:
             modules = [alias.name for alias in small.names]
         else:
             modules = []
+        if package is None and isinstance(small, (cst.Import, cst.ImportFrom)):
+            return True
         for name in modules:
             while isinstance(name, cst.Attribute):
                 name = name.value  # type: ignore[assignment]
