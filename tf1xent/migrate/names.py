@@ -29,6 +29,8 @@ _BEGINNINGS = {
     "tf_slim.losses.loss_ops": "tf.contrib.losses",
     "tf1xent": "tf1xent",
 }
+# A file that mentions none of these has no such name.
+PACKAGES = frozenset(old.split(".")[0] for old in _BEGINNINGS)
 # What the beginnings say of the API: "v1" and "v2" differ in names and order. The modules below
 # tensorflow.python have the names of v1 in every TensorFlow.
 _EXPLICIT = {"tensorflow.compat.v1": "v1", "tensorflow.compat.v2": "v2"}
