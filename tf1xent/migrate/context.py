@@ -18,6 +18,12 @@ from tf1xent.migrate.versions import written_for
 # The modules that new code may need, by what it calls them where the source has no name for them.
 _IMPORTED_AS = {"tf1xent": "tf1xent", "tensorflow": "tf", "tensorflow.compat.v1": "tf"}
 
+# What compat.v1 and TF 2.x both have.
+_SAME_IN_V2 = frozenset(
+    """tf.one_hot tf.reshape tf.stop_gradient
+    tf.nn.sparse_softmax_cross_entropy_with_logits""".split()
+)
+
 Arguments = Dict[str, cst.BaseExpression]
 
 
@@ -132,7 +138,9 @@ class Context:
             if "tensorflow.compat.v1" in self._imported:
                 module = "tensorflow.compat.v1"
             elif "tensorflow" in self._imported:
-                module, rest = "tensorflow", ["compat", "v1", *rest] if self.to_stock else rest
+                module = "tensorflow"
+                if self.to_stock and dotted not in _SAME_IN_V2:
+                    rest = ["compat", "v1", *rest]
             else:
                 module = "tensorflow.compat.v1"
         name, *inner = self._imported.get(module, _IMPORTED_AS[module]).split(".")
@@ -172,8 +180,8 @@ class Context:
         name = _IMPORTED_AS[module]
         return f"import {module}" if name == module else f"import {module} as {name}"
 
-    def _note_imports(self, body: Sequence[cst.BaseStatement]) -> None:
-        """Notes what the module itself, outside functions, calls the modules that new code needs."""
+    def _note_imports(self, body: Sequence[cst.CSTNode]) -> None:
+        """Notes what the module calls, at its top, the modules that new code needs."""
         for statement in body:
             if isinstance(statement, cst.Try):  # `except` or `else` may import the same
                 for part in (statement, *statement.handlers, statement.orelse):

@@ -1,6 +1,6 @@
 """What a local name holds where it is used, if that is certain."""
 
-from typing import Any, Iterator, Mapping, Optional
+from typing import Any, Iterator, List, Mapping, Optional
 
 import libcst as cst
 from libcst.metadata import Assignment, Scope
@@ -50,7 +50,7 @@ class Definitions:
         scope: Optional[Scope] = self._scopes.get(name)
         if scope is None:
             return None
-        assigned = list(scope[name.value])
+        assigned: List[Any] = list(scope[name.value])
         if not assigned or not all(isinstance(one, Assignment) for one in assigned):
             return None
         home = assigned[0].scope

@@ -3,7 +3,7 @@
 from typing import Any, List, Mapping, NamedTuple, Optional
 
 import libcst as cst
-from libcst.metadata import ImportAssignment, QualifiedNameSource, Scope
+from libcst.metadata import Assignment, ImportAssignment, QualifiedNameSource, Scope
 
 # What TensorFlow calls the same thing, by its beginning; the longest beginning that fits decides.
 _BEGINNINGS = {
@@ -114,7 +114,7 @@ def dotted_name(node: cst.CSTNode) -> str:
 
 def _is_none(one: Any, parents: Mapping[cst.CSTNode, cst.CSTNode]) -> bool:
     """Whether an assignment is `name = None`."""
-    target = parents.get(getattr(one, "node", None))
+    target = parents.get(one.node) if isinstance(one, Assignment) else None
     outer = parents.get(target) if isinstance(target, cst.AssignTarget) else None
     value = outer.value if isinstance(outer, cst.Assign) else None
     return isinstance(value, cst.Name) and value.value == "None"

@@ -170,7 +170,7 @@ RULES = (
         code="TX108",
         title="one of these functions as a value",
         verdict=Verdict.REWRITTEN,
-        meaning="As an argument, in functools.partial, in a table: the new function takes the same.",
+        meaning="As an argument, in functools.partial, in a table: it takes the same arguments.",
         before="loss_fn = tf.nn.sparse_softmax_cross_entropy_with_logits",
         after="loss_fn = tf1xent.nn.sparse_softmax_cross_entropy_with_logits",
         words=("softmax_cross_entropy", "sequence_loss"),
