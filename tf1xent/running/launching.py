@@ -8,6 +8,7 @@ from typing import List, NamedTuple
 from tf1xent.running import interpreter
 from tf1xent.running.settings import Settings, environment_with
 
+
 class Program(NamedTuple):
     """What to run: `script` is the name of a module if `is_module`, else a path."""
 
