@@ -12,7 +12,7 @@ from tf1xent._typing import Tensor
 # A loss of `labels` and `logits`.
 _Loss = Callable[..., Any]
 
-_RIGHT = "right"
+RIGHT = "right"
 _TOLERANCE = 1e-5  # of the largest exact number; the probes are float32
 
 
@@ -22,7 +22,7 @@ class Probe(NamedTuple):
     Attributes:
       question: in words.
       build: returns the tensor.
-      exact: its exact value.
+      exact: its exact value; NaN where that is right.
     """
 
     question: str
@@ -79,22 +79,22 @@ _SECOND_DERIVATIVE = Probe(
 PROBES = (
     _SECOND_DERIVATIVE,
     Probe(
-        "mixed derivative of the dense op in labels and logits",
+        "mixed derivative of the dense op",
         _dense_mixed_derivative,
         np.array([-0.5, 0.5]),
     ),
     Probe(
-        "gradient of the dense op for labels that do not sum to 1",
+        "gradient where labels do not sum to 1",
         _unnormalised_gradient,
         np.array([-1.0, 1.0]),
     ),
     Probe(
-        "loss of the dense op with a masked class",
+        "loss with a masked class (a logit of -inf)",
         _masked_class_loss,
         np.array([0.0]),
     ),
     Probe(
-        "loss of a confident prediction (margin 50, float32)",
+        "loss of a confident row (margin 50)",
         _confident_loss,
         np.exp([-50.0]),
     ),
@@ -110,9 +110,18 @@ def finding(probe: Probe, sparse: _Loss, dense: _Loss) -> Finding:
                 computed = np.reshape(session.run(tensor), probe.exact.shape)
         except Exception as error:  # such as that of a debugger that checks every op for NaN
             return Finding(probe.question, "raises " + type(error).__name__, None, probe.exact)
-    difference = np.abs(np.float64(computed) - probe.exact).max()
-    verdict = _RIGHT if difference <= _TOLERANCE * np.abs(probe.exact).max() else "wrong"
+    verdict = RIGHT if _is_right(np.float64(computed), probe.exact) else "wrong"
     return Finding(probe.question, verdict, computed, probe.exact)
+
+
+def _is_right(computed: np.ndarray, exact: np.ndarray) -> bool:
+    numbers = ~np.isnan(exact)
+    if not np.array_equal(~np.isnan(computed), numbers):
+        return False
+    if not numbers.any():
+        return True
+    difference = np.abs(computed - exact)[numbers].max()
+    return bool(difference <= _TOLERANCE * np.abs(exact[numbers]).max())
 
 
 def _stock_gradients() -> Dict[str, str]:
@@ -123,7 +132,8 @@ def _stock_gradients() -> Dict[str, str]:
     return names
 
 
-def _stock_finding(probe: Probe) -> Finding:
+def stock_finding(probe: Probe) -> Finding:
+    """Returns what TensorFlow's own functions answer to a probe, patched or not."""
     return finding(
         probe,
         _tf.stock_public_function("sparse_softmax_cross_entropy_with_logits"),
@@ -134,13 +144,13 @@ def _stock_finding(probe: Probe) -> Finding:
 @functools.lru_cache(maxsize=None)
 def sparse_op_has_second_derivative() -> bool:
     """Whether TensorFlow itself differentiates its sparse op twice, and correctly."""
-    return _stock_finding(_SECOND_DERIVATIVE).verdict == _RIGHT
+    return stock_finding(_SECOND_DERIVATIVE).verdict == RIGHT
 
 
 @functools.lru_cache(maxsize=None)
 def stock_findings() -> Tuple[Finding, ...]:
     """What this TensorFlow's own functions answer; tf1xent's are right in all of it."""
-    return tuple(_stock_finding(probe) for probe in PROBES)
+    return tuple(stock_finding(probe) for probe in PROBES)
 
 
 def stock_deficiencies() -> Tuple[Tuple[str, str], ...]:

@@ -25,6 +25,8 @@ _MODULES = (
     "tf1xent.second_order",
 )
 _TENSORFLOW = "tensorflow"
+# Where TensorFlow 1.15 has its code; a program may import that first.
+_CORE = "tensorflow_core"
 _OURS = "tf1xent"
 
 # Registers, and does what else is to be done when TensorFlow is there.
@@ -60,7 +62,7 @@ def registering_with(action: Callable[[_Action], None]) -> None:
 
 
 class _Thread(threading.local):
-    """What a thread is doing: looking for a module, and how many imports of ours it is in."""
+    """What a thread is doing: looking for a module, and in how many awaited imports it is."""
 
     searching = False
     depth = 0
@@ -69,8 +71,8 @@ class _Thread(threading.local):
 class _Finder:
     """Finds the modules that are waited for as Python does, and acts after their import.
 
-    These are TensorFlow and all packages of ours. One of ours may be what imports TensorFlow: then
-    nothing can be registered before that is complete, since it may be needed.
+    These are TensorFlow and all packages of ours. Each may be what imports another; nothing is
+    registered before the first is complete, since it may be needed.
     """
 
     def __init__(self) -> None:
@@ -80,7 +82,8 @@ class _Finder:
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """Returns the module's own spec with a loader that notices the end of the import."""
         package, _, module = name.partition(".")
-        awaited = name == _TENSORFLOW or (package == _OURS and module and "." not in module)
+        of_ours = package == _OURS and module and "." not in module
+        awaited = of_ours or name in (_TENSORFLOW, _CORE)
         if not awaited or self._thread.searching:
             return None
         self._thread.searching = True
@@ -92,13 +95,13 @@ class _Finder:
             spec.loader = _Loader(spec.loader, self)  # type: ignore[assignment]
         return spec
 
-    def begin(self, name: str) -> None:
+    def begin(self) -> None:
         """Notes the begin of an import."""
-        self._thread.depth += name != _TENSORFLOW
+        self._thread.depth += 1
 
     def end(self, name: str, succeeded: bool) -> None:
-        """Notes the end of an import, and acts if nothing else is being imported."""
-        self._thread.depth -= name != _TENSORFLOW
+        """Notes the end of an import, and acts if it was the first to begin."""
+        self._thread.depth -= 1
         if name == _TENSORFLOW:
             self._tensorflow_is_there = succeeded
         if succeeded and self._tensorflow_is_there and not self._thread.depth:
@@ -158,7 +161,7 @@ class _Execution:
         self._name = name
 
     def __enter__(self) -> None:
-        self._finder.begin(self._name)
+        self._finder.begin()
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         self._finder.end(self._name, kind is None)

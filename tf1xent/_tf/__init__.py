@@ -43,6 +43,7 @@ from tf1xent._tf.drop_ins import (
 )
 from tf1xent._tf.error_messages import error_line
 from tf1xent._tf.importing import import_meta_graph
+from tf1xent._tf.legacy_layers import layers_without_keras, rnn_cells_without_keras
 from tf1xent._tf.live_ops import (
     TRACED_CALLS,
     Body,
@@ -57,7 +58,6 @@ from tf1xent._tf.live_ops import (
     has_context,
     has_handle,
     is_defun_call,
-    line_of,
     loop_around,
     meaning,
     op_types_called,
@@ -66,6 +66,7 @@ from tf1xent._tf.live_ops import (
     static_value,
     tensor_of,
 )
+from tf1xent._tf.observing import OBSERVERS, tell_observers
 from tf1xent._tf.op_definitions import (
     NEWEST_GRAPH,
     TRACED_FUNCTIONS_HAVE_HESSIANS,
@@ -96,6 +97,7 @@ from tf1xent._tf.process_override import (
     replaced_in_between,
     supply_gradient,
 )
+from tf1xent._tf.program_lines import calling_line, line_of, public_name
 from tf1xent._tf.protos import (
     CONTROL_FLOW_CONTEXTS,
     CheckpointState,
@@ -169,6 +171,7 @@ __all__ = [
     "Loop",
     "Meaning",
     "NEWEST_GRAPH",
+    "OBSERVERS",
     "ON",
     "Primitive",
     "Residuals",
@@ -191,6 +194,7 @@ __all__ = [
     "call_can_be_differentiated",
     "call_has_gradients",
     "can_be_differentiated",
+    "calling_line",
     "carries_gradients",
     "constant_value",
     "control_flow_v2",
@@ -241,6 +245,7 @@ __all__ = [
     "primitive",
     "primitive_list",
     "process_override",
+    "public_name",
     "put",
     "put_slice",
     "raise_as_stock",
@@ -267,6 +272,7 @@ __all__ = [
     "take_by_position",
     "take_by_row",
     "taken_whole",
+    "tell_observers",
     "tf",
     "tied_to_function_inputs",
     "version",

@@ -1,6 +1,5 @@
 """What TensorFlow keeps about the ops and functions of a live graph."""
 
-import os
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import tensorflow.compat.v1 as tf
@@ -16,9 +15,6 @@ _POINTERS = (tf.resource, tf.variant)
 # Attributes that place an op, or record what is inferred about it.
 _NO_MEANING = ("_class", "_output_shapes", "_XlaCompile", "_XlaScope")
 _HAS_DEBUG_INFO = "experimental_debug_info" in tf.NodeDef.DESCRIPTOR.fields_by_name
-_TENSORFLOW = os.path.dirname(os.path.abspath(func_graph.__file__))
-_TENSORFLOW = os.path.dirname(os.path.dirname(_TENSORFLOW)) + os.sep
-_LIBRARY = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 # By dtype; None for one of which the single tensor decides.
 _followed: Dict[DType, Optional[bool]] = {}
@@ -270,18 +266,3 @@ def call_can_be_differentiated(op: Operation) -> bool:
     function = _function(op.graph, op.get_attr("f").name)
     is_rebuilt = getattr(op.graph, "outer_graph", None) is not None
     return is_rebuilt and getattr(function, "graph", None) is not None
-
-
-def line_of(op: Operation) -> Optional[str]:
-    """Returns ``file:line, in function`` of the program's call that made an op, or None."""
-    try:
-        frames = list(op.traceback or ())
-    except Exception:  # graphs of functions and of files have none
-        return None
-    for frame in reversed(frames):
-        path, line, function = frame[0], frame[1], frame[2]
-        if not os.path.isabs(path):
-            path = os.path.abspath(path) if os.path.exists(path) else path
-        if not path.startswith((_TENSORFLOW, _LIBRARY)) and "tensorflow_estimator" not in path:
-            return f"{path}:{line}, in {function}"
-    return None

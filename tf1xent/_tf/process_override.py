@@ -17,6 +17,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from tensorflow.python.framework import ops
 
+from tf1xent._tf.observing import OBSERVERS, tell_observers
 from tf1xent._tf.process import kept_in_process
 from tf1xent._tf.registry import (
     GUARD_OP,
@@ -42,7 +43,10 @@ def _process_gradient(op_type: str) -> GradientFunction:
     """
 
     def gradient(op: Operation, *cotangents: Tensor) -> Any:
-        return _gradient_in_force(op_type, op)(op, *cotangents)
+        function = _gradient_in_force(op_type, op)
+        if OBSERVERS and _STATE.holders and function is not STOCK_GRADIENTS.get(op_type):
+            tell_observers(op_type, op)
+        return function(op, *cotangents)
 
     return gradient
 

@@ -57,9 +57,13 @@ def add_parser(commands: Any) -> None:
         help="patch the processes too that the program starts with the same Python; those that it "
         "forks have the patch in any case",
     )
-    parser.add_argument("script", metavar="SCRIPT", help="a file, a folder, a zip file, or -")
+    # One list: for a SCRIPT of its own, argparse would drop a "--" that is the program's.
     parser.add_argument(
-        "arguments", metavar="ARG", nargs=argparse.REMAINDER, help="go to the program as they are"
+        "program",
+        metavar="SCRIPT",
+        nargs=argparse.PARSER,
+        help="a file, a folder, a zip file or -, as Python takes them; all that follows goes to "
+        "the program",
     )
     parser.set_defaults(check=check, run=run, needs_tensorflow=False)
 
@@ -84,7 +88,8 @@ def run(options: argparse.Namespace) -> int:
         python=this_python(),
         pythonpath=own_path(os.environ),
     )
-    program = launching.Program(options.script, options.is_module, options.arguments)
+    script, *arguments = options.program[options.program[0] == "--" :]
+    program = launching.Program(script, options.is_module, arguments)
     try:
         return launching.launch(program, settings)
     except OSError as error:

@@ -80,7 +80,7 @@ class Context:
         """Returns the dotted name of an expression behind imports and aliases, or None."""
         rest: List[str] = []
         while True:
-            found = qualified_name(node, self._scopes)
+            found = qualified_name(node, self._scopes, self.parents)
             if found is not None:
                 return ".".join([found, *reversed(rest)])
             if isinstance(node, cst.Attribute):

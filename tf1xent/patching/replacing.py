@@ -43,6 +43,7 @@ def _replacement(stock: Callable[..., Any], ours: Callable[..., Any], op_type: s
     """Returns what stands for TensorFlow's function `stock`, which builds ops of type `op_type`."""
 
     def compute(*args: Any, **kwargs: Any) -> Any:
+        _tf.tell_observers(stock)
         return ours(*args, implementation=state.implementation_in_force(), **kwargs)
 
     def uses_stock() -> bool:

@@ -1,4 +1,5 @@
-"""``tf1xent run``: starts a program in a Python whose TensorFlow is patched before the program's use.
+"""``tf1xent run``: starts a program in a Python that patches TensorFlow for it.
 
-Imports the standard library only; what the started Python does is in `starting`.
+`interpreter`, `settings` and `launching` are of the process that starts, `startup`, `starting` and
+`report` of the one that runs the program. All import the standard library only.
 """

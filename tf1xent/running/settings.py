@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from typing import Dict, List, MutableMapping, NamedTuple, Optional
+from typing import Dict, List, Mapping, MutableMapping, NamedTuple, Optional
 
 # The environment variable that holds the settings, as JSON.
 VARIABLE = "TF1XENT_RUN"
@@ -24,6 +24,7 @@ class Settings(NamedTuple):
       children: whether processes that the program starts are patched too.
       python: which Python is meant: `this_python()`.
       pythonpath: the program's own PYTHONPATH, or None if it has none.
+      is_child: whether this is a process that the program has started.
     """
 
     implementation: Optional[str]
@@ -34,6 +35,7 @@ class Settings(NamedTuple):
     children: bool
     python: List[str]
     pythonpath: Optional[str]
+    is_child: bool = False
 
 
 def this_python() -> List[str]:
@@ -41,26 +43,33 @@ def this_python() -> List[str]:
     return [sys.version, sys.prefix]
 
 
-def environment_with(settings: Settings, environment: MutableMapping[str, str]) -> Dict[str, str]:
+def environment_with(settings: Settings, environment: Mapping[str, str]) -> Dict[str, str]:
     """Returns a copy of an environment, in which Python starts with the settings."""
     # An empty part of PYTHONPATH would stand for the working folder.
     paths = [STARTUP] + ([settings.pythonpath] if settings.pythonpath else [])
     result = dict(environment)
     result[_PATH] = os.pathsep.join(paths)
-    result[VARIABLE] = json.dumps(settings._asdict())
+    write(settings, result)
     return result
 
 
-def own_path(environment: MutableMapping[str, str]) -> Optional[str]:
-    """Returns the PYTHONPATH of a program's environment, without what `environment_with` put."""
-    settings = read(environment)
-    return environment.get(_PATH) if settings is None else settings.pythonpath
+def own_path(environment: Mapping[str, str]) -> Optional[str]:
+    """Returns the PYTHONPATH of an environment, without what `environment_with` has put there."""
+    paths = environment.get(_PATH)
+    if paths is None or VARIABLE not in environment:
+        return paths
+    return os.pathsep.join(path for path in paths.split(os.pathsep) if path != STARTUP) or None
 
 
-def read(environment: MutableMapping[str, str]) -> Optional[Settings]:
+def read(environment: Mapping[str, str]) -> Optional[Settings]:
     """Returns the settings that an environment holds, or None."""
     text = environment.get(VARIABLE)
     return None if text is None else Settings(**json.loads(text))
+
+
+def write(settings: Settings, environment: MutableMapping[str, str]) -> None:
+    """Puts settings into an environment."""
+    environment[VARIABLE] = json.dumps(settings._asdict())
 
 
 def remove(settings: Settings, environment: MutableMapping[str, str]) -> None:

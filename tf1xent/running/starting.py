@@ -1,4 +1,4 @@
-"""What happens in the Python that runs the program, before the program's first line."""
+"""What the Python that runs the program does before the program's first line."""
 
 import importlib
 import importlib.util
@@ -9,6 +9,7 @@ from typing import Callable
 import tf1xent
 from tf1xent import _registration
 from tf1xent.running import settings as running_settings
+from tf1xent.running.report import Report
 from tf1xent.running.settings import Settings
 
 _CANNOT_RUN = 2
@@ -19,15 +20,22 @@ def start() -> None:
     settings = running_settings.read(os.environ)
     if settings is None:
         return
-    if not settings.children:
+    if settings.children:
+        running_settings.write(settings._replace(is_child=True), os.environ)
+    else:
         running_settings.remove(settings, os.environ)
     if settings.compat and importlib.util.find_spec("tf1xent.running.compat") is not None:
         importlib.import_module("tf1xent.running.compat").install()
+    report = Report(settings) if settings.report else None
+    if report is not None:
+        report.print_at_exit()
 
     def register_and_patch(register: Callable[[], None]) -> None:
         try:
             register()
             _patch(settings)
+            if report is not None:
+                report.observe()
         except Exception as error:
             _refuse(error)
 
@@ -42,5 +50,7 @@ def _patch(settings: Settings) -> None:
 
 
 def _refuse(error: Exception) -> None:
-    print(f"tf1xent run: {error}", file=sys.stderr)
+    """Ends the program, as `sys.exit` does: without the patch it is not what was asked for."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    print(f"tf1xent run: {lines[0]}", file=sys.stderr)
     raise SystemExit(_CANNOT_RUN) from None

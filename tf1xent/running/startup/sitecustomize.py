@@ -1,6 +1,6 @@
-"""What Python imports at its start, before the program: patches TensorFlow once that is imported.
+"""What Python imports at its start, before the program: prepares the patch of TensorFlow.
 
-Any Python may get here that a program starts, also a Python 2; so nothing newer is used here.
+Any Python may come here that a program starts, also a Python 2: nothing newer before it is known.
 """
 
 import json
@@ -11,18 +11,22 @@ if __name__ == "sitecustomize":  # not where a tool imports all modules of the p
     folder = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [path for path in sys.path if path != folder]
     sys.path_importer_cache.pop(folder, None)
-    settings = json.loads(os.environ.get("TF1XENT_RUN", "{}"))
-    if settings.get("python") == [sys.version, sys.prefix]:
-        # tf1xent need not be on the program's path, and must not change it.
-        from importlib import util
+    if json.loads(os.environ.get("TF1XENT_RUN", "{}")).get("python") == [sys.version, sys.prefix]:
+        try:
+            from importlib import util
 
-        package = os.path.dirname(os.path.dirname(folder))
-        spec = util.spec_from_file_location("tf1xent", os.path.join(package, "__init__.py"))
-        sys.modules["tf1xent"] = util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["tf1xent"])
-        from tf1xent.running import starting
+            # The program's path need not have tf1xent, and must not change.
+            init = os.path.join(os.path.dirname(os.path.dirname(folder)), "__init__.py")
+            spec = util.spec_from_file_location("tf1xent", init)
+            sys.modules["tf1xent"] = util.module_from_spec(spec)
+            spec.loader.exec_module(sys.modules["tf1xent"])
+            from tf1xent.running import starting
 
-        starting.start()
-    # The user's own, or Python's answer that there is none.
+            starting.start()
+        except Exception as error:  # of which Python would go on without a word of where it is from
+            sys.stderr.write("tf1xent run: cannot prepare the patch: " + repr(error) + "\n")
+            sys.stderr.flush()
+            os._exit(2)
+    # The user's own, or Python's own answer that there is none.
     del sys.modules["sitecustomize"]
     import sitecustomize  # noqa: F401

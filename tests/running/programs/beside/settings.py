@@ -1,0 +1,4 @@
+"""A module beside the script."""
+
+STEPS = 12
+NUM_CLASSES = 3
