@@ -225,7 +225,9 @@ def _notes(found: Mapping[str, Any]) -> List[str]:
         why = "does not find its libraries" if built else "is built without CUDA"
         notes.append(f"This machine has an NVIDIA GPU that TensorFlow does not use: it {why}.")
     if has_gpu:
-        notes.append("On GPUs tf1xent computes with TensorFlow's own ops; its kernels are for CPUs.")
+        notes.append(
+            "On GPUs tf1xent computes with TensorFlow's own ops; its kernels are for CPUs."
+        )
     return notes
 
 

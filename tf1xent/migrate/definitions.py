@@ -18,7 +18,7 @@ Parents = Mapping[cst.CSTNode, cst.CSTNode]
 
 
 class _Start(NamedTuple):
-    """Nothing in the function gives the name a value before the use."""
+    """No line gives the name its value: a parameter, an import, what the module does not know."""
 
     border: Optional[cst.CSTNode]
 
@@ -96,12 +96,17 @@ class Definitions:
         if scope is None:
             return None
         assigned: List[Any] = list(scope[name.value])
+        place_scope: Optional[Scope] = self._scopes.get(place)
+        if place_scope is None or set(place_scope[name.value]) != set(assigned):
+            return None  # another variable there
         if any(isinstance(one, ImportAssignment) for one in assigned):
             return _Start(None) if len(assigned) == 1 else None
         if not all(isinstance(one, Assignment) for one in assigned):
             return _Start(None)  # a builtin
         if not assigned:
             return _Start(None)  # the module gives it no value
+        if len(assigned) == 1 and isinstance(self._parents.get(assigned[0].node), cst.Parameters):
+            return _Start(assigned[0].node)  # a parameter that keeps its value
         home = assigned[0].scope
         if any(one.scope is not home for one in assigned):
             return None

@@ -32,9 +32,7 @@ _SWAPPED = (
     "Use tf.losses{name}, and pass labels= and logits= by name: tf.contrib.losses takes "
     "(logits, labels), tf.losses (labels, logits)"
 )
-_FLIPPED = (
-    "Use tf.nn.{name}, and pass labels= and logits= by name: this one takes (logits, labels)"
-)
+_FLIPPED = "Use tf.nn.{name}, and pass labels= and logits= by name: this one takes (logits, labels)"
 _METRIC = (
     "Use tf.metrics.{name}, and pass labels= and predictions= by name: tf.contrib.metrics takes "
     "(predictions, labels), tf.metrics (labels, predictions)"
@@ -112,7 +110,8 @@ _REPLACEMENTS: Dict[str, str] = {
     "contrib.layers.batch_norm": _IN_SLIM,
     "contrib.layers.bias_add": _IN_SLIM,
     "contrib.layers.conv2d": _IN_SLIM + ", or tf.layers.conv2d, where the default is no relu",
-    "contrib.layers.convolution2d": _IN_SLIM + ", or tf.layers.conv2d, where the default is no relu",
+    "contrib.layers.convolution2d": _IN_SLIM
+    + ", or tf.layers.conv2d, where the default is no relu",
     "contrib.layers.dropout": _IN_SLIM + ", or tf.layers.dropout(rate=1 - keep_prob)",
     "contrib.layers.embed_sequence": "Use tf.get_variable and tf.nn.embedding_lookup",
     "contrib.layers.embedding_column": "Use tf.feature_column.embedding_column",

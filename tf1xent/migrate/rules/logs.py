@@ -143,7 +143,9 @@ def _part(node: cst.CSTNode, context: Context) -> Optional[_Found]:
     axis = [] if found.axis == -1 else [one for one in found.call.args if _is_axis(one)]
     new = context.call("tf.nn.log_softmax", [("", bare(found.logits))])
     if axis:
-        first = new.args[0].with_changes(comma=cst.Comma(cst.SimpleWhitespace(" ")))
+        first = new.args[0].with_changes(
+            comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
+        )
         new = new.with_changes(args=[first, axis[0].with_changes(comma=cst.MaybeSentinel.DEFAULT)])
     if reading.loses_comments(node, new):
         return log.guard, Match(f"{reason(log)}; a comment stands inside: rewrite it by hand")

@@ -264,7 +264,7 @@ def rank(node: cst.CSTNode, context: Context, depth: int = 8) -> Optional[int]:
         return (ranks - {None} or {2}).pop() if len(ranks - {None}) < 2 else None
     if called == "tf.one_hot" and first is not None:
         inner = rank(first, context, depth - 1)
-        return None if inner is None or len(node.args) > 2 else inner + 1
+        return None if inner is None else inner + 1
     if called in _SHAPED:
         return _length(node, _SHAPED[called], context)
     return rank(first, context, depth - 1) if called in _KEEP_RANK and first is not None else None
