@@ -29,13 +29,8 @@ _OPTIMIZATION = "Use tensorflow_model_optimization"
 _FORESTS = "Use tensorflow_decision_forests"
 _NOTHING = "There is no replacement"
 _SWAPPED = (
-<<<<<<< HEAD
     ", and pass labels= and logits= by name: tf.contrib.losses takes (logits, labels), tf.losses "
     "(labels, logits)"
-=======
-    "Use tf.losses{name}, and pass labels= and logits= by name: tf.contrib.losses takes "
-    "(logits, labels), tf.losses (labels, logits)"
->>>>>>> w-forms
 )
 _FLIPPED = "Use tf.nn.{name}, and pass labels= and logits= by name: this one takes (logits, labels)"
 _METRIC = (
@@ -124,12 +119,7 @@ _REPLACEMENTS: Dict[str, str] = {
     "contrib.layers.batch_norm": _IN_SLIM,
     "contrib.layers.bias_add": _IN_SLIM,
     "contrib.layers.conv2d": _IN_SLIM + ", or tf.layers.conv2d, where the default is no relu",
-<<<<<<< HEAD
     "contrib.layers.convolution2d": "Use tf_slim.conv2d, or tf.layers.conv2d without its relu",
-=======
-    "contrib.layers.convolution2d": _IN_SLIM
-    + ", or tf.layers.conv2d, where the default is no relu",
->>>>>>> w-forms
     "contrib.layers.dropout": _IN_SLIM + ", or tf.layers.dropout(rate=1 - keep_prob)",
     "contrib.layers.embed_sequence": "Use tf.get_variable and tf.nn.embedding_lookup",
     "contrib.layers.embedding_column": "Use tf.feature_column.embedding_column",
