@@ -1,6 +1,6 @@
 """What a local name holds where it is used, if that is certain."""
 
-from typing import Any, Iterator, Mapping, Optional
+from typing import Any, Iterator, List, Mapping, Optional
 
 import libcst as cst
 from libcst.metadata import Assignment, Scope
@@ -33,11 +33,24 @@ class Definitions:
             node = found
         return node
 
+    def function(self, node: cst.BaseExpression) -> Optional[cst.FunctionDef]:
+        """Returns the function behind a name that nothing but its `def` gives a value."""
+        if not isinstance(node, cst.Name) or not self.is_assigned_once(node):
+            return None
+        (found,) = self._scopes[node][node.value]
+        definition = getattr(found, "node", None)
+        return definition if isinstance(definition, cst.FunctionDef) else None
+
+    def is_assigned_once(self, name: cst.Name) -> bool:
+        """Whether one place gives a name its value."""
+        scope: Optional[Scope] = self._scopes.get(name)
+        return scope is not None and len(scope[name.value]) == 1
+
     def _definition(self, name: cst.Name) -> Optional[cst.BaseExpression]:
         scope: Optional[Scope] = self._scopes.get(name)
         if scope is None:
             return None
-        assigned = list(scope[name.value])
+        assigned: List[Any] = list(scope[name.value])
         if not assigned or not all(isinstance(one, Assignment) for one in assigned):
             return None
         home = assigned[0].scope
