@@ -1,7 +1,5 @@
 """Reads data that lie beside the script, with the queues of TF 1.x."""
 
-from __future__ import print_function
-
 import os
 
 import numpy as np
@@ -38,7 +36,7 @@ with tf.Session() as session:
     threads = tf.train.start_queue_runners(session, coordinator)
     for step in range(settings.STEPS):
         _, value = session.run([train_op, loss])
-        print("step %d: %.4f" % (step, value))
+        print(f"step {step}: {value:.4f}")
     if "HESSIAN_TO" in os.environ:
         np.savez(os.environ["HESSIAN_TO"], **session.run(results))
     coordinator.request_stop()
