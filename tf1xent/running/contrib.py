@@ -6,8 +6,6 @@ means what a program has under ``--compat``: `tensorflow.compat.v1`.
 
 from typing import Dict
 
-__all__ = ["answer"]
-
 # Why a part is not there, by the first of its names.
 _REASONS: Dict[str, str] = {
     "contrib": "TensorFlow 2.x has no tf.contrib",
