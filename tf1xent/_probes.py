@@ -1,7 +1,7 @@
 """What TensorFlow's own functions get wrong, found by running them on a few numbers."""
 
 import functools
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from tf1xent._typing import Tensor
 # A loss of `labels` and `logits`.
 _Loss = Callable[..., Any]
 
-_RIGHT = "right"
+RIGHT = "right"
+_NO_GRADIENTS: Mapping[str, str] = {}
 _TOLERANCE = 1e-5  # of the largest exact number; the probes are float32
 
 
@@ -22,7 +23,7 @@ class Probe(NamedTuple):
     Attributes:
       question: in words.
       build: returns the tensor.
-      exact: its exact value.
+      exact: its exact value; NaN where that is right.
     """
 
     question: str
@@ -38,12 +39,14 @@ class Finding(NamedTuple):
       verdict: "right", "wrong", or "raises " and the type of the error.
       computed: the value, or None if there is an error.
       exact: of the probe.
+      message: of the error, its first line.
     """
 
     question: str
     verdict: str
     computed: Optional[np.ndarray]
     exact: np.ndarray
+    message: str = ""
 
 
 def _sparse_second_derivative(sparse: _Loss, _: _Loss) -> Tensor:
@@ -79,40 +82,59 @@ _SECOND_DERIVATIVE = Probe(
 PROBES = (
     _SECOND_DERIVATIVE,
     Probe(
-        "mixed derivative of the dense op in labels and logits",
+        "mixed derivative of the dense op",
         _dense_mixed_derivative,
         np.array([-0.5, 0.5]),
     ),
     Probe(
-        "gradient of the dense op for labels that do not sum to 1",
+        "gradient where labels do not sum to 1",
         _unnormalised_gradient,
         np.array([-1.0, 1.0]),
     ),
     Probe(
-        "loss of the dense op with a masked class",
+        "loss with a masked class (a logit of -inf)",
         _masked_class_loss,
         np.array([0.0]),
     ),
     Probe(
-        "loss of a confident prediction (margin 50, float32)",
+        "loss of a confident row (margin 50)",
         _confident_loss,
         np.exp([-50.0]),
     ),
 )
 
 
-def finding(probe: Probe, sparse: _Loss, dense: _Loss) -> Finding:
-    """Returns what two losses answer to a probe, in a session on the CPU."""
-    with tf.Graph().as_default() as graph, graph.gradient_override_map(_stock_gradients()):
+def finding(
+    probe: Probe, sparse: _Loss, dense: _Loss, gradients: Mapping[str, str] = _NO_GRADIENTS
+) -> Finding:
+    """Returns what two losses answer to a probe, in a session on the CPU.
+
+    Args:
+      probe: the question.
+      sparse: the sparse loss.
+      dense: the dense loss.
+      gradients: names of gradients by op types, in the place of those in force.
+    """
+    with tf.Graph().as_default() as graph, graph.gradient_override_map(dict(gradients)):
         try:
             tensor = probe.build(sparse, dense)
             with tf.Session(graph=graph, config=tf.ConfigProto(device_count={"GPU": 0})) as session:
                 computed = np.reshape(session.run(tensor), probe.exact.shape)
         except Exception as error:  # such as that of a debugger that checks every op for NaN
-            return Finding(probe.question, "raises " + type(error).__name__, None, probe.exact)
-    difference = np.abs(np.float64(computed) - probe.exact).max()
-    verdict = _RIGHT if difference <= _TOLERANCE * np.abs(probe.exact).max() else "wrong"
+            verdict, message = f"raises {type(error).__name__}", _tf.error_line(error)
+            return Finding(probe.question, verdict, None, probe.exact, message)
+    verdict = RIGHT if _is_right(np.asarray(computed, np.float64), probe.exact) else "wrong"
     return Finding(probe.question, verdict, computed, probe.exact)
+
+
+def _is_right(computed: np.ndarray, exact: np.ndarray) -> bool:
+    numbers = ~np.isnan(exact)
+    if not np.array_equal(~np.isnan(computed), numbers):
+        return False
+    if not numbers.any():
+        return True
+    difference = np.abs(computed - exact)[numbers].max()
+    return bool(difference <= _TOLERANCE * np.abs(exact[numbers]).max())
 
 
 def _stock_gradients() -> Dict[str, str]:
@@ -123,24 +145,26 @@ def _stock_gradients() -> Dict[str, str]:
     return names
 
 
-def _stock_finding(probe: Probe) -> Finding:
+def stock_finding(probe: Probe) -> Finding:
+    """Returns what TensorFlow's own functions answer to a probe, patched or not."""
     return finding(
         probe,
         _tf.stock_public_function("sparse_softmax_cross_entropy_with_logits"),
         _tf.stock_public_function("softmax_cross_entropy_with_logits_v2"),
+        _stock_gradients(),
     )
 
 
 @functools.lru_cache(maxsize=None)
 def sparse_op_has_second_derivative() -> bool:
     """Whether TensorFlow itself differentiates its sparse op twice, and correctly."""
-    return _stock_finding(_SECOND_DERIVATIVE).verdict == _RIGHT
+    return stock_finding(_SECOND_DERIVATIVE).verdict == RIGHT
 
 
 @functools.lru_cache(maxsize=None)
 def stock_findings() -> Tuple[Finding, ...]:
     """What this TensorFlow's own functions answer; tf1xent's are right in all of it."""
-    return tuple(_stock_finding(probe) for probe in PROBES)
+    return tuple(stock_finding(probe) for probe in PROBES)
 
 
 def stock_deficiencies() -> Tuple[Tuple[str, str], ...]:

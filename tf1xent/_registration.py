@@ -71,7 +71,7 @@ class _Thread(threading.local):
 class _Finder:
     """Finds the modules that are waited for as Python does, and acts after their import.
 
-    These are TensorFlow and all packages of ours. Each may be what imports another; nothing is
+    These are TensorFlow and all modules of ours. Each may be what imports another; nothing is
     registered before the first is complete, since it may be needed.
     """
 
@@ -81,9 +81,7 @@ class _Finder:
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """Returns the module's own spec with a loader that notices the end of the import."""
-        package, _, module = name.partition(".")
-        of_ours = package == _OURS and module and "." not in module
-        awaited = of_ours or name in (_TENSORFLOW, _CORE)
+        awaited = name.startswith(_OURS + ".") or name in (_TENSORFLOW, _CORE)
         if not awaited or self._thread.searching:
             return None
         self._thread.searching = True

@@ -89,7 +89,8 @@ def refusal(call):
 
 
 def in_cache():
-    return sorted(os.listdir(cache.cache_folder()))
+    """Return the folders of builds, whole or not."""
+    return sorted(name for name in os.listdir(cache.cache_folder()) if name != cache.OBJECTS)
 
 
 def wait_for(path):

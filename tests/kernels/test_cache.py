@@ -8,7 +8,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from tests.kernels.fake_builds import build, in_cache, loader_of, refusal, write_compiler
-from tf1xent.kernels import cache, sources
+from tf1xent.kernels import cache, compiling, sources
 
 
 def test_a_build_is_found_again(folder, compiler):
@@ -70,6 +70,32 @@ def test_the_record_says_what_a_build_is_for(folder, compiler):
     record = json.loads(Path(build(folder, compiler)).with_name("build.json").read_text())
     target = sources.current_target(folder)
     assert {name: record[name] for name in target._fields} == target._asdict()
+
+
+def test_builds_for_several_tensorflows_share_what_includes_none(folder, compiler, monkeypatch):
+    target = sources.current_target(folder)
+    architecture = target.architecture
+
+    def taken(**options):
+        lines = []
+        build(folder, compiler, report=lines.append, **options)
+        return [line.split()[1] for line in lines if line.startswith("Taking ")]
+
+    assert taken() == []
+    products = {step.product for step in compiling.steps(architecture, [])}
+    others = [target._replace(tensorflow=version) for version in ("9.0", "9.1", "9.2")]
+    monkeypatch.setattr(sources, "current_target", lambda _: others[0])
+    assert set(taken()) == products - {"tensorflow_ops.o"}
+    assert taken(force=True) == []
+    monkeypatch.setattr(sources, "current_target", lambda _: others[1]._replace(sources="changed"))
+    assert taken() == []
+    # A day later they are gone.
+    objects = Path(cache.cache_folder(), cache.OBJECTS)
+    for path in objects.iterdir():
+        os.utime(str(path), (0, 0))
+    monkeypatch.setattr(sources, "current_target", lambda _: others[2])
+    assert taken() == []
+    assert len(in_cache()) == 4
 
 
 DAMAGES = {

@@ -83,11 +83,17 @@ def build_from(
         library = os.path.join(unfinished, cache.LIBRARY)
         plan = compiling.steps(target.architecture, tf.sysconfig.get_compile_flags())
         linking = compiling.link_flags(tf.sysconfig.get_link_flags())
+        objects = cache.Objects(target.sources, chosen.identity)
+        kept = objects.find if not force else lambda step: None
         try:
-            compiling.compile_library(chosen, plan, linking, folder, library, report)
+            products = compiling.compile_library(
+                chosen, plan, linking, folder, library, kept, report
+            )
             tested = _test(library, target.architecture, self_test, report)
             if sources.current_target(folder) != target:
                 raise KernelsError("The sources changed while they were compiled. Build again.")
+            for step, product in zip(plan, products):
+                objects.take(step, product)
             cache.write_record(unfinished, target, chosen.identity, tested)
             built = cache.publish(unfinished, target, chosen.identity, force)
         except OSError as error:

@@ -10,12 +10,15 @@ import time
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 from tf1xent.errors import KernelsError
+from tf1xent.kernels.compiling import Step
 from tf1xent.kernels.sources import Target, hash_of, read_bytes
 
 LIBRARY = "libtf1xent_kernels.so"
+OBJECTS = "objects"
 RECORD = "build.json"
 UNFINISHED = ".unfinished-"
-# No build takes a day; an older folder was left by a killed one.
+# No build takes a day; an older folder was left by a killed one. Objects are for builds for several
+# TensorFlows in a row.
 OLD_SECONDS = 24 * 3600
 
 
@@ -136,14 +139,50 @@ def unfinished_folder() -> Iterator[str]:
         shutil.rmtree(outer, ignore_errors=True)
 
 
+class Objects:
+    """What builds for other TensorFlows can use of a build: objects that include nothing of it.
+
+    Args:
+      source_hash: of the sources that the objects are made from.
+      compiler: its identity.
+    """
+
+    def __init__(self, source_hash: str, compiler: str) -> None:
+        self._made_from = [source_hash, compiler]
+        self._folder = os.path.join(cache_folder(), OBJECTS)
+
+    def find(self, step: Step) -> Optional[str]:
+        """Returns the path of a step's object, or None."""
+        place = self._place(step)
+        return place if os.path.isfile(place) and not step.includes_tensorflow else None
+
+    def take(self, step: Step, product: str) -> None:
+        """Moves a step's object here, or removes it if no other build can use it."""
+        if step.includes_tensorflow:
+            os.remove(product)
+        else:
+            os.makedirs(self._folder, exist_ok=True)
+            os.replace(product, self._place(step))
+
+    def _place(self, step: Step) -> str:
+        name = hash_of(json.dumps([*self._made_from, *step]).encode())
+        return os.path.join(self._folder, f"{name}.o")
+
+
 def remove_leftovers() -> None:
-    """Removes old folders that killed builds have left."""
+    """Removes old objects, and old folders that killed builds have left."""
     root = cache_folder()
-    for name in os.listdir(root):
-        path = os.path.join(root, name)
+    paths = [os.path.join(root, name) for name in os.listdir(root) if name.startswith(UNFINISHED)]
+    with contextlib.suppress(FileNotFoundError):
+        objects = os.path.join(root, OBJECTS)
+        paths += [os.path.join(objects, name) for name in os.listdir(objects)]
+    for path in paths:
         with contextlib.suppress(FileNotFoundError):  # another process removes the same
-            if name.startswith(UNFINISHED) and time.time() - os.path.getmtime(path) > OLD_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)
+            if time.time() - os.path.getmtime(path) > OLD_SECONDS:
+                if os.path.isdir(path):
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    os.remove(path)
 
 
 def write_record(folder: str, target: Target, compiler: str, levels: List[str]) -> None:

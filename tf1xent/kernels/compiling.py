@@ -47,6 +47,7 @@ class Step(NamedTuple):
     source: str
     product: str
     flags: List[str]
+    includes_tensorflow: bool = False
 
 
 def levels(architecture: str) -> List[str]:
@@ -62,7 +63,7 @@ def steps(architecture: str, tensorflow_flags: Sequence[str]) -> List[Step]:
     for flag in tensorflow_flags:
         # As system headers, for which the compiler gives no warnings.
         flags += ["-isystem", flag[2:]] if flag.startswith("-I") else [flag]
-    found = [Step("tensorflow_ops.cc", "tensorflow_ops.o", flags)]
+    found = [Step("tensorflow_ops.cc", "tensorflow_ops.o", flags, includes_tensorflow=True)]
     for level in levels(architecture):
         level_flags = [*_ROWS, f"-DTF1XENT_LEVEL={level}", *_X86_LEVELS[level]]
         found.append(Step("rows.cc", f"rows_{level}.o", level_flags))
@@ -160,12 +161,24 @@ def compile_library(
     linking: Sequence[str],
     sources: str,
     library: str,
+    kept: Callable[[Step], Optional[str]],
     report: Callable[[str], None],
-) -> None:
-    """Compiles the files of the folder `sources`, two at a time, beside `library`, and links it."""
+) -> List[str]:
+    """Compiles the files of the folder `sources`, two at a time, beside `library`, and links it.
+
+    Args:
+      kept: returns the path of what another build has made of a step, or None.
+
+    Returns:
+      The product of each step.
+    """
     folder = os.path.dirname(library)
 
     def compile_one(step: Step) -> str:
+        made = kept(step)
+        if made is not None:
+            report(f"Taking {step.product} of another build")
+            return made
         product = os.path.join(folder, step.product)
         source = os.path.join(sources, step.source)
         report(f"Compiling {step.source} to {step.product}")
@@ -182,5 +195,4 @@ def compile_library(
                 each.cancel()  # those that have not begun; the error is raised after the others
             raise
     _run([*compiler.command, *products, *linking, "-o", library], "Linking")
-    for product in products:
-        os.remove(product)
+    return products

@@ -18,14 +18,14 @@ NAME, NUMBER, STRING, COMMENT, OPERATOR, MAGIC = (
 
 _TOKEN = re.compile(
     r"""
-      (?P<space>   [ \t\f]+ | \\(?:\r\n|\r|\n) )
-    | (?P<newline> \r\n|\r|\n )
-    | (?P<comment> \#[^\r\n]* )
+      (?P<space>   [ \t\f]+ | \\\n )
+    | (?P<newline> \n )
+    | (?P<comment> \#[^\n]* )
     | (?P<string>  (?i:[bfru]|br|rb|fr|rf|ur)?
                    (?: \"{3} (?:\\.|[^\\])*? (?:\"{3}|\Z)
                      | '{3}  (?:\\.|[^\\])*? (?:'{3}|\Z)
-                     | "(?!"") (?:\\\r\n|\\.|[^\\"\r\n])* "
-                     | '(?!'') (?:\\\r\n|\\.|[^\\'\r\n])* ' ) )
+                     | "(?!"") (?:\\.|[^\\"\n])* "
+                     | '(?!'') (?:\\.|[^\\'\n])* ' ) )
     | (?P<number>  (?: 0[xX][\da-fA-F_]+ | 0[bBoO][\d_]+
                      | (?: \d[\d_]*\.?[\d_]* | \.\d[\d_]* ) (?:[eE][+-]?\d[\d_]*)? ) [jJlL]? )
     | (?P<name>    [^\W\d]\w* )
@@ -35,7 +35,7 @@ _TOKEN = re.compile(
 )
 # What a line of a notebook begins with that is no Python: up to the end of the line, and of those
 # that a backslash joins to it.
-_MAGIC = re.compile(r"[%!?](?:\\(?:\r\n|\r|\n)|[^\r\n])*")
+_MAGIC = re.compile(r"[%!?](?:\\\n|[^\n])*")
 _INDENT = re.compile(r"[ \t\f]*")
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
 
@@ -88,7 +88,7 @@ def statements(text: str, magics: bool = False) -> Iterator[Statement]:
     """Yields the statements of a source.
 
     Args:
-      text: the source.
+      text: the source; its lines end in "\\n".
       magics: whether it is a notebook's cell: then a line that begins with ``%``, ``!`` or ``?`` is
         a token, and so is what follows an ``=`` if it begins with ``%`` or ``!``.
     """
@@ -117,10 +117,9 @@ def statements(text: str, magics: bool = False) -> Iterator[Statement]:
             tokens.append(Token(kind, part, line, place - line_start + 1, place, depth))
             depth += part in _OPENING
         place = found.end()
-        ends = [end.end() for end in re.finditer(r"\r\n|\r|\n", part)]
-        if ends:
-            line += len(ends)
-            line_start = place - len(part) + ends[-1]
+        if "\n" in part:
+            line += part.count("\n")
+            line_start = found.start() + part.rindex("\n") + 1
     if tokens:
         yield Statement(indent, tokens, line)
 

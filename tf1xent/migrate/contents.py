@@ -1,0 +1,125 @@
+"""The bytes of a file in, its bytes and findings out."""
+
+import ast
+import functools
+import re
+import warnings
+from typing import Callable, FrozenSet, NamedTuple, Optional, Tuple
+
+import libcst as cst
+
+from tf1xent.migrate.finding import Finding, Options, Result
+from tf1xent.migrate.names import PACKAGES
+from tf1xent.migrate.notebooks import Notebook
+from tf1xent.migrate.python2 import python2_sign
+from tf1xent.migrate.rewriting import migrate_source
+from tf1xent.migrate.rules import RULES
+from tf1xent.migrate.source import Fault, read_source
+
+
+class Located(NamedTuple):
+    """A finding in a file.
+
+    Attributes:
+      cell: of a notebook, from 1, among all its cells; None in a module.
+      finding: its line is the cell's.
+    """
+
+    cell: Optional[int]
+    finding: Finding
+
+
+class Migrated(NamedTuple):
+    """A file after a migration.
+
+    Attributes:
+      content: the file's bytes; the very same object if nothing changes.
+      findings: in the order of the source.
+    """
+
+    content: bytes
+    findings: Tuple[Located, ...]
+
+
+def migrate_content(content: bytes, is_notebook: bool, options: Options) -> Migrated:
+    """Moves the bytes of a module or a notebook.
+
+    Args:
+      content: the file's bytes.
+      is_notebook: whether it is JSON.
+      options: which rules, and what they rewrite to.
+
+    Raises:
+      Fault: the content cannot be read as what it is.
+    """
+    source = read_source(content)
+    if not _may_concern(options.codes)(source.text):
+        return Migrated(content, ())
+    text, findings = (_notebook if is_notebook else _module)(source.text, options)
+    return Migrated(content if text is source.text else source.content(text), findings)
+
+
+@functools.lru_cache(maxsize=None)
+def _may_concern(codes: Optional[FrozenSet[str]]) -> Callable[[str], bool]:
+    """Returns a test of a text: whether a rule can have something to say about it.
+
+    Most files of most programs have no loss; parsing takes a hundred times as long as this.
+    """
+    words = {word for rule in RULES if codes is None or rule.code in codes for word in rule.words}
+    has_word = re.compile("|".join(map(re.escape, sorted(words))) or r"\Z.").search
+    return lambda text: any(name in text for name in PACKAGES) and has_word(text) is not None
+
+
+def _module(text: str, options: Options) -> Tuple[str, Tuple[Located, ...]]:
+    sign = python2_sign(text)
+    if sign is not None:
+        raise Fault(f"is Python 2: {sign.what}", sign.line, sign.column)
+    result = _migrate(text, options)
+    return result.text, tuple(Located(None, finding) for finding in result.findings)
+
+
+def _notebook(text: str, options: Options) -> Tuple[str, Tuple[Located, ...]]:
+    notebook = Notebook(text)
+    try:
+        result = _migrate(notebook.module, options)
+    except Fault as fault:
+        if fault.line is None:
+            raise
+        cell, line = notebook.place(fault.line)
+        raise Fault(fault.message, line, fault.column, cell) from fault
+    findings = []
+    for finding in result.findings:
+        cell, line = notebook.place(finding.line)
+        findings.append(Located(cell, finding._replace(line=line)))
+    same = result.text is notebook.module
+    return text if same else notebook.rebuilt(result.text), tuple(findings)
+
+
+def _migrate(module: str, options: Options) -> Result:
+    try:
+        result = migrate_source(module, options)
+    except RecursionError as error:
+        raise Fault("is nested too deeply to be read") from error
+    except cst.ParserSyntaxError as error:
+        # Python says better than libcst what is wrong, and where.
+        raise _python_fault(module) or Fault(
+            "cannot be read by libcst", error.raw_line, 1
+        ) from error
+    if result.text is not module and not _python_fault(module):
+        fault = _python_fault(result.text)
+        if fault is not None:
+            raise Fault(f"would be no Python; please report this: {fault.message}")
+    return result
+
+
+def _python_fault(module: str) -> Optional[Fault]:
+    """Returns what this Python cannot read of a module, or None."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            ast.parse(module)
+        except SyntaxError as error:
+            return Fault(f"is no Python 3: {error.msg}", error.lineno, error.offset)
+        except (ValueError, RecursionError, MemoryError) as error:
+            return Fault(f"is no Python 3: {error}")
+    return None
