@@ -146,7 +146,9 @@ _REPLACEMENTS: Dict[str, str] = {
     ),
     "contrib.layers.xavier_initializer": "Use tf.glorot_uniform_initializer()",
     "contrib.layers.xavier_initializer_conv2d": "Use tf.glorot_uniform_initializer()",
-    "contrib.learn": "Use tf.estimator (TensorFlow up to 2.15)",
+    "contrib.learn": (
+        "Use tf.estimator (TensorFlow up to 2.15), or a dict of the words for learn.preprocessing"
+    ),
     "contrib.learn.datasets": "Use tf.keras.datasets",
     "contrib.learn.preprocessing": "Use tf.lookup.StaticVocabularyTable, or a dict of the words",
     "contrib.legacy_seq2seq": _NOTHING + ". Use tf.nn.dynamic_rnn, or keep a copy",
