@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any, List
 from tf1xent import _registration, errors
 
 if TYPE_CHECKING:  # the names of `_PACKAGES` and `_HOMES`, for type checkers and editors
-    from tf1xent import curvature, graphs, kernels, losses, metrics, nn, second_order
+    from tf1xent import (
+        curvature,
+        graphs,
+        kernels,
+        losses,
+        metrics,
+        migrate,
+        nn,
+        second_order,
+        verification,
+    )
     from tf1xent import gradients as gradients
     from tf1xent import patching as patching
     from tf1xent.gradients import override_gradients, restore_gradients
@@ -31,6 +41,7 @@ __all__ = [
     "kernels",
     "losses",
     "metrics",
+    "migrate",
     "nn",
     "override_gradients",
     "patch",
@@ -39,9 +50,10 @@ __all__ = [
     "second_order",
     "status",
     "unpatch",
+    "verification",
 ]
 
-# What needs TensorFlow: the packages, and the functions by the package that defines them.
+# What is slow to load: the packages, and the functions by the package that defines them.
 _PACKAGES = (
     "curvature",
     "gradients",
@@ -49,9 +61,11 @@ _PACKAGES = (
     "kernels",
     "losses",
     "metrics",
+    "migrate",
     "nn",
     "patching",
     "second_order",
+    "verification",
 )
 _HOMES = {
     "get_original": "patching",

@@ -1,6 +1,6 @@
 """What a rule may ask about the module that it looks at, and how it makes new code."""
 
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 import libcst as cst
 from libcst.metadata import ImportAssignment, ParentNodeProvider, ScopeProvider
@@ -45,6 +45,7 @@ class Context:
         self._called: Dict[cst.CSTNode, Optional[str]] = {}
         self._imported_as: Dict[FrozenSet[str], FrozenSet[str]] = {}
         self._written_for: List[Optional[str]] = []  # once it is known
+        self._answers: Dict[Tuple[Any, cst.CSTNode], Any] = {}
         self._imported: Dict[str, str] = {}
         self._note_imports(module.body)
         # The first name of a path to a module, as `path` made it, and what that module is.
@@ -66,6 +67,32 @@ class Context:
     def is_assigned_once(self, node: cst.Name) -> bool:
         """Whether a name gets a value in one place only, an argument's included."""
         return self._definitions.is_assigned_once(node)
+
+    def line(self, name: cst.BaseExpression, place: cst.CSTNode) -> Optional[cst.CSTNode]:
+        """Returns the line ``name = ...`` or ``name *= ...`` that gives the value at a place."""
+        return self._definitions.line(name, place)
+
+    def uses(self, target: cst.Name) -> List[cst.Name]:
+        """Returns where the value that a line gives a name is read, or changed in place."""
+        return self._definitions.uses(target)
+
+    def usable(self, expression: cst.BaseExpression, root: cst.CSTNode) -> bool:
+        """Whether new code in the place of `root` may use an expression: it stands there, or can
+        be repeated there.
+        """
+        node: cst.CSTNode = expression
+        while node is not root:
+            if node not in self.parents:
+                return self._definitions.repeatable(expression, root)
+            node = self.parents[node]
+        return True
+
+    def once(self, function: "Callable[[cst.CSTNode, Context], Any]", node: cst.CSTNode) -> Any:
+        """Returns what a function says of a node, which several rules ask."""
+        key = (function, node)
+        if key not in self._answers:
+            self._answers[key] = function(node, self)
+        return self._answers[key]
 
     def name(self, node: cst.CSTNode) -> Optional[TensorFlowName]:
         """Returns which of TensorFlow's names an expression is, through imports and aliases."""

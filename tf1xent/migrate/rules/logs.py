@@ -1,0 +1,276 @@
+"""Cross-entropies written as labels times the log of a softmax."""
+
+from typing import Any, List, Optional, Tuple
+
+import libcst as cst
+
+from tf1xent.migrate.context import Context
+from tf1xent.migrate.rule import Match, Rule, Verdict
+from tf1xent.migrate.rules import reading
+from tf1xent.migrate.rules.log_forms import (
+    Form,
+    Guard,
+    Log,
+    apart,
+    are_labels,
+    around,
+    read_log,
+    read_signed,
+    reason,
+    with_operand,
+)
+from tf1xent.migrate.rules.reading import Reduction, bare
+
+_DENSE = "nn.softmax_cross_entropy_with_logits_v2"
+_FROM_PROBABILITIES = "tf1xent.nn.softmax_cross_entropy_with_probabilities"
+
+
+_Found = Tuple[Guard, Match]
+
+
+def _whole(node: cst.CSTNode, context: Context) -> Optional[_Found]:
+    """Matches a whole cross-entropy, and makes a call of a loss of it."""
+    found = read_signed(node, context)
+    if found is None or not found.negative:
+        return None
+    form = found.form
+    if form.reduction.mean or form.reduction.keeps:
+        return None
+    new, becomes = _loss(form, node, context)
+    if new is None:
+        return None
+    replacement = found.rebuilt(new)
+    if reading.loses_comments(node, replacement):
+        return None
+    return form.log.guard, Match(f"{reason(form.log)}; becomes {becomes}", replacement)
+
+
+def _loss(
+    form: Form, root: cst.CSTNode, context: Context
+) -> Tuple[Optional[cst.BaseExpression], str]:
+    """Returns the loss that takes the place of a sum, and its name."""
+    axis, name = form.reduction.axis, form.reduction.name
+    log = form.log
+    if not context.usable(form.labels, root) or _is_explained_otherwise(log):
+        return None, ""
+    class_axis = -1 if log.softmax is None else log.softmax.axis
+    if class_axis is None or (
+        axis is not None and not _is_class_axis(axis, class_axis, form, context)
+    ):
+        return None, ""
+    options: List[Tuple[str, cst.BaseExpression]] = []
+    if class_axis != -1:
+        options.append(("axis", cst.parse_expression(str(class_axis))))
+    if axis is not None and name is not None:
+        options.append(("name", name))
+    given = [("labels", bare(form.labels))]
+    if log.softmax is not None and context.usable(log.softmax.logits, root):
+        if context.to_stock and not _is_one_hot(form.labels, context):
+            return None, ""
+        dotted = f"tf.{_DENSE}" if context.to_stock else f"tf1xent.{_DENSE}"
+        given.append(("logits", bare(log.softmax.logits)))
+    elif log.guard is Guard.LOG_SOFTMAX or context.to_stock:
+        return None, ""
+    elif context.usable(log.probabilities, root):
+        dotted = _FROM_PROBABILITIES
+        given.append(("probabilities", bare(log.probabilities)))
+        if log.softmax is None:
+            if not _clips_alike(log):
+                return None, ""
+            options.insert(0, ("epsilon", cst.parse_expression(repr(log.bound))))
+        elif context.called(log.softmax.call) == "tf.nn.softmax":
+            options.insert(0, ("look_through_softmax", cst.Name("True")))
+        else:
+            return None, ""
+    else:
+        return None, ""
+    new: cst.BaseExpression = context.call(dotted, [*given, *options])
+    if axis is None:
+        new = with_operand(form.reduction, new)
+    return new, dotted
+
+
+def _is_explained_otherwise(log: Log) -> bool:
+    """Whether the logits are those of a log_softmax: nothing to look through."""
+    return log.softmax is None and log.guard is not Guard.CLIPPED
+
+
+def _clips_alike(log: Log) -> bool:
+    """Whether the loss from probabilities clips as the source does."""
+    return log.upper == 1 and log.bound is not None and 1e-37 < log.bound
+
+
+def _is_class_axis(axis: cst.BaseExpression, class_axis: int, form: Form, context: Context) -> bool:
+    """Whether the axis of a sum is certainly that of the classes."""
+    found = reading.single_axis(axis, context)
+    if found is None:
+        return False
+    if found == class_axis:
+        return True
+    softmax = form.log.softmax
+    seen = [form.labels, form.log.probabilities, *([] if softmax is None else [softmax.logits])]
+    ranks = {reading.rank(one, context) for one in seen} - {None}
+    return len(ranks) == 1 and all((found - class_axis) % rank == 0 for rank in ranks if rank)
+
+
+def _is_one_hot(node: cst.BaseExpression, context: Context) -> bool:
+    return context.called(context.value(node)) == "tf.one_hot"
+
+
+def _part(node: cst.CSTNode, context: Context) -> Optional[_Found]:
+    """Matches the log alone, where the whole cannot become a call of a loss."""
+    log = read_log(node, context)
+    if log is None or log.guard is Guard.LOG_SOFTMAX:
+        return None
+    assert isinstance(node, cst.Call)
+    root, factors = around(node, context)
+    others, only = apart(factors, context)
+    labels = [one for one in others if are_labels(one, log, context)]
+    if log.guard is not Guard.IN_PLACE and (only is None or not labels or root is None):
+        return None
+    if log.softmax is None:
+        return _unseen(log, root, context)
+    found = log.softmax
+    if found.call is log.probabilities and found.named:
+        return log.guard, Match(
+            f"{reason(log)}; its softmax has a name: use tf.nn.log_softmax by hand"
+        )
+    if not context.usable(found.logits, node):
+        return log.guard, Match(
+            f"{reason(log)}; give the softmax's argument a name, as in `logits = ...`, "
+            "and compute the loss from that"
+        )
+    axis = [] if found.axis == -1 else [one for one in found.call.args if _is_axis(one)]
+    new = context.call("tf.nn.log_softmax", [("", bare(found.logits))])
+    if axis:
+        first = new.args[0].with_changes(
+            comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
+        )
+        new = new.with_changes(args=[first, axis[0].with_changes(comma=cst.MaybeSentinel.DEFAULT)])
+    if reading.loses_comments(node, new):
+        return log.guard, Match(f"{reason(log)}; a comment stands inside: rewrite it by hand")
+    return log.guard, Match(
+        f"{reason(log)}; becomes tf.nn.log_softmax{_advice(root, context)}", new
+    )
+
+
+def _is_axis(argument: cst.Arg) -> bool:
+    return argument.keyword is not None and argument.keyword.value in ("axis", "dim")
+
+
+def _reduction(node: cst.CSTNode, context: Context) -> Optional[Reduction]:
+    return reading.reduction(node, context)
+
+
+def _unseen(log: Log, root: Optional[cst.CSTNode], context: Context) -> Optional[_Found]:
+    """Reports a cross-entropy of probabilities that come from elsewhere."""
+    held = context.value(log.probabilities)
+    known = isinstance(held, cst.Call) or not reading.is_name(held)
+    plain = reading.words(log.probabilities) & reading.PROBABILITY_WORDS
+    if known or not plain or root is None or context.once(_reduction, root) is None:
+        return None
+    return Guard.UNSEEN, Match(
+        f"{reason(log)}; if `{context.code(log.probabilities)}` is a softmax, compute the loss "
+        "from its logits: softmax_cross_entropy_with_logits_v2(labels=..., logits=...)"
+    )
+
+
+def _advice(root: Optional[cst.CSTNode], context: Context) -> str:
+    found = None if root is None else context.once(_reduction, root)
+    if found is None:
+        return ""
+    if found.axis is None:
+        return "; this mean is over all entries: 1/C of the mean loss" if found.mean else ""
+    axis = reading.single_axis(found.axis, context)
+    if axis is not None and axis > 0 and not found.mean and not found.keeps:
+        return f"; were axis={axis} written axis=-1, the whole would become a loss from logits"
+    return ""
+
+
+def _matching(node: cst.CSTNode, context: Context) -> Optional[_Found]:
+    if isinstance(node, cst.Call) and context.called(node) in reading.LOGS:
+        return _part(node, context)
+    return _whole(node, context)
+
+
+def _rule(guard: Guard, verdict: Verdict = Verdict.REWRITTEN, **fields: Any) -> Rule:
+    def match(node: cst.CSTNode, context: Context) -> Optional[Match]:
+        found = context.once(_matching, node)
+        return found[1] if found is not None and found[0] is guard else None
+
+    return Rule(
+        verdict=verdict,
+        nodes=(cst.Call, cst.UnaryOperation, cst.BinaryOperation),
+        match=match,
+        **fields,
+    )
+
+
+RULES = (
+    _rule(
+        Guard.NONE,
+        code="TX201",
+        title="log of a softmax that has a name, unguarded",
+        meaning="Where a probability rounds to 0 its log is -inf, and 0 * -inf is NaN: the loss of "
+        "one such row is inf or NaN, and training ends. The loss from logits is finite.",
+        before="p = tf.nn.softmax(z)\nloss = -tf.reduce_sum(y * tf.log(p), axis=-1)",
+        after="p = tf.nn.softmax(z)\n"
+        "loss = tf1xent.nn.softmax_cross_entropy_with_logits_v2(labels=y, logits=z)",
+        words=("log(",),
+    ),
+    _rule(
+        Guard.CLIPPED,
+        code="TX202",
+        title="log of clipped probabilities",
+        meaning="Below the bound the gradient is exactly 0: a badly wrong example stops teaching. "
+        "The loss from logits is the same above the bound, and goes on below it.",
+        before="p = tf.nn.softmax(z)\n"
+        "loss = -tf.reduce_sum(y * tf.log(tf.clip_by_value(p, 1e-10, 1.0)), axis=-1)",
+        after="p = tf.nn.softmax(z)\n"
+        "loss = tf1xent.nn.softmax_cross_entropy_with_logits_v2(labels=y, logits=z)",
+        words=("log(",),
+    ),
+    _rule(
+        Guard.EPSILON,
+        code="TX203",
+        title="log of probabilities and an epsilon",
+        meaning="The loss ends at -log(epsilon) and its gradient fades before: with 1e-10 it is a "
+        "quarter of the true one at a gap of 24 between logits. The loss from logits goes on.",
+        before="p = tf.nn.softmax(z)\nloss = -tf.reduce_sum(y * tf.log(p + 1e-10), axis=-1)",
+        after="p = tf.nn.softmax(z)\n"
+        "loss = tf1xent.nn.softmax_cross_entropy_with_logits_v2(labels=y, logits=z)",
+        words=("log(",),
+    ),
+    _rule(
+        Guard.IN_PLACE,
+        code="TX204",
+        title="log of a softmax",
+        meaning="From a gap of 87 between logits on, float32 has -inf here and NaN in the "
+        "gradient; fetched alone it may look right, since the graph optimizer makes a "
+        "log_softmax of it.",
+        before="q = tf.log(tf.nn.softmax(z))",
+        after="q = tf.nn.log_softmax(z)",
+        words=("log(",),
+    ),
+    _rule(
+        Guard.LOG_SOFTMAX,
+        code="TX205",
+        title="cross-entropy from log_softmax",
+        meaning="Right, but a confident row's loss is rounded to 0 and so is its gradient. The "
+        "loss from logits has their digits, and gradients into the labels too.",
+        before="loss = -tf.reduce_sum(y * tf.nn.log_softmax(z), axis=-1)",
+        after="loss = tf1xent.nn.softmax_cross_entropy_with_logits_v2(labels=y, logits=z)",
+        words=("log_softmax",),
+    ),
+    _rule(
+        Guard.UNSEEN,
+        Verdict.REPORTED,
+        code="TX401",
+        title="log of probabilities that come from elsewhere",
+        meaning="Where a softmax is returned or handed over instead of its logits, what it rounds "
+        "to 0 or 1 is lost. Hand the logits over, and compute the loss from them.",
+        before="loss = -tf.reduce_sum(y * tf.log(p), axis=-1)",
+        after=None,
+        words=("log(",),
+    ),
+)
