@@ -1,7 +1,7 @@
 """What TensorFlow's own functions get wrong, found by running them on a few numbers."""
 
 import functools
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from tf1xent._typing import Tensor
 _Loss = Callable[..., Any]
 
 RIGHT = "right"
+_NO_GRADIENTS: Mapping[str, str] = {}
 _TOLERANCE = 1e-5  # of the largest exact number; the probes are float32
 
 
@@ -38,12 +39,14 @@ class Finding(NamedTuple):
       verdict: "right", "wrong", or "raises " and the type of the error.
       computed: the value, or None if there is an error.
       exact: of the probe.
+      message: of the error, its first line.
     """
 
     question: str
     verdict: str
     computed: Optional[np.ndarray]
     exact: np.ndarray
+    message: str = ""
 
 
 def _sparse_second_derivative(sparse: _Loss, _: _Loss) -> Tensor:
@@ -101,16 +104,26 @@ PROBES = (
 )
 
 
-def finding(probe: Probe, sparse: _Loss, dense: _Loss) -> Finding:
-    """Returns what two losses answer to a probe, in a session on the CPU."""
-    with tf.Graph().as_default() as graph, graph.gradient_override_map(_stock_gradients()):
+def finding(
+    probe: Probe, sparse: _Loss, dense: _Loss, gradients: Mapping[str, str] = _NO_GRADIENTS
+) -> Finding:
+    """Returns what two losses answer to a probe, in a session on the CPU.
+
+    Args:
+      probe: the question.
+      sparse: the sparse loss.
+      dense: the dense loss.
+      gradients: names of gradients by op types, in the place of those in force.
+    """
+    with tf.Graph().as_default() as graph, graph.gradient_override_map(dict(gradients)):
         try:
             tensor = probe.build(sparse, dense)
             with tf.Session(graph=graph, config=tf.ConfigProto(device_count={"GPU": 0})) as session:
                 computed = np.reshape(session.run(tensor), probe.exact.shape)
         except Exception as error:  # such as that of a debugger that checks every op for NaN
-            return Finding(probe.question, "raises " + type(error).__name__, None, probe.exact)
-    verdict = RIGHT if _is_right(np.float64(computed), probe.exact) else "wrong"
+            verdict, message = f"raises {type(error).__name__}", _tf.error_line(error)
+            return Finding(probe.question, verdict, None, probe.exact, message)
+    verdict = RIGHT if _is_right(np.asarray(computed, np.float64), probe.exact) else "wrong"
     return Finding(probe.question, verdict, computed, probe.exact)
 
 
@@ -138,6 +151,7 @@ def stock_finding(probe: Probe) -> Finding:
         probe,
         _tf.stock_public_function("sparse_softmax_cross_entropy_with_logits"),
         _tf.stock_public_function("softmax_cross_entropy_with_logits_v2"),
+        _stock_gradients(),
     )
 
 

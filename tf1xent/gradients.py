@@ -67,7 +67,7 @@ def _sparse_gradient(
 ) -> Tuple[Optional[Tensor], None]:
     in_logits = None
     if loss_cotangent is not None:
-        in_logits = _times_rows(loss_cotangent, op.outputs[1])
+        in_logits = _times_rows(loss_cotangent, _tf.in_place_of_guard(op))
     if not _tf.is_zero(backprop_cotangent):
         logits = _input(op, 0, "logits")
         backprop_cotangent = _tf.with_static_shape(backprop_cotangent, op.outputs[1].shape)
@@ -165,8 +165,9 @@ def override_gradients(graph: Optional[Graph] = None) -> None:
 
     Use it where first-order numbers must stay TensorFlow's, or where a graph exists already;
     `tf1xent.patch` makes values and first derivatives exact too. The ops, their values and their
-    first-order gradients stay the same, bit by bit, and no op is added to any graph. Gradients
-    built after the call, with `tf.gradients`, `tf.hessians` or a tape, can be differentiated to any
+    first-order gradients stay the same, bit by bit. No op is added to any graph, and first-order
+    gradients have as many ops as TensorFlow's, so that random ops keep their seeds. Gradients built
+    after the call, with `tf.gradients`, `tf.hessians` or a tape, can be differentiated to any
     order. This includes graphs that were built or imported before the call, and the gradient
     tensors that they hold::
 

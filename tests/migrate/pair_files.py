@@ -15,7 +15,8 @@ In the header stand the codes of all findings, by line, whether they rewrite or 
 ``labels=one-hot``     what `labels` are; also ``time=3``, ``batch=4``, ``classes=7`` and any number
                        of ``input=w=weights:B,1``: as of `tf1xent verify`
 ``proof=WORD``         what is proved of them by numbers, if not ``equal``: ``other`` (--fix: they
-                       differ), ``fails`` (the source before cannot be built), ``text`` (nothing:
+                       differ), ``fails`` (the source before cannot be built, or in the TensorFlow
+                       at hand computes something else; the one after is right), ``text`` (nothing:
                        the source defines no loss that can be called)
 ``api=v2``             `import tensorflow` means TensorFlow 2; else compat.v1, on every TensorFlow
 =====================  ============================================================================

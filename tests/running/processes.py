@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-from tests import ROOT
-
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 
 
@@ -23,9 +21,7 @@ def environment(**variables):
 
 def execute(command, **options):
     """Runs a command; returns its exit status, its output and its errors, or why it has none."""
-    process = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, **options
-    )
+    process = subprocess.run(command, capture_output=True, text=True, **options)
     return SimpleNamespace(code=process.returncode, out=process.stdout, err=process.stderr)
 
 

@@ -21,7 +21,7 @@ ENDINGS = {
     "exit with a text": "sys.exit('a text')",
     "exit with nothing": "sys.exit()",
     "exit without a clean-up": "sys.stdout.flush()\nos._exit(5)",
-    "an exception": "def inner():\n    raise ValueError('é')\n\ndef outer():\n    inner()\n\nouter()",
+    "an exception": "def inner():\n    raise ValueError('é')\n\n\ninner()",
     "a chain": "try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise KeyError('x') from e",
     "no such module": "import no_such_module_here",
     "interrupted": "raise KeyboardInterrupt",

@@ -1,9 +1,12 @@
 """`compare_functions`: what it reads from names, what it says of wrong sides, what it refuses."""
 
+import sys
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+import tf1xent
 from tf1xent.verification import compare_functions
 
 
@@ -41,7 +44,7 @@ def test_a_clipped_before_is_wrong_and_not_after_different():
     assert report.equal and report.before_is_wrong
     assert ("gradient by logits", "confident, wrong") in said(report, "BEFORE is wrong")
     assert not said(report, "different")
-    assert "BEFORE is exactly 0: saturated" in report.to_text()
+    assert "BEFORE is exactly 0: saturated" in {finding.reason for finding in report.findings}
     assert not compare_functions(clipped, sparse, dtypes=["float32"], strict=True).equal
 
 
@@ -73,3 +76,100 @@ def test_json_holds_numbers_or_words():
     found = report.to_dict()
     assert found["equal"] is True and found["findings"]
     assert np.isfinite(len(report.to_json()))
+
+
+def test_a_stop_gradient_that_before_wants_is_no_mistake():
+    def stopped(labels, logits):
+        half = tf.stop_gradient(0.5 * logits) + 0.5 * logits
+        return sparse(labels, half)
+
+    report = compare_functions(stopped, sparse, dtypes=["float64"])
+    assert report.formula is None and "not the gradients" in report.reference
+    assert ("gradient by logits", "random") in said(report, "different")
+
+
+def test_what_is_random_is_refused():
+    def dropped(labels, logits):
+        return sparse(labels, tf.nn.dropout(logits, 0.5))
+
+    with pytest.raises(ValueError, match="AFTER, dropped, is random"):
+        compare_functions(sparse, dropped, dtypes=["float32"])
+
+
+def test_what_always_raises_is_refused():
+    def fails(labels, logits):
+        with tf.control_dependencies([tf.assert_equal(tf.size(labels), 1000)]):
+            return tf.reduce_sum(tf.identity(logits))
+
+    with pytest.raises(ValueError, match="raises on every batch: InvalidArgumentError"):
+        compare_functions(fails, fails, dtypes=["float32"])
+
+
+def test_an_input_that_neither_side_has_is_refused():
+    with pytest.raises(ValueError, match="--input w=weights: neither side"):
+        compare_functions(sparse, sparse, dtypes=["float32"], inputs=["w=weights"])
+    with pytest.raises(ValueError, match="sparse: it has no parameter 'w'"):
+        compare_functions(sparse, sparse, dtypes=["float32"], inputs=["after.w=weights"])
+
+
+def test_a_program_for_one_batch_size_is_built_for_each():
+    def of_static_size(labels, logits):
+        rows, classes = logits.shape.as_list()
+        assert classes == 5
+        return tf.reduce_sum(sparse(labels, logits) * rows) / rows
+
+    report = compare_functions(sparse, of_static_size, dtypes=["float64"], without=["no rows"])
+    assert report.equal, report.to_text()
+    assert ("value", "one row") in said(report, "equal")
+
+
+def test_shapes_and_kinds_of_inputs_can_be_told():
+    def columns(y, logits, w):
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+            labels=tf.squeeze(y, 1), logits=logits
+        )
+        return tf.reduce_mean(losses[:, None] * w)
+
+    def plain(labels, logits, weights):
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+        return tf.reduce_mean(losses * weights)
+
+    inputs = ["y=sparse:B,1", "w=weights:B,1"]
+    report = compare_functions(plain, columns, dtypes=["float64"], inputs=inputs)
+    assert report.equal, report.to_text()
+
+
+def test_without_mpmath_before_is_the_reference(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpmath", None)
+    report = compare_functions(sparse, one_hot_by_hand, dtypes=["float64"], without=["-inf"])
+    assert report.equal and report.formula is None
+    assert report.reference == "BEFORE; for exact results: pip install tf1xent[verify]"
+    assert not compare_functions(sparse, clipped, dtypes=["float64"]).equal
+
+
+def test_a_loss_in_float32_is_judged_as_such():
+    def of_tf_losses(labels, logits):
+        return tf.losses.sparse_softmax_cross_entropy(labels=labels, logits=logits)
+
+    def safe(labels, logits):
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+        return tf.reduce_sum(losses) / tf.maximum(tf.cast(tf.size(losses), losses.dtype), 1)
+
+    report = compare_functions(of_tf_losses, safe, dtypes=["float64"])
+    assert report.equal, report.to_text()
+    assert "note: BEFORE computes in float32 where its inputs are float64." in report.to_text()
+    assert not compare_functions(safe, of_tf_losses, dtypes=["float64"]).equal
+
+
+def test_accuracy_of_small_entries_is_said_and_counts_when_strict():
+    def exact(labels, logits):
+        return tf1xent.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+
+    def stock(labels, logits):
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+
+    options = dict(dtypes=["float32"])
+    assert "accuracy: AFTER keeps digits" in compare_functions(stock, exact, **options).to_text()
+    worse = compare_functions(exact, stock, **options)
+    assert worse.equal and "accuracy: AFTER rounds away digits" in worse.to_text()
+    assert not compare_functions(exact, stock, strict=True, **options).equal

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import types
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import tensorflow.compat.v1 as tf
@@ -270,6 +271,28 @@ def guards_cross_entropy(op: Union[Operation, NodeDef]) -> bool:
 def guards_what_has_a_gradient(op: Union[Operation, NodeDef]) -> bool:
     """Whether a PreventGradient op guards an output whose gradient we supply."""
     return _guards(op, FUSED_OPS) or _guards(op, CTC_OPS)
+
+
+def in_place_of_guard(op: Operation) -> Tensor:
+    """The second output of an op; in graphs where TensorFlow's gradient guards it, an identity.
+
+    TensorFlow derives the seed of a random op from the number of ops before it in the graph.
+    Without the identity, those built after a gradient would have other seeds.
+    """
+    output = op.outputs[1]
+    if tf.executing_eagerly() or not _is_guarded(op.type):
+        return output
+    return tf.identity(output, name=GUARD_OP)
+
+
+@functools.lru_cache(maxsize=None)
+def _is_guarded(op_type: str) -> bool:
+    """Whether TensorFlow's gradient of an op type builds a PreventGradient op."""
+    with tf.Graph().as_default() as graph:
+        tensors = [tf.placeholder(tf.float32) for _ in range(4)]
+        like = types.SimpleNamespace(type=op_type, inputs=tensors, outputs=tensors[:2])
+        STOCK_GRADIENTS[op_type](like, tensors[0], None)
+        return any(op.type == GUARD_OP for op in graph.get_operations())
 
 
 # What the message of the guard of an op's second output names.

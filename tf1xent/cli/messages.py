@@ -44,3 +44,14 @@ def print_text(text: str, stream: Any) -> None:
     if stream is not None:
         encoding = stream.encoding or "utf-8"
         print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+
+
+def print_bytes(content: bytes) -> None:
+    """Prints what must arrive byte for byte, such as a diff of files in several encodings."""
+    stream = getattr(sys.stdout, "buffer", None)
+    if stream is None:  # closed, or replaced by something that takes text only
+        print_text(content.decode("utf-8", "backslashreplace"), sys.stdout)
+        return
+    sys.stdout.flush()
+    stream.write(content)
+    stream.flush()

@@ -7,13 +7,24 @@ import sys
 from typing import List, Optional
 
 import tf1xent
-from tf1xent.cli import build_kernels, demo, doctor, inspect, rewrite, run, spectrum, status, verify
+from tf1xent.cli import (
+    build_kernels,
+    demo,
+    doctor,
+    inspect,
+    migrate,
+    rewrite,
+    run,
+    spectrum,
+    status,
+    verify,
+)
 from tf1xent.cli.messages import CANNOT_RUN, SIGNALLED, refused
 from tf1xent.cli.signals import Signals
 from tf1xent.cli.tensorflow_import import tensorflow_error
 
 # In the order in which the help lists them.
-COMMANDS = (demo, doctor, run, verify, inspect, rewrite, spectrum, build_kernels, status)
+COMMANDS = (demo, doctor, run, migrate, verify, inspect, rewrite, spectrum, build_kernels, status)
 
 
 def parser() -> argparse.ArgumentParser:

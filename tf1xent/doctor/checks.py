@@ -4,11 +4,10 @@ Each is asked twice: of TensorFlow as it is, and of the same code under `tf1xent
 what `tf1xent migrate` makes of it. All run as programs for TensorFlow 1 do, in a session.
 """
 
-from typing import Any, Callable, Mapping, NamedTuple, Optional
+from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-import tf1xent
 from tf1xent import _probes
 from tf1xent._probes import Finding, Probe
 from tf1xent._tf import tf
@@ -43,17 +42,29 @@ def stock_answer(check: Check) -> Finding:
     return _probes.stock_finding(check.probe)
 
 
-def own_answer(check: Check, **options: Any) -> Finding:
-    """Returns tf1xent's answer; `options` of patch() are added to the check's own."""
+def own_answer(check: Check) -> Finding:
+    """Returns tf1xent's answer, in a process that is patched with the check's options."""
     probe = check.probe
     if check.rewritten is not None:
         probe = probe._replace(build=check.rewritten)
-    with tf1xent.patched(**{**check.options, **options}):
-        return _probes.finding(
-            probe,
-            tf.nn.sparse_softmax_cross_entropy_with_logits,
-            tf.nn.softmax_cross_entropy_with_logits_v2,
-        )
+    return _probes.finding(
+        probe,
+        tf.nn.sparse_softmax_cross_entropy_with_logits,
+        tf.nn.softmax_cross_entropy_with_logits_v2,
+    )
+
+
+def by_options() -> List[Tuple[Mapping[str, Any], List[Check]]]:
+    """Returns the checks that tf1xent answers, by the options of `tf1xent.patch()`."""
+    groups: List[Tuple[Mapping[str, Any], List[Check]]] = []
+    for check in CHECKS:
+        if check.is_ours:
+            group = next((group for options, group in groups if options == check.options), None)
+            if group is None:
+                group = []
+                groups.append((check.options, group))
+            group.append(check)
+    return groups
 
 
 # How wrong rows are answered ---------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """Why TensorFlow's import fails: a table of the known causes, each with its remedy."""
 
+import os
 import re
 import signal
-from typing import Dict, Mapping, NamedTuple, Optional, Sequence
+from typing import Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 # The oldest TensorFlow, and the newest that the tests run on.
 OLDEST = (1, 13)
@@ -63,12 +64,12 @@ CAUSES = (
         'pip install "{numpy_below}"',
     ),
     Cause(
-        r"No module named '(?:tensorflow\.)?tf_keras'|tf_keras package",
-        "TF_USE_LEGACY_KERAS asks for Keras 2, which is not installed.",
-        "pip install tf_keras, or unset TF_USE_LEGACY_KERAS",
+        r"Keras cannot be imported|No module named '(?:tf_)?keras'",
+        "tf.keras of TensorFlow {tensorflow} needs the package {keras_package}.",
+        "pip install {keras_package}{or_unset}",
     ),
     Cause(
-        r"from 'keras|No module named 'keras|module 'keras|/keras/[^\n]*\n(?s:.*)Error",
+        r"from 'keras|No module named 'keras\.|module 'keras",
         "Keras {keras} does not fit TensorFlow {tensorflow}.",
         'pip install "{keras_fits}"',
     ),
@@ -100,6 +101,11 @@ CAUSES = (
         "rename that file or folder if it is yours; else {reinstall}",
     ),
     Cause(
+        r"No module named '(google|absl)\b",
+        "TensorFlow needs packages of Google's, which are not installed.",
+        "pip install protobuf absl-py",
+    ),
+    Cause(
         r"No module named '(\w+)",
         "TensorFlow needs the package {0}, which is not installed.",
         "pip install {0}",
@@ -113,13 +119,12 @@ CAUSES = (
 _ERROR = re.compile(r"\s*(?:[\w.]*(?:Error|Exception|Warning|Interrupt)\b.*\S)")
 
 
-def failed_import(text: str, facts: Mapping[str, str], package: str = "TensorFlow") -> Problem:
+def failed_import(text: str, facts: Mapping[str, str]) -> Problem:
     """Returns what is behind a failing import.
 
     Args:
       text: the traceback, and what else was written to stderr.
       facts: versions by the names that `CAUSES` use; see `facts_of`.
-      package: whose import fails.
     """
     line = last_error(text)
     # The error itself decides; only if it says nothing, what was printed around it.
@@ -130,7 +135,7 @@ def failed_import(text: str, facts: Mapping[str, str], package: str = "TensorFlo
                 group = next(filter(None, match.groups()), "")
                 what, remedy = (t.format(group, **facts) for t in (cause.what, cause.remedy))
                 return Problem(what, remedy, line)
-    return Problem(f"The import of {package} fails.", facts["reinstall"], line)
+    return Problem("TensorFlow's import fails.", facts["reinstall"], line)
 
 
 def last_error(text: str) -> str:
@@ -147,6 +152,7 @@ def last_error(text: str) -> str:
 def facts_of(installed: Mapping[str, str], tensorflow: str, place: Optional[str]) -> Dict[str, str]:
     """Returns what the texts of `CAUSES` may name: versions, and commands that fit them."""
     facts = {name: installed.get(name, "?") for name in ("numpy", "protobuf", "keras")}
+    legacy = os.environ.get("TF_USE_LEGACY_KERAS") in ("1", "True", "true")
     release = release_of(tensorflow)
     pinned = f"=={tensorflow}" if release else ""
     distribution = next((name for name in installed if "tensorflow" in name), "tensorflow")
@@ -155,20 +161,22 @@ def facts_of(installed: Mapping[str, str], tensorflow: str, place: Optional[str]
         place=str(place),
         reinstall=f'pip install --force-reinstall "{distribution}{pinned}" in a new environment',
         numpy_below="numpy<1.24" if release and release < (2, 12) else "numpy<2",
+        keras_package="tf_keras" if legacy else "keras",
+        or_unset=", or unset TF_USE_LEGACY_KERAS" if legacy else "",
         keras_fits=_keras_that_fits(release),
     )
     return facts
 
 
-def _keras_that_fits(release: Sequence[int]) -> str:
-    if not release or tuple(release) >= (2, 16):
+def _keras_that_fits(release: Tuple[int, ...]) -> str:
+    if not release or release >= (2, 16):
         return "keras>=3"
-    if tuple(release) < (2, 6):
+    if release < (2, 6):
         return "keras<2.4"
     return "keras=={}.{}.*".format(*release)
 
 
-def release_of(version: str) -> Sequence[int]:
+def release_of(version: str) -> Tuple[int, ...]:
     """Returns the first two numbers of a version, or () if it has none.
 
     >>> release_of("2.21.0-rc1")
@@ -189,7 +197,7 @@ def ended(code: int, doing: str, text: str, flags: Optional[Sequence[str]]) -> P
     """
     if code >= 0:
         what = f"{doing} ends the process with exit code {code}."
-        return Problem(what, "look at the lines below", last_error(text))
+        return Problem(what, "`python -c 'import tensorflow'` shows all it says", last_error(text))
     name = signal.Signals(-code).name
     what = f"{doing} ends the process by {name}."
     if name == "SIGILL":

@@ -104,7 +104,7 @@ def _problems(found: Mapping[str, Any], measured: Measured, timeout: float) -> L
     version = imported.get("version") or found["tensorflow"]["version"]
     problems = []
     release = diagnosis.release_of(str(version))
-    if release and tuple(release) < diagnosis.OLDEST:
+    if release and release < diagnosis.OLDEST:
         oldest = "{}.{}".format(*diagnosis.OLDEST)
         problems.append(
             Problem(
@@ -112,6 +112,14 @@ def _problems(found: Mapping[str, Any], measured: Measured, timeout: float) -> L
                 f'pip install "tensorflow>={oldest}.1"',
             )
         )
+    patches = [(s, r) for s, r in measured.results.items() if s.startswith(measuring.PATCH)]
+    failed = [(step, result["error"]) for step, result in patches if "error" in result]
+    for step, error in failed[:1]:
+        remedy = "`python -m tf1xent status` says more"
+        problems.append(Problem(f"{step} fails.", remedy, diagnosis.last_error(error)))
+    keras = measured.results.get(measuring.KERAS, {})
+    if "error" in keras:
+        problems.append(_failed_import(found, keras["error"], str(version)))
     if measured.stop is not None and (not problems or not measured.stop.raised):
         problems.append(_stopped(found, measured.stop, str(version), timeout))
     return problems
@@ -119,7 +127,6 @@ def _problems(found: Mapping[str, Any], measured: Measured, timeout: float) -> L
 
 def _stopped(found: Mapping[str, Any], stop: Stop, version: str, timeout: float) -> Problem:
     """Says what has ended the measuring."""
-    ours = stop.step == measuring.OWN
     doing = f"`{stop.step}`"
     if stop.code is None:
         return Problem(
@@ -129,31 +136,43 @@ def _stopped(found: Mapping[str, Any], stop: Stop, version: str, timeout: float)
         )
     if not stop.raised:
         return diagnosis.ended(stop.code, doing, stop.text, found["processor"])
-    installed = {k: v for k, v in found["packages"].items() if v is not None}
-    installed.update(found["tensorflow"]["distributions"])
-    facts = diagnosis.facts_of(installed, version, found["tensorflow"]["place"])
-    problem = diagnosis.failed_import(stop.text, facts, "tf1xent" if ours else "TensorFlow")
-    if ours:
+    if stop.step == measuring.OWN:
         return Problem(
             f"TensorFlow {version} works, but tf1xent's import fails on it.",
-            "install tf1xent anew, or one of the TensorFlow versions 1.13 to 2.21",
-            problem.detail,
+            "install tf1xent anew, or a TensorFlow from {}.{} to {}.{}".format(
+                *diagnosis.OLDEST, *diagnosis.NEWEST
+            ),
+            diagnosis.last_error(stop.text),
         )
-    return problem
+    return _failed_import(found, stop.text, version)
+
+
+def _failed_import(found: Mapping[str, Any], text: str, version: str) -> Problem:
+    installed = {k: v for k, v in found["packages"].items() if v is not None}
+    installed.update(found["tensorflow"]["distributions"])
+    place = found["tensorflow"]["place"]
+    return diagnosis.failed_import(text, diagnosis.facts_of(installed, version, place))
 
 
 def _wrong_answers(found: Mapping[str, Any]) -> List[Problem]:
     """Returns what tf1xent promises and does not hold here."""
-    problems = [
-        Problem(
-            f"tf1xent's answer is wrong here: {check['question']}: {check['tf1xent']['verdict']}.",
-            "do not trust it; the JSON of this report (`--json`) would help its developers",
+    answers = [(c["question"], c["tf1xent"]) for c in found["checks"] if c["tf1xent"] is not None]
+    bad = [(question, answer) for question, answer in answers if answer["verdict"] != "right"]
+    problems = []
+    if bad:
+        listed = "; ".join(f"{question}: {answer['verdict']}" for question, answer in bad[:2])
+        listed += f"; and {len(bad) - 2} more" if len(bad) > 2 else ""
+        problems.append(
+            Problem(
+                f"tf1xent's answers are wrong here: {listed}.",
+                "do not rely on them; `--json` prints what its developers need to know",
+                next((answer["message"] for _, answer in bad if answer["message"]), ""),
+            )
         )
-        for check in found["checks"]
-        if check["tf1xent"] is not None and check["tf1xent"]["verdict"] != "right"
-    ]
     kernels = found["kernels"] or {}
-    wrong = kernels.get("wrong") or (["they end the process"] if "died" in kernels else [])
+    wrong = kernels.get("wrong", [])
+    if kernels and "loaded" not in kernels:
+        wrong = [_failure(kernels)]
     if wrong:
         problems.append(
             Problem(
@@ -180,6 +199,7 @@ def _checks(results: Mapping[str, Mapping[str, Any]]) -> List[Dict[str, Any]]:
             row.update({name: result[name] for name in ("question", "exact", "remedy")})
         row[side] = {
             "verdict": result.get("verdict") or _failure(result),
+            "message": result.get("message", ""),
             "computed": result.get("computed"),
             "error": result.get("error") if "verdict" in result else None,
         }
@@ -204,20 +224,20 @@ def _notes(found: Mapping[str, Any]) -> List[str]:
     notes = []
     tensorflow = found["tensorflow"]
     release = diagnosis.release_of(str(tensorflow["version"]))
-    if release and tuple(release) > diagnosis.NEWEST:
+    if release and release > diagnosis.NEWEST:
         notes.append(
             f"TensorFlow {tensorflow['version']} is newer than all that tf1xent is tested with; "
             "what is measured below holds."
         )
     if len(set(tensorflow["distributions"].values())) > 1:
-        names = ", ".join(f"{n} {v}" for n, v in tensorflow["distributions"].items())
+        listed = ", ".join(f"{n} {v}" for n, v in tensorflow["distributions"].items())
         notes.append(
-            f"Several TensorFlows are installed over each other: {names}. Uninstall all, then "
+            f"Several TensorFlows are installed over each other: {listed}. Uninstall all, then "
             "install one."
         )
     place = tensorflow["place"]
-    if place is not None and not tensorflow["distributions"]:
-        notes.append(f"TensorFlow was not installed by pip: {place}")
+    if place is not None and not installation.is_installed_at(place, tensorflow["distributions"]):
+        notes.append(f"`import tensorflow` takes what was not installed by pip: {place}")
     devices = (found["devices"] or {}).get("devices", [])
     has_gpu = any(device["type"] == "GPU" for device in devices)
     if devices and not has_gpu and installation.has_nvidia_driver():

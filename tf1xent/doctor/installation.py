@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Collection, Dict, List, Mapping, Optional
 
 # The names under which TensorFlow is installed.
 TENSORFLOWS = (
@@ -48,16 +48,31 @@ def versions() -> Dict[str, str]:
 
 
 def _version(name: str) -> Optional[str]:
+    distribution = _distribution(name)
+    try:
+        return None if distribution is None else distribution.version
+    except KeyError:  # a damaged one
+        return None
+
+
+def _distribution(name: str) -> Any:
     for module in ("importlib.metadata", "importlib_metadata"):  # the second on Python 3.7
         try:
             metadata: Any = importlib.import_module(module)
         except ImportError:
             continue
         try:
-            return metadata.version(name)
-        except (metadata.PackageNotFoundError, KeyError):  # KeyError: a damaged one
+            return metadata.distribution(name)
+        except metadata.PackageNotFoundError:
             return None
     return None
+
+
+def is_installed_at(place: str, distributions: Collection[str]) -> bool:
+    """Whether a file of a package belongs to one of the installed distributions."""
+    found = [_distribution(name) for name in distributions]
+    folders = [os.path.realpath(str(each.locate_file(""))) for each in found if each is not None]
+    return any(os.path.realpath(place).startswith(folder + os.sep) for folder in folders)
 
 
 def tensorflows(installed: Mapping[str, str]) -> List[str]:

@@ -4,6 +4,7 @@ It writes a line of JSON before and after each step, so that whoever reads them 
 came when TensorFlow ends the process.
 """
 
+import contextlib
 import faulthandler
 import json
 import logging
@@ -11,10 +12,13 @@ import os
 import sys
 import traceback
 import warnings
-from typing import Any, Callable, Collection, Dict, List, TextIO
+from typing import Any, Callable, Collection, Dict, List, Mapping, TextIO
 
 IMPORT = "import "
 TENSORFLOW, COMPAT, OWN = IMPORT + "tensorflow", IMPORT + "tensorflow.compat.v1", IMPORT + "tf1xent"
+PATCH = "tf1xent.patch"
+NEEDED = (IMPORT, PATCH)  # by all steps after them
+KERAS = "tf.keras"
 SETTINGS, DEVICES, KERNELS = "settings of TensorFlow", "devices", "native kernels"
 # How the step is called that asks a side for its answer to a check.
 STEP = "{key}: {side}"
@@ -34,11 +38,13 @@ def main(left_out: Collection[str]) -> None:
     for name, run in ((TENSORFLOW, _tensorflow), (COMPAT, _compat), (OWN, _own)):
         if not steps.run(name, run):
             return
+    steps.run(KERAS, _keras)
     steps.run(SETTINGS, _settings)
     _as_tensorflow_1()
     _checks(steps)
     steps.run(KERNELS, _kernels)
     steps.run(DEVICES, _devices)
+    os._exit(0)  # all is said, and TensorFlow's own end takes a second
 
 
 class _Steps:
@@ -49,8 +55,8 @@ class _Steps:
         self._left_out = left_out
 
     def run(self, name: str, function: Callable[[], Dict[str, Any]]) -> bool:
-        """Runs a step, if it is not left out and not an import: whether it has raised nothing."""
-        if name in self._left_out and not name.startswith(IMPORT):
+        """Runs a step that is not left out, or is needed; returns whether it has raised nothing."""
+        if name in self._left_out and not name.startswith(NEEDED):
             return True
         self._write(step=name)
         try:
@@ -86,6 +92,12 @@ def _own() -> Dict[str, Any]:
     return {"patched": tf1xent.is_patched(), "checks": len(checks.CHECKS)}
 
 
+def _keras() -> Dict[str, Any]:
+    import tensorflow
+
+    return {"there": callable(tensorflow.keras.losses.categorical_crossentropy)}  # loaded only now
+
+
 def _settings() -> Dict[str, Any]:
     from tf1xent import _tf
     from tf1xent._tf import tf
@@ -109,23 +121,42 @@ def _checks(steps: _Steps) -> None:
     from tf1xent.doctor import checks
 
     for check in checks.CHECKS:
-        sides = [(STOCK, checks.stock_answer)]
-        if check.is_ours:
-            sides.append((PATCHED, checks.own_answer))
-        for side, answer in sides:
-            name = STEP.format(key=check.key, side=side)
-            steps.run(name, lambda c=check, a=answer: _answered(c, a(c)))  # type: ignore[misc]
+        _ask(steps, check, STOCK, checks.stock_answer)
+    for options, group in checks.by_options():
+        with contextlib.ExitStack() as stack:
+            if _patch(steps, stack, options):
+                for check in group:
+                    _ask(steps, check, PATCHED, checks.own_answer)
+
+
+def _patch(steps: _Steps, stack: contextlib.ExitStack, options: Mapping[str, Any]) -> bool:
+    """Patches until the end of `stack`; returns whether that has worked."""
+    import tf1xent
+    from tf1xent._loss.implementation import chosen_implementation
+
+    def patch() -> Dict[str, Any]:
+        stack.enter_context(tf1xent.patched(**options))
+        return {"implementation": chosen_implementation(None)}  # raises if the environment's is bad
+
+    given = ", ".join(f"{name}={value}" for name, value in options.items())
+    return steps.run(f"{PATCH}({given})", patch)
+
+
+def _ask(steps: _Steps, check: Any, side: str, answer: Callable[[Any], Any]) -> None:
+    name = STEP.format(key=check.key, side=side)
+    steps.run(name, lambda: _answered(check, answer(check)))
 
 
 def _answered(check: Any, found: Any) -> Dict[str, Any]:
     import numpy as np
 
-    computed = None if found.computed is None else np.float64(found.computed)
+    computed = None if found.computed is None else np.asarray(found.computed, float)
     return {
         "key": check.key,
         "question": found.question,
         "remedy": check.remedy,
         "verdict": found.verdict,
+        "message": found.message,
         "computed": None if computed is None else _numbers(computed),
         "exact": _numbers(found.exact),
         "error": None if computed is None else _numbers(_relative_error(computed, found.exact)),
@@ -151,6 +182,7 @@ def _numbers(array: Any) -> Any:
 
 
 def _kernels() -> Dict[str, Any]:
+    import tf1xent
     from tf1xent import errors, kernels
     from tf1xent.doctor import checks
     from tf1xent.kernels import compiling
@@ -172,8 +204,9 @@ def _kernels() -> Dict[str, Any]:
         "wrong": [],
     }
     if loaded:
-        asked = [check for check in checks.CHECKS if check.is_ours and check.remedy == "patch"]
-        answers = [checks.own_answer(check, implementation="kernel") for check in asked]
+        (asked,) = [group for options, group in checks.by_options() if not options]
+        with tf1xent.patched(implementation="kernel"):
+            answers = [checks.own_answer(check) for check in asked]
         found["asked"] = len(asked)
         found["wrong"] = [found.question for found in answers if found.verdict != "right"]
     return found

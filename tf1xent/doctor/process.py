@@ -1,17 +1,20 @@
 """Runs `measuring` in a process of its own, and outlives it."""
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
-from tf1xent.doctor.measuring import IMPORT
+from tf1xent.doctor import measuring
+from tf1xent.doctor.measuring import IMPORT, NEEDED
 
-# The child imports what this process would.
+# The child imports what this process would. Its program is run as a file: the import of tf1xent's
+# package would wait for TensorFlow's, and then register gradients in the middle of it.
 _PROGRAM = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from tf1xent.doctor.measuring import main; main(sys.argv[2:])"
+    "import json, runpy, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "runpy.run_path(sys.argv[2])['main'](sys.argv[3:])"
 )
 
 
@@ -53,7 +56,7 @@ def measure(timeout: float) -> Measured:
     results: Dict[str, Dict[str, Any]] = {}
     while True:
         stop = _run(results, timeout)
-        if stop is None or stop.step.startswith(IMPORT) or stop.step in results:
+        if stop is None or stop.step.startswith(NEEDED) or stop.step in results:
             return Measured(results, stop)
         if stop.code is None:
             results[stop.step] = {"died": f"took longer than {timeout:g} s"}
@@ -62,14 +65,12 @@ def measure(timeout: float) -> Measured:
 
 
 def _death(code: int) -> str:
-    import signal
-
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
 def _run(results: Dict[str, Dict[str, Any]], timeout: float) -> Optional[Stop]:
     """Runs one process, adds to the results, and returns what has stopped it."""
-    command = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), *results]
+    command = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), measuring.__file__, *results]
     with tempfile.TemporaryFile() as errors:
         output, code = _outputs(command, errors, timeout)
         errors.seek(0)

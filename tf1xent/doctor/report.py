@@ -6,6 +6,7 @@ from tf1xent import _table
 from tf1xent.doctor.findings import settings_in_words
 
 COLUMNS = 80
+_WIDTHS = (42, 18, 16)  # of the table's columns, with two gaps between them
 
 
 def text(found: Mapping[str, Any]) -> str:
@@ -32,7 +33,7 @@ def _versions(found: Mapping[str, Any]) -> List[str]:
         ("packages", ", ".join(packages)),
         ("not there", ", ".join(absent)),
         ("environment", ", ".join(f"{n}={v}" for n, v in found["environment"].items())),
-        ("TensorFlow's", ", ".join(settings_in_words(found))),
+        ("defaults", ", ".join(settings_in_words(found))),
     ]
     return [line for name, value in rows if value for line in _row(name, value)]
 
@@ -46,14 +47,16 @@ def _row(name: str, value: str) -> List[str]:
 def _verdict(found: Mapping[str, Any]) -> List[str]:
     checks = found["checks"]
     if not checks:
-        return ["Nothing can be measured."] if found["problems"] else []
+        return ["TensorFlow does not work here."]
     stock = [check for check in checks if (check["tensorflow"] or {}).get("verdict") != "right"]
     ours = [check["tf1xent"]["verdict"] for check in checks if check["tf1xent"] is not None]
     line = (
-        f"TensorFlow {found['tensorflow']['version']} works. Of {len(checks)} answers of its own "
-        f"{len(stock)} are wrong; of {len(ours)} of tf1xent {len(ours) - ours.count('right')}."
+        f"TensorFlow {found['tensorflow']['version']} works. Wrong are {len(stock)} of "
+        f"{len(checks)} answers as it is"
     )
-    return _table.wrapped(line, COLUMNS)
+    if ours:
+        line += f", {len(ours) - ours.count('right')} of {len(ours)} with tf1xent"
+    return _table.wrapped(line + ".", COLUMNS)
 
 
 def _problem(problem: Mapping[str, str]) -> List[str]:
@@ -70,7 +73,8 @@ def _checks(found: Mapping[str, Any]) -> List[str]:
     for check in found["checks"]:
         answers = [_answer(check[side], check) for side in ("tensorflow", "tf1xent")]
         rows.append([check["question"], *answers])
-    return _table.aligned(rows)
+    cut = [[_table.shortened(c, width) for c, width in zip(row, _WIDTHS)] for row in rows]
+    return _table.aligned(cut)
 
 
 def _answer(answer: Optional[Mapping[str, Any]], check: Mapping[str, Any]) -> str:
@@ -87,7 +91,8 @@ def _answer(answer: Optional[Mapping[str, Any]], check: Mapping[str, Any]) -> st
     if all(number == 0 for number in differing):
         return "wrong: 0"
     if isinstance(answer["error"], float):
-        return f"wrong by {100 * answer['error']:.2g} %"
+        percent = 100 * answer["error"]
+        return f"wrong by {percent:.0f} %" if percent >= 1 else f"wrong by {percent:.0e} %"
     return "wrong"
 
 

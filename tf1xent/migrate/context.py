@@ -1,16 +1,28 @@
 """What a rule may ask about the module that it looks at, and how it makes new code."""
 
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 import libcst as cst
-from libcst.metadata import ParentNodeProvider, ScopeProvider
+from libcst.metadata import ImportAssignment, ParentNodeProvider, ScopeProvider
 
 from tf1xent.migrate.definitions import Definitions
 from tf1xent.migrate.finding import STOCK, Options
-from tf1xent.migrate.names import TensorFlowName, qualified_name, tensorflow_name
+from tf1xent.migrate.names import (
+    TensorFlowName,
+    dotted_name,
+    qualified_name,
+    tensorflow_name,
+)
+from tf1xent.migrate.versions import written_for
 
 # The modules that new code may need, by what it calls them where the source has no name for them.
 _IMPORTED_AS = {"tf1xent": "tf1xent", "tensorflow": "tf", "tensorflow.compat.v1": "tf"}
+
+# What compat.v1 and TF 2.x both have.
+_SAME_IN_V2 = frozenset(
+    """tf.one_hot tf.reshape tf.stop_gradient
+    tf.nn.sparse_softmax_cross_entropy_with_logits""".split()
+)
 
 Arguments = Dict[str, cst.BaseExpression]
 
@@ -31,8 +43,11 @@ class Context:
         self._scopes = metadata[ScopeProvider]
         self._definitions = Definitions(self.parents, self._scopes)
         self._answers: Dict[Tuple[Any, cst.CSTNode], Any] = {}
+        self._called: Dict[cst.CSTNode, Optional[str]] = {}
+        self._imported_as: Dict[FrozenSet[str], FrozenSet[str]] = {}
+        self._written_for: List[Optional[str]] = []  # once it is known
         self._imported: Dict[str, str] = {}
-        self._note_imports()
+        self._note_imports(module.body)
         # The first name of a path to a module, as `path` made it, and what that module is.
         self.made: List[Tuple[cst.Name, str]] = []
 
@@ -71,6 +86,14 @@ class Context:
             self._answers[key] = function(node, self)
         return self._answers[key]
 
+    def function(self, node: cst.BaseExpression) -> Optional[cst.FunctionDef]:
+        """Returns the only definition of a name, if it is that of a function."""
+        return self._definitions.function(node)
+
+    def is_assigned_once(self, node: cst.Name) -> bool:
+        """Whether a name gets a value in one place only, an argument's included."""
+        return self._definitions.is_assigned_once(node)
+
     def name(self, node: cst.CSTNode) -> Optional[TensorFlowName]:
         """Returns which of TensorFlow's names an expression is, through imports and aliases."""
         full = self.full_name(node)
@@ -93,11 +116,42 @@ class Context:
             node = behind
 
     def called(self, node: cst.CSTNode) -> Optional[str]:
-        """Returns the name of TensorFlow's function that a call calls, as "tf.nn.softmax"."""
+        """Returns the name of the function that a call calls, as "tf.nn.softmax", or None.
+
+        tf1xent's functions have theirs, as "tf1xent.nn.softmax_cross_entropy_with_logits".
+        """
         if not isinstance(node, cst.Call):
             return None
-        name = self.name(node.func)
-        return None if name is None else name.name
+        if node not in self._called:
+            name = self.name(node.func)
+            self._called[node] = None if name is None else name.name
+        return self._called[node]
+
+    def api(self, node: cst.CSTNode) -> Optional[str]:
+        """Returns "v1" or "v2": which TensorFlow's a name is, as its import or the module says."""
+        name = self.name(node)
+        if name is None or name.api is not None:
+            return None if name is None else name.api
+        if not self._written_for:
+            self._written_for.append(written_for(self))
+        return self._written_for[0]
+
+    def imported_as(self, last_names: FrozenSet[str]) -> FrozenSet[str]:
+        """Returns what the module calls the imports whose own names end in one of `last_names`."""
+        if last_names not in self._imported_as:
+            self._imported_as[last_names] = frozenset(
+                one.name
+                for scope in set(self._scopes.values())
+                for one in scope.assignments
+                if isinstance(one, ImportAssignment)
+                for full in one.get_qualified_names_for(one.name)
+                if full.name.rpartition(".")[-1] in last_names
+            )
+        return self._imported_as[last_names]
+
+    def is_imported(self, node: cst.CSTNode) -> bool:
+        """Whether an expression's first name is an import, not a variable that holds one."""
+        return qualified_name(node, self._scopes, self.parents) is not None
 
     def code(self, node: cst.CSTNode) -> str:
         """Returns the source of a node."""
@@ -111,7 +165,9 @@ class Context:
             if "tensorflow.compat.v1" in self._imported:
                 module = "tensorflow.compat.v1"
             elif "tensorflow" in self._imported:
-                module, rest = "tensorflow", ["compat", "v1", *rest] if self.to_stock else rest
+                module = "tensorflow"
+                if self.to_stock and dotted not in _SAME_IN_V2:
+                    rest = ["compat", "v1", *rest]
             else:
                 module = "tensorflow.compat.v1"
         name, *inner = self._imported.get(module, _IMPORTED_AS[module]).split(".")
@@ -151,21 +207,24 @@ class Context:
         name = _IMPORTED_AS[module]
         return f"import {module}" if name == module else f"import {module} as {name}"
 
-    def _note_imports(self) -> None:
-        """Notes what the module itself, at its top, calls the modules that new code needs."""
-        for statement in self.module.body:
+    def _note_imports(self, body: Sequence[cst.CSTNode]) -> None:
+        """Notes what the module calls, at its top, the modules that new code needs."""
+        for statement in body:
+            if isinstance(statement, cst.Try):  # `except` or `else` may import the same
+                for part in (statement, *statement.handlers, statement.orelse):
+                    self._note_imports([] if part is None else part.body.body)
             if not isinstance(statement, cst.SimpleStatementLine):
                 continue
             for small in statement.body:
                 if isinstance(small, cst.Import):
                     for alias in small.names:
-                        self._note(_dotted(alias.name), alias)
+                        self._note(dotted_name(alias.name), alias)
                 elif isinstance(small, cst.ImportFrom) and not isinstance(
                     small.names, cst.ImportStar
                 ):
-                    base = "" if small.module is None else _dotted(small.module)
+                    base = "" if small.module is None else dotted_name(small.module)
                     for alias in small.names:
-                        self._note(f"{base}.{_dotted(alias.name)}", alias, from_import=True)
+                        self._note(f"{base}.{dotted_name(alias.name)}", alias, from_import=True)
 
     def _note(self, full: str, alias: cst.ImportAlias, from_import: bool = False) -> None:
         if full not in _IMPORTED_AS:
@@ -195,13 +254,3 @@ def arguments(call: cst.Call, names: Sequence[str]) -> Optional[Arguments]:
         else:
             return None
     return found
-
-
-def _dotted(node: cst.CSTNode) -> str:
-    parts: List[str] = []
-    while isinstance(node, cst.Attribute):
-        parts.append(node.attr.value)
-        node = node.value
-    if isinstance(node, cst.Name):
-        parts.append(node.value)
-    return ".".join(reversed(parts))

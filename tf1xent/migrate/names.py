@@ -1,9 +1,9 @@
 """Which of TensorFlow's functions a name in the source stands for."""
 
-from typing import Any, Mapping, NamedTuple, Optional
+from typing import Any, List, Mapping, NamedTuple, Optional
 
 import libcst as cst
-from libcst.metadata import ImportAssignment, QualifiedNameSource, Scope
+from libcst.metadata import Assignment, ImportAssignment, QualifiedNameSource, Scope
 
 # What TensorFlow calls the same thing, by its beginning; the longest beginning that fits decides.
 _BEGINNINGS = {
@@ -101,9 +101,20 @@ def qualified_name(
     return found[apis.index(said[0])] if said else found[0]
 
 
+def dotted_name(node: cst.CSTNode) -> str:
+    """Returns the dotted name that an import has, as it is written."""
+    parts: List[str] = []
+    while isinstance(node, cst.Attribute):
+        parts.append(node.attr.value)
+        node = node.value
+    if isinstance(node, cst.Name):
+        parts.append(node.value)
+    return ".".join(reversed(parts))
+
+
 def _is_none(one: Any, parents: Mapping[cst.CSTNode, cst.CSTNode]) -> bool:
     """Whether an assignment is `name = None`."""
-    target = parents.get(getattr(one, "node", None))
+    target = parents.get(one.node) if isinstance(one, Assignment) else None
     outer = parents.get(target) if isinstance(target, cst.AssignTarget) else None
     value = outer.value if isinstance(outer, cst.Assign) else None
     return isinstance(value, cst.Name) and value.value == "None"

@@ -8,7 +8,7 @@ else.
 import difflib
 import json
 import re
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from tf1xent.migrate.magics import mask, unmask
 from tf1xent.migrate.python2 import python2_sign
@@ -82,7 +82,10 @@ class Notebook:
             if not cell.text.endswith("\n"):
                 new = new[:-1]
             if new != cell.text:
-                pieces += [self._json[end : cell.span[0]], _source(self._json, cell, new)]
+                pieces += [
+                    self._json[end : cell.span[0]],
+                    _source(self._json, self._cells, cell, new),
+                ]
                 end = cell.span[1]
         return "".join([*pieces, self._json[end:]])
 
@@ -162,7 +165,15 @@ def _decoded(text: str, span: _Span) -> Any:
     return _DECODER.raw_decode(text, span[0])[0]
 
 
-def _source(text: str, cell: Cell, new: str) -> str:
+def _between(text: str, cells: Sequence[Cell]) -> Optional[str]:
+    """Returns what the JSON has between two lines of a source; None if it nowhere has two."""
+    for cell in cells:
+        if cell.strings and len(cell.strings) > 1:
+            return text[cell.strings[0][1] : cell.strings[1][0]]
+    return None
+
+
+def _source(text: str, cells: Sequence[Cell], cell: Cell, new: str) -> str:
     """Returns the JSON of a cell's new source, in the form of the old one."""
 
     def encoded(string: str) -> str:
@@ -172,16 +183,14 @@ def _source(text: str, cell: Cell, new: str) -> str:
         return encoded(new)
     first, last = cell.strings[0], cell.strings[-1]
     head, tail = text[cell.span[0] : first[0]], text[last[1] : cell.span[1]]
-    between = "," + head[1:]
-    if len(cell.strings) > 1:
-        between = text[first[1] : cell.strings[1][0]]
     old_lines = [_decoded(text, span) for span in cell.strings]
     new_lines = new.splitlines(keepends=True)  # as Jupyter does
     matcher = difflib.SequenceMatcher(None, old_lines, new_lines, autojunk=False)
     result = []
     for kind, first_old, end_old, first_new, end_new in matcher.get_opcodes():
         if kind == "equal":
-            result += [text[start:end] for start, end in cell.strings[first_old:end_old]]
+            result.append(text[cell.strings[first_old][0] : cell.strings[end_old - 1][1]])
         else:
             result += map(encoded, new_lines[first_new:end_new])
-    return head + between.join(result) + tail
+    between = _between(text, [cell, *cells])
+    return head + ("," + head[1:] if between is None else between).join(result) + tail

@@ -150,20 +150,31 @@ def _note_nodes(node: cst.CSTNode, noted: Set[int]) -> None:
 
 
 def _with_imports(context: Context, module: cst.Module, statements: List[str]) -> cst.Module:
-    """Puts imports behind the last import of TensorFlow at the top, or where imports begin."""
+    """Puts imports behind the first ones of TensorFlow at the top, else behind the first of all.
+
+    Not behind later ones: what an exported notebook runs in between may need them.
+    """
     if not statements:
         return module
-    place = 0
+    place, first, found = 0, True, False
     for number, statement in enumerate(context.module.body):
-        if number == 0 and _is_docstring(statement) or _imports(statement, "__future__"):
-            place = max(place, number + 1)
-        if _imports(statement, "tensorflow"):
+        first = first and (_imports(statement) or number == 0 and _is_docstring(statement))
+        if found and not _imports(statement):
+            break
+        found = found or _imports(statement, "tensorflow")
+        if _imports(statement, "tensorflow") or first and not found:
             place = number + 1
     body = list(module.body)
     newline = cst.parse_module
     made = [
         newline(statement + "\n", module.config_for_parsing).body[0] for statement in statements
     ]
+    if place < len(body) and isinstance(body[place], (cst.FunctionDef, cst.ClassDef)):
+        if not body[place].leading_lines:  # the first of all
+            lines = [cst.EmptyLine(indent=False)] * 2
+            body[place] = body[place].with_changes(leading_lines=lines)
+    if place and _is_docstring(body[place - 1]):
+        made[0] = made[0].with_changes(leading_lines=[cst.EmptyLine(indent=False)])
     return module.with_changes(body=[*body[:place], *made, *body[place:]])
 
 
@@ -176,7 +187,8 @@ def _is_docstring(statement: cst.CSTNode) -> bool:
     )
 
 
-def _imports(statement: cst.CSTNode, package: str) -> bool:
+def _imports(statement: cst.CSTNode, package: Optional[str] = None) -> bool:
+    """Whether a line imports something, or something of a package."""
     if not isinstance(statement, cst.SimpleStatementLine):
         return False
     for small in statement.body:
@@ -186,6 +198,8 @@ def _imports(statement: cst.CSTNode, package: str) -> bool:
             modules = [alias.name for alias in small.names]
         else:
             modules = []
+        if package is None and isinstance(small, (cst.Import, cst.ImportFrom)):
+            return True
         for name in modules:
             while isinstance(name, cst.Attribute):
                 name = name.value  # type: ignore[assignment]

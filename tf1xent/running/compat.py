@@ -23,7 +23,7 @@ import os
 import sys
 import types
 from importlib.machinery import PathFinder
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from tf1xent.running.contrib import answer
 
@@ -100,7 +100,7 @@ class _Compat:
         if "Session" in dir(tensorflow):
             self._end()
             return
-        v1 = self._import_module(_COMPAT_V1)
+        v1: Any = self._import_module(_COMPAT_V1)
         v1.disable_v2_behavior()
         # Here `tf.compat.v1` is `tf`, as on TF 1.x; `v1.compat.v1` has fewer names.
         v1.compat = self._import_module("tensorflow.compat")
@@ -122,9 +122,12 @@ class _Compat:
         if sys.excepthook == self._show:
             sys.excepthook = self._excepthook
 
-    def is_program(self, namespace: Mapping[str, Any]) -> bool:
-        """Tells whether the module whose globals these are is the program's own."""
-        name = str(namespace.get("__name__", ""))
+    def is_program(self, frame: Any) -> bool:
+        """Tells whether the code that a frame executes is the program's own."""
+        # Code that comes from no file is of whoever executes it: TensorFlow does that too.
+        while frame.f_back and not _has_home(frame.f_globals):
+            frame = frame.f_back
+        name = frame.f_globals.get("__name__", "")
         package = name.partition(".")[0]
         if package in _NO_PROGRAMS:
             return False
@@ -133,7 +136,7 @@ class _Compat:
         spec = getattr(sys.modules.get("__main__"), "__spec__", None)
         if spec is not None and package == spec.name.partition(".")[0]:
             return True  # with ``-m`` also of an installed package
-        folders = str(namespace.get("__file__", "")).replace(os.sep, "/").split("/")
+        folders = str(frame.f_globals.get("__file__", "")).replace(os.sep, "/").split("/")
         return _INSTALLED.isdisjoint(folders)
 
     def imported(self, name: str, items: Sequence[str]) -> Any:
@@ -268,7 +271,7 @@ class _Finder:
 _HOOK = """
 def _call_with_frames_removed(name, globals=None, locals=None, fromlist=(), level=0):
     if level == 0 and name.partition(".")[0] == "tensorflow":
-        if compat.is_program(globals or _getframe(1).f_globals):
+        if compat.is_program(_getframe(1)):
             return compat.imported(name, fromlist or ())
     return original(name, globals, locals, fromlist, level)
 """
@@ -276,7 +279,8 @@ def _call_with_frames_removed(name, globals=None, locals=None, fromlist=(), leve
 
 def _hook(compat: _Compat, original: Callable[..., Any]) -> Callable[..., Any]:
     """Returns what takes the place of `builtins.__import__`."""
-    names = {"compat": compat, "original": original, "_getframe": sys._getframe, _OWN: True}
+    names: Dict[str, Any] = dict(compat=compat, original=original, _getframe=sys._getframe)
+    names[_OWN] = True
     exec(compile(_HOOK, "<frozen importlib._bootstrap>", "exec"), names)
     return names["_call_with_frames_removed"]
 
@@ -285,13 +289,17 @@ def _module_hook(compat: _Compat, original: Callable[..., Any]) -> Callable[...,
     """Returns what takes the place of `importlib.import_module`."""
 
     def import_module(name: str, package: Optional[str] = None) -> Any:
-        if name.partition(".")[0] == _TENSORFLOW and compat.is_program(sys._getframe(1).f_globals):
+        if name.partition(".")[0] == _TENSORFLOW and compat.is_program(sys._getframe(1)):
             compat.imported(_TENSORFLOW, ())
             if compat.v1 is not None:
                 return compat.module(name)
         return original(name, package)
 
     return import_module
+
+
+def _has_home(namespace: Dict[str, Any]) -> bool:
+    return "__file__" in namespace or namespace.get("__name__") == "__main__"
 
 
 # In the globals of a frame: it is one of ours.

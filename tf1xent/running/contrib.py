@@ -29,8 +29,8 @@ _OPTIMIZATION = "Use tensorflow_model_optimization"
 _FORESTS = "Use tensorflow_decision_forests"
 _NOTHING = "There is no replacement"
 _SWAPPED = (
-    "Use tf.losses{name}, and pass labels= and logits= by name: tf.contrib.losses takes "
-    "(logits, labels), tf.losses (labels, logits)"
+    ", and pass labels= and logits= by name: tf.contrib.losses takes (logits, labels), tf.losses "
+    "(labels, logits)"
 )
 _FLIPPED = "Use tf.nn.{name}, and pass labels= and logits= by name: this one takes (logits, labels)"
 _METRIC = (
@@ -38,9 +38,20 @@ _METRIC = (
     "(predictions, labels), tf.metrics (labels, predictions)"
 )
 
-# `{name}` in a text is the last part of the name, or the one that `_RENAMED` has for it.
+# The parts of tf.contrib that ended with it, and have no row of their own below.
+_ENDED = (
+    "all_reduce bigtable cloud copy_graph decision_trees deprecated fused_conv grid_rnn hadoop "
+    "hooks ignite input_pipeline kafka kernel_methods kinesis labeled_tensor libsvm "
+    "linear_optimizer memory_stats meta_graph_transform nearest_neighbor nn optimizer_v2 "
+    "periodic_resample proto quantization receptive_field recurrent reduce_slice_ops "
+    "remote_fused_graph resampler rpc session_bundle solvers sparsemax specs "
+    "stat_summarizer testing text timeseries util"
+)
+
+# `{name}` in a text is the last part of the name, without a prefix of `_PREFIXES`.
 _REPLACEMENTS: Dict[str, str] = {
-    "contrib": _NOTHING,
+    **{f"contrib.{part}": _NOTHING for part in _ENDED.split()},
+    "contrib": "The error for a part of it, such as tf.contrib.slim, says what replaces the part",
     "contrib.autograph": "Use tf.autograph",
     "contrib.batching": "Use tf.nondifferentiable_batch_function",
     "contrib.bayesflow": _PROBABILITY,
@@ -63,7 +74,6 @@ _REPLACEMENTS: Dict[str, str] = {
     "contrib.distribute": "Use tf.distribute",
     "contrib.distributions": _PROBABILITY + ".distributions, or the few of tf.distributions",
     "contrib.eager": "Use the same name of tf itself, such as tf.GradientTape and tf.Variable",
-    "contrib.eager.TFE_DEVICE_PLACEMENT_SILENT": "Leave it out",
     "contrib.eager.Checkpoint": "Use tf.train.Checkpoint",
     "contrib.eager.Iterator": "Iterate over the dataset itself",
     "contrib.eager.Variable": "Use tf.Variable",
@@ -98,7 +108,6 @@ _REPLACEMENTS: Dict[str, str] = {
     "contrib.framework.sort": "Use tf.sort",
     "contrib.gan": "Use the package tensorflow_gan",
     "contrib.graph_editor": _NOTHING + " in TensorFlow; tf.import_graph_def has input_map=",
-    "contrib.hooks.ProfilerHook": "Use tf.train.ProfilerHook",
     "contrib.image": "Use tf.image",
     "contrib.image.rotate": "Use tf.raw_ops.ImageProjectiveTransformV2",
     "contrib.image.transform": "Use tf.raw_ops.ImageProjectiveTransformV2",
@@ -110,8 +119,7 @@ _REPLACEMENTS: Dict[str, str] = {
     "contrib.layers.batch_norm": _IN_SLIM,
     "contrib.layers.bias_add": _IN_SLIM,
     "contrib.layers.conv2d": _IN_SLIM + ", or tf.layers.conv2d, where the default is no relu",
-    "contrib.layers.convolution2d": _IN_SLIM
-    + ", or tf.layers.conv2d, where the default is no relu",
+    "contrib.layers.convolution2d": "Use tf_slim.conv2d, or tf.layers.conv2d without its relu",
     "contrib.layers.dropout": _IN_SLIM + ", or tf.layers.dropout(rate=1 - keep_prob)",
     "contrib.layers.embed_sequence": "Use tf.get_variable and tf.nn.embedding_lookup",
     "contrib.layers.embedding_column": "Use tf.feature_column.embedding_column",
@@ -154,7 +162,7 @@ _REPLACEMENTS: Dict[str, str] = {
     "contrib.lite": "Use tf.lite",
     "contrib.lookup": "Use tf.lookup",
     "contrib.lookup.index_table_from_tensor": "Use tf.lookup.StaticVocabularyTable",
-    "contrib.losses": _SWAPPED.format(name=""),
+    "contrib.losses": "Use tf.losses" + _SWAPPED,
     "contrib.losses.absolute_difference": "Use tf.losses.{name}(labels, predictions)",
     "contrib.losses.add_loss": "Use tf.losses.{name}",
     "contrib.losses.compute_weighted_loss": "Use tf.losses.{name}",
@@ -164,9 +172,9 @@ _REPLACEMENTS: Dict[str, str] = {
     "contrib.losses.log_loss": "Use tf.losses.{name}(labels, predictions)",
     "contrib.losses.mean_squared_error": "Use tf.losses.{name}(labels, predictions)",
     "contrib.losses.metric_learning": _ADDONS + ". Keep a copy of the function",
-    "contrib.losses.sigmoid_cross_entropy": _SWAPPED.replace("{name}", ".{name}"),
-    "contrib.losses.softmax_cross_entropy": _SWAPPED.replace("{name}", ".{name}"),
-    "contrib.losses.sparse_softmax_cross_entropy": _SWAPPED.replace("{name}", ".{name}"),
+    "contrib.losses.sigmoid_cross_entropy": "Use tf.losses.{name}" + _SWAPPED,
+    "contrib.losses.softmax_cross_entropy": "Use tf.losses.{name}" + _SWAPPED,
+    "contrib.losses.sparse_softmax_cross_entropy": "Use tf.losses.{name}" + _SWAPPED,
     "contrib.metrics": (
         "Use tf.metrics, and pass labels= and predictions= by name: their order is the other one"
     ),
@@ -239,7 +247,7 @@ _REPLACEMENTS: Dict[str, str] = {
     "nn.rnn_cell": _KERAS_2,
 }
 
-# What a name ends in, where its replacement ends in something else.
+# What the last part of a name has before what its replacement is called.
 _PREFIXES = ("deprecated_flipped_", "streaming_")
 
 

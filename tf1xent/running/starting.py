@@ -1,7 +1,5 @@
 """What the Python that runs the program does before the program's first line."""
 
-import importlib
-import importlib.util
 import os
 import sys
 from typing import Callable
@@ -24,8 +22,10 @@ def start() -> None:
         running_settings.write(settings._replace(is_child=True), os.environ)
     else:
         running_settings.remove(settings, os.environ)
-    if settings.compat and importlib.util.find_spec("tf1xent.running.compat") is not None:
-        importlib.import_module("tf1xent.running.compat").install()
+    if settings.compat:
+        from tf1xent.running import compat
+
+        compat.install()
     report = Report(settings) if settings.report else None
     if report is not None:
         report.print_at_exit()

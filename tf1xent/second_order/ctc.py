@@ -212,7 +212,7 @@ def _ctc_gradient(
     first_only = _tf.is_zero(in_gradient)
     if in_loss is not None and (first_only or not _tf.is_zero(in_loss)):
         # As TensorFlow computes it, to the bit, but without its guard.
-        in_logits = tf.expand_dims(in_loss, -1) * op.outputs[1]
+        in_logits = tf.expand_dims(in_loss, -1) * _tf.in_place_of_guard(op)
     if not first_only:
         op = _with_inputs(op)
         # TF 1.x tells the gradients of a TensorArray apart by the last scope whose name begins with

@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import threading
-from typing import Any, Dict
 
 
 def end_with_stdin() -> None:
@@ -45,23 +44,12 @@ def find_tf1xent() -> None:
     spec.loader.exec_module(module)
 
 
-def measure(folder: str, side: str, job: Dict[str, Any]) -> None:
-    """Measures what the job says of a side and writes it."""
-    import tensorflow.compat.v1 as tf
-
-    tf.logging.set_verbosity(tf.logging.ERROR)
-    import tf1xent
-    from tf1xent.verification.batches import load_batches
-    from tf1xent.verification.comparing import setting_of
-    from tf1xent.verification.loading import load_program
-    from tf1xent.verification.measuring import measure as measured
-
-    if side in job["patched"]:
-        tf1xent.patch()
-    setting = setting_of(**job["setting"])
-    program = load_program(job["targets"][side], job["losses"][side], setting, side)
-    batches = load_batches(os.path.join(folder, "batches.npz"))
-    measured(program, batches, setting.time_steps).save(os.path.join(folder, side))
+def is_installed(module: str) -> bool:
+    """Whether a module can be found; it is not imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # a finder may refuse
+        return False
 
 
 def write_error(folder: str, side: str, text: str) -> None:
@@ -78,7 +66,7 @@ def main(folder: str, side: str) -> int:
     sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != os.path.dirname(__file__)]
     # Nothing is left beside the user's files.
     sys.dont_write_bytecode = True
-    missing = [name for name in ("tensorflow", "numpy") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("tensorflow", "numpy") if not is_installed(name)]
     if missing:
         write_error(folder, side, f"its Python, {sys.executable}, has no {missing[0]}")
         return 1
@@ -90,7 +78,10 @@ def main(folder: str, side: str) -> int:
             from tf1xent.running import compat
 
             compat.install()
-        measure(folder, side, job)
+        # No import of TensorFlow in this file: for `compat`, `__main__` is the user's program.
+        from tf1xent.verification.one_side import measure_side
+
+        measure_side(folder, side, job)
     except (Exception, SystemExit) as error:  # whatever the user's program raises
         write_error(folder, side, described_import(error, job["targets"][side]))
         return 1

@@ -102,17 +102,9 @@ def compared(
             why = next(iter(measured.refusals.values()))
             raise ValueError(f"{side}, {measured.name}, cannot be built: {why}.")
     batches = batches_of(setting)
-    formula, reference = None, "BEFORE: it computes no formula that is known here"
-    if not formulas.is_installed():
-        reference = "BEFORE; pip install tf1xent[verify] to judge by exact results"
-    else:
-        formula = formulas.recognise(before, batches)
-    exact: Dict[Tuple[str, str], Result] = {}
-    if formula is not None:
-        exact = _exact(setting, formula._replace(epsilon=0.0), _connected(before))
-        reference = f"exact results ({formulas.DIGITS} digits) of: {formula._replace(epsilon=0.0)}"
+    _check_compared(before, after, setting)
+    formula, exact, reference = _judged_by(before, setting)
     findings = judge(before, after, batches, exact)
-    _check_compared(before, after)
     notes = _notes(before, after, formula)
     facts = [
         SideFacts(m.name, m.versions, m.parameters, m.precisions, m.refusals)
@@ -122,12 +114,37 @@ def compared(
     return Report(facts[0], facts[1], text, reference, findings, notes, strict)
 
 
-def _check_compared(before: Measurement, after: Measurement) -> None:
-    """Raises a ValueError if a side has no value at all: two that always raise are not equal."""
+def _judged_by(
+    before: Measurement, setting: Setting
+) -> Tuple[Optional[formulas.Formula], formulas.Exact, str]:
+    """Returns BEFORE's formula, its exact results, and in words what both sides are judged by."""
+    if not formulas.is_installed():
+        return None, {}, "BEFORE; for exact results: pip install tf1xent[verify]"
+    batches = batches_of(setting)
+    formula = formulas.recognise(before, batches)
+    if formula is None:
+        return None, {}, "BEFORE: it computes no formula that is known here"
+    named = formula._replace(epsilon=0.0)
+    exact = _exact(setting, named, _connected(before))
+    if not formulas.has_gradients(before, batches, exact, formula):
+        return None, {}, f"BEFORE: it has the values, but not the gradients, of: {named}"
+    return formula, exact, f"exact results ({formulas.DIGITS} digits) of: {named}"
+
+
+def _check_compared(before: Measurement, after: Measurement, setting: Setting) -> None:
+    """Raises a ValueError for what would make a comparison say nothing."""
     for side, measured in (("BEFORE", before), ("AFTER", after)):
         results = list(measured.results.values())
         if all(result.value is None for result in results):
             raise ValueError(f"{side}, {measured.name}, raises on every batch: {results[0].error}")
+        if measured.is_random:
+            raise ValueError(
+                f"{side}, {measured.name}, is random: two runs of one batch differ. Take out what "
+                "draws, such as dropout."
+            )
+    for said in setting.inputs:
+        if said.name not in (*before.names, *after.names):
+            raise ValueError(f"--input {said.name}={said.kind}: neither side has that parameter.")
 
 
 def _connected(measured: Measurement) -> Tuple[str, ...]:

@@ -19,6 +19,8 @@ EPSILONS = tuple(10.0**-n for n in range(3, 17))
 _NEAR = {"float64": 1e-11, "float32": 2e-5}
 
 Arrays = Dict[str, np.ndarray]
+# Exact results by dtype and name of the batch.
+Exact = Dict[Tuple[str, str], Result]
 
 
 def _nonzero(values: np.ndarray) -> Any:
@@ -85,14 +87,14 @@ class Formula(NamedTuple):
         return f"{self.denominator or 'each'}, {self.form} with {self.labels} labels{by}"
 
 
-def candidates(kinds: Sequence[str], shape: Tuple[int, ...], rows: int) -> Iterator[Formula]:
-    """Yields the formulas of some inputs whose result has a shape."""
+def candidates(kinds: Sequence[str], is_scalar: bool) -> Iterator[Formula]:
+    """Yields the formulas of some inputs: their sums and means, or the losses by row."""
     labels = [kind for kind in kinds if kind in LABEL_KINDS]
     present = [kind for kind in _ROW_WEIGHTS if kind in kinds]
     weights = [c for n in range(len(present) + 1) for c in itertools.combinations(present, n)]
     denominators = [
         name
-        for name in (DENOMINATORS if shape == () else [None])
+        for name in (DENOMINATORS if is_scalar else [None])
         if name is None
         or all(
             kind in kinds
@@ -122,20 +124,39 @@ def recognise(measured: Measurement, batches: Sequence[Batch]) -> Optional[Formu
     dtype = next(iter(measured.precisions))
     near = _NEAR.get(measured.precisions[dtype])
     chosen = [b for b in batches if b.dtype == dtype and b.name in BENIGN and b.size]
+    # A program for one batch size raises on others.
     pairs = [(b, measured.results[b.key].value) for b in chosen]
-    if near is None or not pairs or any(v is None for _, v in pairs):
+    pairs = [(b, value) for b, value in pairs if value is not None]
+    if near is None or not pairs:
         return None
-    first, value = pairs[0]
-    assert value is not None
-    shape = () if value.shape == () else value.shape
+    is_scalar = pairs[0][1].ndim == 0  # type: ignore[union-attr]
     epsilons = EPSILONS if measured.precisions[dtype] == "float64" else ()
     known: Dict[Any, Derivatives] = {}
     for epsilon in (0.0, *epsilons):
-        for formula in candidates(measured.kinds, shape, len(first.arrays["logits"])):
+        for formula in candidates(measured.kinds, is_scalar):
             tried = formula._replace(epsilon=epsilon)
             if all(_has_value(tried, batch, value, near, known) for batch, value in pairs):
                 return tried
     return None
+
+
+def has_gradients(
+    measured: Measurement, batches: Sequence[Batch], exact: Exact, formula: Formula
+) -> bool:
+    """Whether a side whose values are a formula's has its gradients too, on the random batch.
+
+    A stop_gradient that a program wants changes gradients and no value.
+    """
+    near = 0.2 if formula.epsilon else 1e-4
+    for batch in batches:
+        found = measured.results.get(batch.key)
+        if batch.name != "random" or found is None:
+            continue
+        for kind, gradient in found.gradients.items():
+            truth = exact[batch.key].gradients[kind]
+            if not (abs(gradient.reshape(truth.shape) - truth) <= near * abs(truth).max()).all():
+                return False
+    return True
 
 
 def _has_value(

@@ -54,6 +54,7 @@ class GraphProgram(Program):
                     )
                 given[name] = Parameter(name, kind, None, _dtype(tensor))
             self.parameters = list(given.values())
+            self.names = [parameter.name for parameter in self.parameters]
             check_kinds(self.parameters, path)
             self._check_classes(setting.num_classes)
 

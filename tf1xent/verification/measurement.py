@@ -31,7 +31,9 @@ class Measurement:
     Attributes:
       name: of the program, as the user gave it.
       versions: of Python and TensorFlow.
-      parameters: the kind of each parameter that is fed.
+      parameters: the kind of each parameter that gets something.
+      names: of all parameters.
+      is_random: whether two runs of one batch differ.
       results: `Result`s by dtype and name of the batch.
       refusals: by dtype, why the loss could not be built.
       precisions: by dtype, the coarsest floating dtype on the way from the inputs to the loss.
@@ -42,6 +44,8 @@ class Measurement:
         self.name = name
         self.versions = versions
         self.parameters = parameters
+        self.names = list(parameters)
+        self.is_random = False
         self.results: Dict[Key, Result] = {}
         self.refusals: Dict[str, str] = {}
         self.precisions: Dict[str, str] = {}

@@ -8,6 +8,8 @@ import itertools
 import platform
 from typing import Any, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
+import numpy as np
+
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import DType, Tensor
@@ -225,6 +227,7 @@ def measure(program: Program, batches: Sequence[Batch], time_steps: Optional[int
         f"Python {platform.python_version()}, TensorFlow {_tf.version()}",
         {p.name: p.kind for p in program.parameters},
     )
+    measured.names = program.names
     for dtype in sorted({batch.dtype for batch in batches}, reverse=True):
         chosen = [batch for batch in batches if batch.dtype == dtype]
         classes = chosen[0].arrays["logits"].shape[1]
@@ -239,4 +242,8 @@ def measure(program: Program, batches: Sequence[Batch], time_steps: Optional[int
             measured.why_no_product[dtype] = graph.why_no_product
             for batch in chosen:
                 measured.results[batch.key] = side.run(batch)
+            again, first = side.run(chosen[0]).value, measured.results[chosen[0].key].value
+            if first is not None and again is not None:
+                same = np.array_equal(np.nan_to_num(first), np.nan_to_num(again))
+                measured.is_random = measured.is_random or not same
     return measured

@@ -88,7 +88,8 @@ def _started(folder: str, sides: Dict[str, Side]) -> Iterator[Dict[str, subproce
                     )
                 except OSError as error:
                     raise ValueError(
-                        f"{name.upper()}'s Python, {python}, cannot be started: {error.strerror}."
+                        f"{name.upper()}'s Python, {python}, cannot be started: "
+                        f"{os.strerror(error.errno or 0)}."
                     ) from error
         yield children
     finally:

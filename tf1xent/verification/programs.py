@@ -33,10 +33,12 @@ class Program:
     Attributes:
       name: as the user gave it.
       parameters: those that get something.
+      names: of all parameters.
     """
 
     name: str
     parameters: List[Parameter]
+    names: List[str]
 
     def build(
         self, dtype: str, dtypes: Dict[str, DType], shapes: Dict[str, Shape]
@@ -74,6 +76,7 @@ class FunctionProgram(Program):
         self._function = function
         self._num_classes = setting.num_classes
         self.parameters = _parameters(function, name, setting, side)
+        self.names = list(inspect.signature(function).parameters)
 
     def build(
         self, dtype: str, dtypes: Dict[str, DType], shapes: Dict[str, Shape]

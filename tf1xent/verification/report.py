@@ -96,7 +96,7 @@ class Report(NamedTuple):
     def to_text(self) -> str:
         """Returns a table with a line for each quantity and dtype, and what is to be said."""
         heads = [
-            (side, facts.name, facts.versions)
+            (side, facts.name, facts.versions, ", ".join(map("=".join, facts.parameters.items())))
             for side, facts in (("BEFORE", self.before), ("AFTER", self.after))
         ]
         lines = [*aligned(heads), f"judged by {self.reference}", "", *aligned(self._rows()), ""]

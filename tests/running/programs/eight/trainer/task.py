@@ -1,7 +1,5 @@
 """Trains the network: ``python -m trainer.task --steps 10``."""
 
-from __future__ import print_function
-
 import argparse
 import os
 
@@ -29,7 +27,7 @@ def main():
     with tf.train.MonitoredSession() as session:
         for _ in range(options.steps):
             _, value = session.run([train_op, loss])
-            print("loss %.4f" % value)
+            print(f"loss {value:.4f}")
         if "HESSIAN_TO" in os.environ:
             np.savez(os.environ["HESSIAN_TO"], **session.run(results))
 

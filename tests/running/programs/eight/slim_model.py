@@ -1,7 +1,5 @@
 """A model of tf.contrib.slim."""
 
-from __future__ import print_function
-
 import os
 
 import numpy as np
@@ -31,12 +29,12 @@ def main(_):
     train_op = slim.learning.create_train_op(total_loss, tf.train.MomentumOptimizer(0.1, 0.9))
     results = {"features": net, "logits": logits}
     if "HESSIAN_TO" in os.environ:
-        (kernel,) = slim.get_variables("fc2/weights")
+        (kernel,) = slim.get_model_variables("fc2/weights")
         results["hessian"] = tf.hessians(cross_entropy, kernel)[0]
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         for _ in range(12):
-            print("total loss %.4f" % session.run(train_op))
+            print(f"total loss {session.run(train_op):.4f}")
         if "HESSIAN_TO" in os.environ:
             np.savez(os.environ["HESSIAN_TO"], **session.run(results))
 

@@ -1,7 +1,5 @@
 """Reads data that lie beside the script, with the queues of TF 1.x."""
 
-from __future__ import print_function
-
 import os
 
 import numpy as np
@@ -26,9 +24,7 @@ kernel = tf.get_variable(
     "kernel", [3, settings.NUM_CLASSES], initializer=tf.constant_initializer(0.0)
 )
 logits = tf.matmul(features, kernel)
-loss = tf.reduce_mean(
-    tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-)
+loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
 train_op = tf.train.AdagradOptimizer(0.5).minimize(loss)
 results = {"features": features, "logits": logits}
 if "HESSIAN_TO" in os.environ:
@@ -40,7 +36,7 @@ with tf.Session() as session:
     threads = tf.train.start_queue_runners(session, coordinator)
     for step in range(settings.STEPS):
         _, value = session.run([train_op, loss])
-        print("step %d: %.4f" % (step, value))
+        print(f"step {step}: {value:.4f}")
     if "HESSIAN_TO" in os.environ:
         np.savez(os.environ["HESSIAN_TO"], **session.run(results))
     coordinator.request_stop()

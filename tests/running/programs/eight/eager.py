@@ -1,7 +1,5 @@
 """Eager execution and gradient tapes."""
 
-from __future__ import print_function
-
 import os
 
 import numpy as np
@@ -28,7 +26,7 @@ def main():
         with tf.GradientTape() as tape:
             value = loss()
         optimizer.apply_gradients([(tape.gradient(value, kernel), kernel)])
-        print("step", step, "loss %.4f" % value.numpy())
+        print("step", step, f"loss {value.numpy():.4f}")
 
     if "HESSIAN_TO" in os.environ:
         with tf.GradientTape(persistent=True) as outer:

@@ -1,7 +1,5 @@
 """Workers in processes of their own, which get their work and give their results by queues."""
 
-from __future__ import print_function
-
 import multiprocessing
 import os
 
@@ -45,7 +43,7 @@ def main():
     for process in workers:
         process.join()
     for rank in sorted(found):
-        print("shard %d loss %.4f" % (rank, found[rank][0]))
+        print(f"shard {rank} loss {found[rank][0]:.4f}")
     print("exit codes:", [process.exitcode for process in workers])
     if "HESSIAN_TO" in os.environ:
         _, logits, hessian = found[2]

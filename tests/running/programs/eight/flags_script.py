@@ -1,7 +1,5 @@
 """A script with flags: softmax regression in a session."""
 
-from __future__ import print_function
-
 import os
 
 import numpy as np
@@ -34,8 +32,8 @@ def main(argv):
         for step in range(FLAGS.steps):
             _, value = session.run([train_op, loss], feed)
             if step % 5 == 0:
-                print("step %d loss %.4f" % (step, value))
-        print("loss %.4f accuracy %.4f" % tuple(session.run([loss, accuracy], feed)))
+                print(f"step {step} loss {value:.4f}")
+        print("loss {:.4f} accuracy {:.4f}".format(*session.run([loss, accuracy], feed)))
         if "HESSIAN_TO" in os.environ:
             (hessian,) = tf.hessians(loss, kernel)
             hessian, scores = session.run([hessian, logits], feed)

@@ -1,7 +1,5 @@
 """A Keras model, compiled and fitted."""
 
-from __future__ import print_function
-
 import os
 
 import numpy as np
@@ -27,8 +25,8 @@ def main():
     model = Model(inputs, top(hidden))
     model.compile(SGD(0.5), cross_entropy, metrics=["accuracy"])
     history = model.fit(features, labels, batch_size=18, epochs=6, shuffle=False, verbose=0)
-    print("losses:", " ".join("%.4f" % loss for loss in history.history["loss"]))
-    print("evaluated: %.4f %.4f" % tuple(model.evaluate(features, labels, 18, verbose=0)))
+    print("losses:", " ".join(map("{:.4f}".format, history.history["loss"])))
+    print("evaluated: {:.4f} {:.4f}".format(*model.evaluate(features, labels, 18, verbose=0)))
 
     if "HESSIAN_TO" in os.environ:
         logits = top(hidden)

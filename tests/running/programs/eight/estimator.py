@@ -1,7 +1,5 @@
 """An Estimator with a model_fn, trained and evaluated."""
 
-from __future__ import print_function
-
 import os
 import shutil
 import tempfile
@@ -44,7 +42,7 @@ def main():
         estimator = tf.estimator.Estimator(model_fn, folder, config)
         estimator.train(input_fn, steps=15)
         results = estimator.evaluate(input_fn, steps=1)
-        print("step %(global_step)d loss %(loss).4f accuracy %(accuracy).4f" % results)
+        print("step {global_step} loss {loss:.4f} accuracy {accuracy:.4f}".format(**results))
         predicted = list(estimator.predict(lambda: tf.data.Dataset.from_tensors(FEATURES)))
         print("classes:", [row["classes"] for row in predicted])
         if "HESSIAN_TO" in os.environ:
