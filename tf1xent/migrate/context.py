@@ -42,10 +42,10 @@ class Context:
         self.parents: Mapping[cst.CSTNode, cst.CSTNode] = metadata[ParentNodeProvider]
         self._scopes = metadata[ScopeProvider]
         self._definitions = Definitions(self.parents, self._scopes)
-        self._answers: Dict[Tuple[Any, cst.CSTNode], Any] = {}
         self._called: Dict[cst.CSTNode, Optional[str]] = {}
         self._imported_as: Dict[FrozenSet[str], FrozenSet[str]] = {}
         self._written_for: List[Optional[str]] = []  # once it is known
+        self._answers: Dict[Tuple[Any, cst.CSTNode], Any] = {}
         self._imported: Dict[str, str] = {}
         self._note_imports(module.body)
         # The first name of a path to a module, as `path` made it, and what that module is.
@@ -59,6 +59,14 @@ class Context:
     def value(self, node: cst.BaseExpression) -> cst.BaseExpression:
         """Returns what a name certainly holds here, or the node itself."""
         return self._definitions.value(node)
+
+    def function(self, node: cst.BaseExpression) -> Optional[cst.FunctionDef]:
+        """Returns the only definition of a name, if it is that of a function."""
+        return self._definitions.function(node)
+
+    def is_assigned_once(self, node: cst.Name) -> bool:
+        """Whether a name gets a value in one place only, an argument's included."""
+        return self._definitions.is_assigned_once(node)
 
     def line(self, name: cst.BaseExpression, place: cst.CSTNode) -> Optional[cst.CSTNode]:
         """Returns the line ``name = ...`` or ``name *= ...`` that gives the value at a place."""
@@ -85,14 +93,6 @@ class Context:
         if key not in self._answers:
             self._answers[key] = function(node, self)
         return self._answers[key]
-
-    def function(self, node: cst.BaseExpression) -> Optional[cst.FunctionDef]:
-        """Returns the only definition of a name, if it is that of a function."""
-        return self._definitions.function(node)
-
-    def is_assigned_once(self, node: cst.Name) -> bool:
-        """Whether a name gets a value in one place only, an argument's included."""
-        return self._definitions.is_assigned_once(node)
 
     def name(self, node: cst.CSTNode) -> Optional[TensorFlowName]:
         """Returns which of TensorFlow's names an expression is, through imports and aliases."""

@@ -21,6 +21,7 @@ include_patterns = [
     "tf1xent/*/README.md",
     "tools/benchmarks/RESULTS.md",
     "tools/examples/README.md",
+    "tools/docs/*.md",
     "tools/docs/*.rst",
 ]
 html_theme = "alabaster"

@@ -16,14 +16,14 @@ NUM_STEPS = 300
 def masked_loss(onehot_labels, logits, mask):
     """The mean over the rows that have a label."""
     probs = tf.nn.softmax(logits)
-    losses = -tf.reduce_sum(onehot_labels * tf.log(tf.clip_by_value(probs, 1e-10, 1.0)), axis=1)
+    losses = -tf.reduce_sum(onehot_labels * tf.log(tf.clip_by_value(probs, 1e-10, 1.0)), axis=-1)
     return tf.reduce_sum(losses * mask) / tf.reduce_sum(mask)
 
 
-def test_loss(onehot_labels, logits):
+def mean_loss(onehot_labels, logits):
     """The mean over all rows."""
     probs = tf.nn.softmax(logits)
-    return -tf.reduce_mean(tf.reduce_sum(onehot_labels * tf.log(probs), axis=1))
+    return -tf.reduce_mean(tf.reduce_sum(onehot_labels * tf.log(probs), axis=-1))
 
 
 def network(images):
@@ -63,7 +63,7 @@ def main():
             if step % 100 == 0:
                 print(f"step {step}: loss {session.run(loss, training):.2f}")
             session.run(train, training)
-        values = session.run([accuracy, test_loss(onehot_labels, logits), curvature], test)
+        values = session.run([accuracy, mean_loss(onehot_labels, logits), curvature], test)
         print("accuracy {:.2f}, test loss {:.2f}, curvature {:.2f}".format(*values))
 
 
