@@ -16,7 +16,10 @@ DOCUMENTS = (
     "tools/examples/README.md",
 ) + tuple(sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("tf1xent/*/README.md")))
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
-SHELLS = ("bash", "console", "sh", "shell")
+SHELLS = ("bash", "sh", "shell")
+# Commands and what they print; tests/tools/test_guide.py runs those of the guide.
+CONSOLE = "console"
+GUIDE = ROOT / "tools" / "docs" / "from_tf1_to_tf2.md"
 # Commands that run elsewhere: the demo's tests, and what the matrix itself is made of.
 RUN_ELSEWHERE = {
     "pip install .": "tox installs the wheel in every environment",
@@ -132,6 +135,12 @@ def test_there_is_something_to_run():
 
 def test_every_block_says_its_language():
     assert [line for line, kind, _ in BLOCKS if not kind] == []
+
+
+def test_what_consoles_show_stands_in_the_guide():
+    shown = [line for _, kind, code in BLOCKS if kind == CONSOLE for line in code.splitlines()]
+    assert len(shown) >= 8
+    assert set(shown) <= set(GUIDE.read_text(encoding="utf-8").splitlines())
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
