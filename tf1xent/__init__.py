@@ -14,17 +14,7 @@ from typing import TYPE_CHECKING, Any, List
 from tf1xent import _registration, errors
 
 if TYPE_CHECKING:  # the names of `_PACKAGES` and `_HOMES`, for type checkers and editors
-    from tf1xent import (
-        curvature,
-        graphs,
-        kernels,
-        losses,
-        metrics,
-        migrate,
-        nn,
-        second_order,
-        verification,
-    )
+    from tf1xent import curvature, graphs, kernels, losses, metrics, nn, second_order
     from tf1xent import gradients as gradients
     from tf1xent import patching as patching
     from tf1xent.gradients import override_gradients, restore_gradients
@@ -41,7 +31,6 @@ __all__ = [
     "kernels",
     "losses",
     "metrics",
-    "migrate",
     "nn",
     "override_gradients",
     "patch",
@@ -50,10 +39,9 @@ __all__ = [
     "second_order",
     "status",
     "unpatch",
-    "verification",
 ]
 
-# What is slow to load: the packages, and the functions by the package that defines them.
+# What needs TensorFlow: the packages, and the functions by the package that defines them.
 _PACKAGES = (
     "curvature",
     "gradients",
@@ -61,11 +49,9 @@ _PACKAGES = (
     "kernels",
     "losses",
     "metrics",
-    "migrate",
     "nn",
     "patching",
     "second_order",
-    "verification",
 )
 _HOMES = {
     "get_original": "patching",

@@ -15,6 +15,8 @@ from tf1xent.migrate.finding import DEFAULTS, Finding, Options, Result
 from tf1xent.migrate.rule import Match, Rule, Verdict
 from tf1xent.migrate.rules import RULES
 
+__all__ = ["migrate_source"]
+
 _Found = Tuple[cst.CSTNode, Rule, Match]
 
 

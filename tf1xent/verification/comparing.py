@@ -107,7 +107,7 @@ def compared(
     findings = judge(before, after, batches, exact)
     notes = _notes(before, after, formula)
     if any(finding.verdict == DIFFERENT for finding in findings):
-        other = recognition.recognise(after, batches)
+        other = next(recognition.recognise(after, batches), None)
         if other is not None and other != formula:
             epsilon = f", with log(p + {other.epsilon:.0e})" if other.epsilon else ""
             notes.append(f"AFTER computes: {other}{epsilon}.")
@@ -126,16 +126,16 @@ def _judged_by(
     if not formulas.is_installed():
         return None, {}, "BEFORE; for exact results: pip install tf1xent[verify]"
     batches = batches_of(setting)
-    formula = recognition.recognise(before, batches)
-    if formula is None:
-        return None, {}, "BEFORE: it computes no formula that is known here"
-    if formula.mistake:
-        return formula, {}, f"BEFORE, by mistake perhaps: {formula}"
-    named = formula._replace(epsilon=0.0)
-    exact = _exact(setting, named, _connected(before))
-    if not recognition.has_gradients(before, batches, exact, formula):
-        return None, {}, f"BEFORE: it has the values, but not the gradients, of: {named}"
-    return formula, exact, f"exact results ({formulas.DIGITS} digits) of: {named}"
+    reference = "BEFORE: it computes no formula that is known here"
+    for formula in recognition.recognise(before, batches):
+        if formula.mistake:
+            return formula, {}, f"BEFORE, by mistake perhaps: {formula}"
+        named = formula._replace(epsilon=0.0)
+        exact = _exact(setting, named, _connected(before))
+        if recognition.has_gradients(before, batches, exact, formula):
+            return formula, exact, f"exact results ({formulas.DIGITS} digits) of: {named}"
+        reference = f"BEFORE: it has the values, but not the gradients, of: {named}"
+    return None, {}, reference
 
 
 def _check_compared(before: Measurement, after: Measurement, setting: Setting) -> None:

@@ -59,13 +59,12 @@ class Finding(NamedTuple):
 
 
 class _Tolerance(NamedTuple):
-    """What a batch allows: [R] factors of the unit roundoff, and the size of a value's terms."""
+    """What a batch allows: the unit roundoff, and factors for each row, [R]."""
 
     unit: float
     smallest: float
     exact: np.ndarray
     textbook: np.ndarray
-    logits: float
 
 
 def _tolerance(batch: Batch, precision: str) -> _Tolerance:
@@ -81,7 +80,6 @@ def _tolerance(batch: Batch, precision: str) -> _Tolerance:
         4.0 * _SMALLEST.get(precision if unit > UNIT_ROUNDOFF[batch.dtype] else batch.dtype, 2e-38),
         _FACTOR * unit * contract,
         _FACTOR * unit * (contract + np.minimum(sizes, _LARGEST_LOGIT)),
-        float(sizes.sum()),
     )
 
 
@@ -190,10 +188,19 @@ class _Comparison:
             return self._finding("value", DIFFERENT, f"AFTER returns the shape {shapes}")
         truth: Any = None if self._exact is None else self._exact.value
         truth = None if truth is None else np.reshape(truth, before.shape)
-        # The terms that a textbook sums up: logits, each by the weight of its row.
-        by_logits = (self._before if self._exact is None else self._exact).gradients
-        weight = max((_largest(g) for g in by_logits.values()), default=0.0)
-        return self._compared("value", before, after, truth, weight * self._tolerance.logits)
+        return self._compared("value", before, after, truth, self._terms())
+
+    def _terms(self) -> float:
+        """The size of the terms that a textbook sums up for the value."""
+        gradients = (self._before if self._exact is None else self._exact).gradients
+        size = 0.0
+        for kind, gradient in gradients.items():
+            x = _finite(abs(self._batch.arrays[kind].astype(np.float64)))
+            gradient = _finite(abs(np.reshape(gradient, x.shape)))
+            # Of logits also those whose terms cancel: log sum exp(x) - x_y.
+            all_cancel = _largest(gradient) * x.max(axis=1).sum() if kind == "logits" else 0.0
+            size += max(float((x * gradient).sum()), all_cancel)
+        return size
 
     def _derivative(self, what: str, kind: str) -> Finding:
         """A derivative that does not depend on an input is one of zeros."""
@@ -210,7 +217,9 @@ class _Comparison:
         second: Any = after.get(kind, zeros)
         if np.shape(first) != second.shape:
             first = np.reshape(first, second.shape) if np.size(first) == second.size else first
-        finding = self._compared(f"{what} by {kind}", first, second, truth, 0.0)
+        finding = self._compared(
+            f"{what} by {kind}", first, second, truth, 0.0, by_row=kind == "probabilities"
+        )
         if finding.verdict == DIFFERENT and (kind in before) != (kind in after):
             reaches, stops = ("AFTER", "BEFORE") if kind in after else ("BEFORE", "AFTER")
             reason = f"the gradient of {reaches} reaches the {kind} input, {stops} stops it"
@@ -218,24 +227,34 @@ class _Comparison:
         return finding
 
     def _compared(
-        self, quantity: str, before: Any, after: Any, truth: Any, terms: float
+        self,
+        quantity: str,
+        before: Any,
+        after: Any,
+        truth: Any,
+        terms: float,
+        by_row: bool = False,
     ) -> Finding:
+        """`by_row`: the sizes of rows have nothing to do with each other."""
         before, after = (np.asarray(a, dtype=np.float64) for a in (before, after))
         reference = before if truth is None else truth
-        scale = max(_largest(reference), terms)
         tolerance, rows = self._tolerance, len(self._batch.arrays["logits"])
+        sizes = _finite(abs(reference))
+        scale: Any = max(_largest_of(sizes), terms)
+        if by_row and sizes.size:
+            scale = _by_row(sizes.reshape(rows, -1).max(axis=1, initial=0.0), sizes.shape, rows)
         textbook = _by_row(tolerance.textbook, reference.shape, rows)
-        near = textbook * (_finite(abs(reference)) + scale) + tolerance.smallest
+        near = textbook * (sizes + scale) + tolerance.smallest
         alike = _close(after, before, near)
-        size = max(scale, tolerance.smallest)
+        size = np.maximum(scale, tolerance.smallest)
         difference = _difference(after, before)
         finding = Finding(
             quantity,
             self._batch.dtype,
             self._batch.name,
             EQUAL,
-            _largest_of(difference) / size,
-            _largest_of(difference / _ulp(np.fmax(abs(before), abs(after)), tolerance)),
+            _largest_ratio(difference, size),
+            _largest_ratio(difference, _ulp(np.fmax(abs(before), abs(after)), tolerance)),
         )
         if truth is None:
             verdicts = _verdicts_without_truth(before, after, alike)
@@ -244,8 +263,8 @@ class _Comparison:
             verdicts = _verdicts(before, before_right, after, after_right, truth, alike)
             exact = _by_row(tolerance.exact, truth.shape, rows) * _finite(abs(truth))
             finding = finding._replace(
-                before_error=_largest_of(_difference(before, truth)) / size,
-                after_error=_largest_of(_difference(after, truth)) / size,
+                before_error=_largest_ratio(_difference(before, truth), size),
+                after_error=_largest_ratio(_difference(after, truth), size),
                 before_exact=bool(_close(before, truth, exact + tolerance.smallest).all()),
                 after_exact=bool(_close(after, truth, exact + tolerance.smallest).all()),
             )
@@ -313,6 +332,11 @@ def _largest(values: Any) -> float:
 def _largest_of(values: np.ndarray) -> float:
     """The largest entry; 0 of none."""
     return float(np.max(values, initial=0.0))
+
+
+def _largest_ratio(values: np.ndarray, sizes: Any) -> float:
+    with np.errstate(over="ignore"):
+        return _largest_of(values / sizes)
 
 
 def _difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:

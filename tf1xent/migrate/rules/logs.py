@@ -21,6 +21,8 @@ from tf1xent.migrate.rules.log_forms import (
 )
 from tf1xent.migrate.rules.reading import Reduction, bare
 
+# What float32 has no smaller normal number than.
+_LEAST_EPSILON = 1.2e-38
 _DENSE = "nn.softmax_cross_entropy_with_logits_v2"
 _FROM_PROBABILITIES = "tf1xent.nn.softmax_cross_entropy_with_probabilities"
 
@@ -42,6 +44,8 @@ def _whole(node: cst.CSTNode, context: Context) -> Optional[_Found]:
     replacement = found.rebuilt(new)
     if reading.loses_comments(node, replacement):
         return None
+    if form.log.softmax is None:
+        becomes += ", which clips as it did; from logits nothing would be clipped"
     return form.log.guard, Match(f"{reason(form.log)}; becomes {becomes}", replacement)
 
 
@@ -75,9 +79,9 @@ def _loss(
         dotted = _FROM_PROBABILITIES
         given.append(("probabilities", bare(log.probabilities)))
         if log.softmax is None:
-            if not _clips_alike(log):
+            if not _clips_alike(log) or not context.usable(log.bound_as_written, root):
                 return None, ""
-            options.insert(0, ("epsilon", cst.parse_expression(repr(log.bound))))
+            options.insert(0, ("epsilon", log.bound_as_written))
         elif context.called(log.softmax.call) == "tf.nn.softmax":
             options.insert(0, ("look_through_softmax", cst.Name("True")))
         else:
@@ -97,7 +101,7 @@ def _is_explained_otherwise(log: Log) -> bool:
 
 def _clips_alike(log: Log) -> bool:
     """Whether the loss from probabilities clips as the source does."""
-    return log.upper == 1 and log.bound is not None and 1e-37 < log.bound
+    return log.upper == 1 and log.bound is not None and log.bound > _LEAST_EPSILON
 
 
 def _is_class_axis(axis: cst.BaseExpression, class_axis: int, form: Form, context: Context) -> bool:
@@ -141,6 +145,7 @@ def _part(node: cst.CSTNode, context: Context) -> Optional[_Found]:
             "and compute the loss from that"
         )
     axis = [] if found.axis == -1 else [one for one in found.call.args if _is_axis(one)]
+    advice = _advice(root, context) if len(others) == 1 else ""
     new = context.call("tf.nn.log_softmax", [("", bare(found.logits))])
     if axis:
         first = new.args[0].with_changes(
@@ -149,9 +154,7 @@ def _part(node: cst.CSTNode, context: Context) -> Optional[_Found]:
         new = new.with_changes(args=[first, axis[0].with_changes(comma=cst.MaybeSentinel.DEFAULT)])
     if reading.loses_comments(node, new):
         return log.guard, Match(f"{reason(log)}; a comment stands inside: rewrite it by hand")
-    return log.guard, Match(
-        f"{reason(log)}; becomes tf.nn.log_softmax{_advice(root, context)}", new
-    )
+    return log.guard, Match(f"{reason(log)}; becomes tf.nn.log_softmax{advice}", new)
 
 
 def _is_axis(argument: cst.Arg) -> bool:
