@@ -1,6 +1,6 @@
 """What a name or an attribute holds where it is used, if that is certain."""
 
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 import libcst as cst
 from libcst.metadata import Assignment, ImportAssignment, Scope
@@ -11,6 +11,7 @@ _BORDERS = (*_FUNCTIONS, cst.ClassDef, cst.Module)
 _TRIES: Tuple[type, ...] = tuple(
     getattr(cst, name) for name in ("Try", "TryStar") if hasattr(cst, name)
 )
+_TARGETS = (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For, cst.CompFor, cst.Del)
 # Context managers that may leave their block early; others run it to its end.
 _LEAVING = frozenset(["suppress", "raises", "assertRaises", "assertRaisesRegex", "ignored"])
 
@@ -28,38 +29,27 @@ class Definitions:
 
     An answer is certain or there is none: the definition stands before the use, in the same block
     or one around it, and nothing between them, no branch and no loop, may give the name another
-    value.
-    An attribute is followed within one function only.
+    value. An attribute is followed within one function only.
     """
 
     def __init__(self, parents: Parents, scopes: Mapping[cst.CSTNode, Any]) -> None:
         self._parents = parents
         self._scopes = scopes
-        self._attributes: Optional[Dict[str, List[cst.CSTNode]]] = None
+        self._held: Dict[cst.BaseExpression, Optional[cst.BaseExpression]] = {}
+        self._index: Optional[_Index] = None
 
     def value(self, node: cst.BaseExpression) -> cst.BaseExpression:
         """Returns the expression behind a name, followed as far as it is certain; else the node."""
         seen = set()
         while isinstance(node, (cst.Name, cst.Attribute)) and node not in seen:
             seen.add(node)
-            found = self._definition(node)
+            if node not in self._held:
+                self._held[node] = self._definition(node)
+            found = self._held[node]
             if found is None:
                 break
             node = found
         return node
-
-    def function(self, node: cst.BaseExpression) -> Optional[cst.FunctionDef]:
-        """Returns the function behind a name that nothing but its `def` gives a value."""
-        if not isinstance(node, cst.Name) or not self.is_assigned_once(node):
-            return None
-        (found,) = self._scopes[node][node.value]
-        definition = getattr(found, "node", None)
-        return definition if isinstance(definition, cst.FunctionDef) else None
-
-    def is_assigned_once(self, name: cst.Name) -> bool:
-        """Whether one place gives a name its value."""
-        scope: Optional[Scope] = self._scopes.get(name)
-        return scope is not None and len(scope[name.value]) == 1
 
     def repeatable(self, expression: cst.BaseExpression, place: cst.CSTNode) -> bool:
         """Whether an expression, written again at another place, certainly has the same value.
@@ -80,21 +70,32 @@ class Definitions:
 
     def uses(self, target: cst.Name) -> List[cst.Name]:
         """Returns where the value that a line gives a name is read, or changed in place."""
-        scope: Optional[Scope] = self._scopes.get(target)
         line = self._statement(target)
-        if scope is None or line is None:
-            return []
         found: List[cst.CSTNode] = []
-        assigned: List[Any] = list(scope[target.value])
-        for one in assigned:
+        for one in self._assigned(target):
             if isinstance(one, Assignment):
                 found += [access.node for access in one.references]
                 found.append(one.node)
         names = {one for one in found if isinstance(one, cst.Name) and one is not target}
-        return [one for one in names if self.line(one, one) is line and self._is_read(one)]
+        targets = (cst.AssignTarget, cst.AnnAssign)
+        reads = [one for one in names if not isinstance(self._parents[one], targets)]
+        return [one for one in reads if line is not None and self.line(one, one) is line]
 
-    def _is_read(self, name: cst.Name) -> bool:
-        return not isinstance(self._parents[name], (cst.AssignTarget, cst.AnnAssign))
+    def function(self, node: cst.BaseExpression) -> Optional[cst.FunctionDef]:
+        """Returns the function behind a name that nothing but its `def` gives a value."""
+        if not isinstance(node, cst.Name) or not self.is_assigned_once(node):
+            return None
+        (found,) = self._assigned(node)
+        definition = getattr(found, "node", None)
+        return definition if isinstance(definition, cst.FunctionDef) else None
+
+    def is_assigned_once(self, name: cst.Name) -> bool:
+        """Whether one place gives a name its value."""
+        return len(self._assigned(name)) == 1
+
+    def _assigned(self, name: cst.Name) -> List[Any]:
+        scope: Optional[Scope] = self._scopes.get(name)
+        return [] if scope is None else list(scope[name.value])
 
     def _definition(self, name: cst.BaseExpression) -> Optional[cst.BaseExpression]:
         line, dotted = self.line(name, name), _dotted(name)
@@ -106,11 +107,9 @@ class Definitions:
             return self._reaching_attribute(name, place)
         assert isinstance(name, cst.Name)
         scope: Optional[Scope] = self._scopes.get(name)
-        if scope is None:
-            return None
-        assigned: List[Any] = list(scope[name.value])
-        place_scope: Optional[Scope] = self._scopes.get(place)
-        if place_scope is None or set(place_scope[name.value]) != set(assigned):
+        there: Optional[Scope] = self._scopes.get(place)
+        assigned = self._assigned(name)
+        if scope is None or there is None or set(there[name.value]) != set(assigned):
             return None  # another variable there
         if any(isinstance(one, ImportAssignment) for one in assigned):
             return _Start(None) if len(assigned) == 1 else None
@@ -123,61 +122,63 @@ class Definitions:
         home = assigned[0].scope
         if any(one.scope is not home for one in assigned):
             return None
-        statements = [self._statement(one.node) for one in assigned]
+        targets = {self._statement(one.node) for one in assigned}
         in_expressions = any(
             isinstance(self._parents.get(one.node), cst.NamedExpr) for one in assigned
         )
-        if None in statements or in_expressions:
+        if None in targets or in_expressions:
             return None
         if scope is not home:  # seen from a function inside: it may run at any time
-            only = statements[0]
-            certain = len(statements) == 1 and only is not None and not self._in_loop(only)
+            only = self._statement(assigned[0].node)
+            certain = len(assigned) == 1 and only is not None and not self._in_loop(only)
             return only if certain else None
-        return self._walk_back(place, set(statements), name.value)
+        return self._walk_back(place, targets, name.value, set())
 
     def _reaching_attribute(self, chain: cst.Attribute, place: cst.CSTNode) -> Any:
         dotted, base = _dotted(chain), _base(chain)
-        if dotted is None or base is None:
-            return None
-        scope: Optional[Scope] = self._scopes.get(base)
-        assigned = [] if scope is None else list(scope[base.value])
-        if len(assigned) != 1:
+        assigned = [] if base is None else self._assigned(base)
+        if dotted is None or base is None or len(assigned) != 1:
             return None
         if isinstance(assigned[0], ImportAssignment):
             return _Start(None)
         function = self._function(place)
         if function is None or function is not self._function(chain):
             return None
+        if self._index is None:
+            self._index = _Index(self._parents)
         beginnings = [dotted[:end] for end in range(len(dotted) + 1) if _ends(dotted, end)]
-        targets, elsewhere = set(), False
-        for beginning in beginnings:
-            for target in self._attribute_targets().get(beginning, ()):
-                if self._function(target) is function:
-                    targets.add(self._statement(target))
-                elif self._class(target) is self._class(chain):
-                    elsewhere = True  # a method that is called between may set it
+        found = [one for name in beginnings for one in self._index.targets.get(name, ())]
+        targets = {self._statement(one) for one in found if self._function(one) is function}
         if None in targets:
             return None
-        return self._walk_back(place, targets, dotted, base.value if elsewhere else None)
+        in_the_way: Set[cst.CSTNode] = set()
+        home = self._class(chain)
+        if any(self._function(one) is not function and self._class(one) is home for one in found):
+            # A method that is called between may set it.
+            in_the_way = {
+                one for call in self._index.calls.get(base.value, ()) for one in self._upwards(call)
+            }
+        return self._walk_back(place, targets, dotted, in_the_way)
 
     def _walk_back(
-        self, place: cst.CSTNode, targets: Any, dotted: str, calls: Optional[str] = None
+        self, place: cst.CSTNode, targets: Any, dotted: str, in_the_way: Set[cst.CSTNode]
     ) -> Any:
-        """Looks for the last target's line before a place; `calls` of a name are in the way."""
+        """Looks for the last target's line before a place, with nothing in the way after it."""
+        around = {one for target in targets for one in self._upwards(target)}
         inner = place
         while inner in self._parents:
             outer = self._parents[inner]
             body = _statements(outer)
             if body is not None and inner in body:
                 for statement in self._backwards(body[: body.index(inner)]):
-                    if any(self._within(target, statement) for target in targets):
+                    if statement in around:
                         return statement if _gives(statement, dotted) else None
-                    if calls is not None and _calls(statement, calls):
+                    if statement in in_the_way:
                         return None
             unsure = isinstance(outer, _LOOPS) or (
                 isinstance(outer, _TRIES) and inner is not getattr(outer, "body", None)
             )
-            if unsure and any(self._within(target, outer) for target in targets):
+            if unsure and outer in around:
                 return None  # an earlier round, or the part that failed, may have given the value
             if isinstance(outer, cst.With) and not targets.isdisjoint(outer.items):
                 return None
@@ -197,18 +198,17 @@ class Definitions:
 
     def _statement(self, node: cst.CSTNode) -> Optional[cst.CSTNode]:
         """Returns the line of the block, or the compound statement, that a target belongs to."""
-        for outer in self._upwards(node):
-            if isinstance(
-                outer, (cst.SimpleStatementLine, cst.WithItem, cst.BaseCompoundStatement)
-            ):
-                return outer
-        return None
+        lines = (cst.SimpleStatementLine, cst.WithItem, cst.BaseCompoundStatement)
+        return self._first(node, lines)
 
     def _function(self, node: cst.CSTNode) -> Optional[cst.CSTNode]:
-        return next((one for one in self._upwards(node) if isinstance(one, _FUNCTIONS)), None)
+        return self._first(node, _FUNCTIONS)
 
     def _class(self, node: cst.CSTNode) -> Optional[cst.CSTNode]:
-        return next((one for one in self._upwards(node) if isinstance(one, cst.ClassDef)), None)
+        return self._first(node, (cst.ClassDef,))
+
+    def _first(self, node: cst.CSTNode, types: Tuple[type, ...]) -> Optional[cst.CSTNode]:
+        return next((one for one in self._upwards(node) if isinstance(one, types)), None)
 
     def _in_loop(self, node: cst.CSTNode) -> bool:
         for outer in self._upwards(node):
@@ -218,9 +218,6 @@ class Definitions:
                 return False
         return False
 
-    def _within(self, node: cst.CSTNode, outer: cst.CSTNode) -> bool:
-        return any(one is outer for one in self._upwards(node))
-
     def _upwards(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         while True:
             yield node
@@ -228,51 +225,39 @@ class Definitions:
                 return
             node = self._parents[node]
 
-    def _attribute_targets(self) -> Dict[str, List[cst.CSTNode]]:
-        if self._attributes is None:
-            finder = _AttributeTargets()
-            module = next(one for one in self._parents.values() if isinstance(one, cst.Module))
-            module.visit(finder)
-            self._attributes = finder.found
-        return self._attributes
 
+class _Index:
+    """The attributes that a module gives values, and what it calls with each name.
 
-class _AttributeTargets(cst.CSTVisitor):
-    """Finds the attributes that statements give a value, by their dotted names."""
+    Attributes:
+      targets: by dotted name, the nodes of targets.
+      calls: by name, calls of its methods, and calls that are handed it.
+    """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: Dict[str, List[cst.CSTNode]] = {}
+    def __init__(self, parents: Parents) -> None:
+        self.targets: Dict[str, List[cst.CSTNode]] = {}
+        self.calls: Dict[str, List[cst.CSTNode]] = {}
+        for node in parents:
+            if isinstance(node, cst.Call):
+                self._note_call(node)
+            elif isinstance(node, _TARGETS):
+                self._note_target(node.target)
+            elif isinstance(node, cst.AsName):
+                self._note_target(node.name)
 
-    def on_visit(self, node: cst.CSTNode) -> bool:
-        if isinstance(node, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For, cst.CompFor)):
-            self._note(node.target)
-        elif isinstance(node, cst.AsName):
-            self._note(node.name)
-        elif isinstance(node, cst.Del):
-            self._note(node.target)
-        return True
-
-    def _note(self, target: cst.CSTNode) -> None:
-        if isinstance(target, cst.Attribute):
-            dotted = _dotted(target)
-            if dotted is not None:
-                self.found.setdefault(dotted, []).append(target)
+    def _note_target(self, target: cst.CSTNode) -> None:
+        dotted = _dotted(target)
+        if isinstance(target, cst.Attribute) and dotted is not None:
+            self.targets.setdefault(dotted, []).append(target)
         elif isinstance(target, (cst.Tuple, cst.List)):
             for element in target.elements:
-                self._note(element.value)
+                self._note_target(element.value)
 
-
-def _calls(statement: cst.CSTNode, name: str) -> bool:
-    """Whether a statement calls a method of an object, or hands the object to a function."""
-    if isinstance(statement, cst.Call):
-        base = _base(statement.func)
-        arguments = [argument.value for argument in statement.args]
-        if isinstance(statement.func, cst.Attribute) and base is not None and base.value == name:
-            return True
-        if any(isinstance(one, cst.Name) and one.value == name for one in arguments):
-            return True
-    return any(_calls(child, name) for child in statement.children)
+    def _note_call(self, call: cst.Call) -> None:
+        base = _base(call.func) if isinstance(call.func, cst.Attribute) else None
+        handed = [one.value for one in call.args if isinstance(one.value, cst.Name)]
+        for name in handed if base is None else [base, *handed]:
+            self.calls.setdefault(name.value, []).append(call)
 
 
 def _may_leave(statement: cst.With) -> bool:

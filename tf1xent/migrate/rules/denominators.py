@@ -7,7 +7,7 @@ import libcst as cst
 from tf1xent.migrate.context import Context
 from tf1xent.migrate.rule import Match, Rule, Verdict
 from tf1xent.migrate.rules import reading
-from tf1xent.migrate.rules.masks import is_mask, is_normalised
+from tf1xent.migrate.rules.masks import divisor_of, is_mask
 
 _CASTS = frozenset(["tf.cast", "tf.to_float"])
 _GUARDS = frozenset(["tf.maximum", "tf.add"])
@@ -28,14 +28,17 @@ def _mean(node: cst.CSTNode, context: Context) -> Optional[str]:
     if weights is None:
         return None
     written = context.code(weights)
-    if is_normalised(weights, context):
+    divided = divisor_of(weights, context)
+    if divided is not None and context.called(divided) not in reading.MEANS:
+        return None  # divided twice, by what has no name here
+    if divided is not None:
         return (
             f"divides by the sum of `{written}` before it was divided by its mean: that is "
             f"{_REDUCTION}.MEAN, and NaN where nothing counts"
         )
     return (
-        f"divides by the number of all rows, those that `{written}` leaves out too: that is "
-        f"{_REDUCTION}.SUM_OVER_BATCH_SIZE; by the rows that count it is .MEAN"
+        f"divides by the number of all rows, whatever `{written}` says of them: that is "
+        f"{_REDUCTION}.SUM_OVER_BATCH_SIZE; by the sum of `{written}` it is .MEAN"
     )
 
 

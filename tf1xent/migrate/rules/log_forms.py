@@ -32,14 +32,16 @@ class Log(NamedTuple):
       call: the call of log, or of log_softmax.
       guard: what keeps it finite.
       bound: the least probability or the epsilon, where the source says it.
+      bound_as_written: its expression; that of the log where there is none.
       probabilities: without the guard.
       softmax: what they are, if that is certain.
-      upper: the upper bound of a clip.
+      upper: the upper bound of a clip, where the source says it.
     """
 
     call: cst.Call
     guard: Guard
     bound: Optional[float]
+    bound_as_written: cst.BaseExpression
     probabilities: cst.BaseExpression
     softmax: Optional[Softmax]
     upper: Optional[float] = None
@@ -57,7 +59,7 @@ class Form(NamedTuple):
 def read_log(node: cst.CSTNode, context: Context) -> Optional[Log]:
     already = reading.softmax(node, context, reading.LOG_SOFTMAXES)
     if already is not None:
-        return Log(already.call, Guard.LOG_SOFTMAX, None, already.logits, already)
+        return Log(already.call, Guard.LOG_SOFTMAX, None, already.call, already.logits, already)
     if context.called(node) not in reading.LOGS:
         return None
     assert isinstance(node, cst.Call)
@@ -66,14 +68,26 @@ def read_log(node: cst.CSTNode, context: Context) -> Optional[Log]:
         return None
     operand = given["x"]
     guarded = _guarded(operand, context) or _guarded(context.value(operand), context)
-    guard, bound, upper, probabilities = guarded or (Guard.NONE, None, None, operand)
+    if guarded is None:
+        guarded = _Guarded(Guard.NONE, None, node, operand)
+    probabilities = guarded.probabilities
     found = reading.softmax(context.value(probabilities), context)
+    guard = guarded.guard
     if guard is Guard.NONE and found is not None and found.call is probabilities:
         guard = Guard.IN_PLACE
-    return Log(node, guard, bound, probabilities, found, upper)
+    return Log(
+        node, guard, guarded.bound, guarded.bound_as_written, probabilities, found, guarded.upper
+    )
 
 
-_Guarded = Tuple[Guard, Optional[float], Optional[float], cst.BaseExpression]
+class _Guarded(NamedTuple):
+    """What is guarded, and how; as in Log."""
+
+    guard: Guard
+    bound: Optional[float]
+    bound_as_written: cst.BaseExpression
+    probabilities: cst.BaseExpression
+    upper: Optional[float] = None
 
 
 def _guarded(node: cst.BaseExpression, context: Context) -> Optional[_Guarded]:
@@ -87,7 +101,8 @@ def _guarded(node: cst.BaseExpression, context: Context) -> Optional[_Guarded]:
         upper = reading.number(given["clip_value_max"], context)
         if upper is not None and upper < 1 - _LARGEST_GUARD:
             return None
-        return _small(Guard.CLIPPED, given["clip_value_min"], upper, given["t"], context)
+        found = _small(Guard.CLIPPED, given["clip_value_min"], given["t"], context)
+        return None if found is None else found._replace(upper=upper)
     if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Add):
         sides, guard = (node.left, node.right), Guard.EPSILON
     elif called in ("tf.add", "tf.math.add", "tf.maximum", "tf.math.maximum"):
@@ -100,7 +115,7 @@ def _guarded(node: cst.BaseExpression, context: Context) -> Optional[_Guarded]:
     else:
         return None
     for small, other in (sides, sides[::-1]):
-        found = _small(guard, small, None, other, context)
+        found = _small(guard, small, other, context)
         if found is not None:
             return found
     return None
@@ -109,7 +124,6 @@ def _guarded(node: cst.BaseExpression, context: Context) -> Optional[_Guarded]:
 def _small(
     guard: Guard,
     bound: cst.BaseExpression,
-    upper: Optional[float],
     probabilities: cst.BaseExpression,
     context: Context,
 ) -> Optional[_Guarded]:
@@ -118,7 +132,7 @@ def _small(
         is_small = bool(reading.words(bound) & reading.EPSILON_WORDS)
     else:
         is_small = 0 <= value <= _LARGEST_GUARD
-    return (guard, value, upper, probabilities) if is_small else None
+    return _Guarded(guard, value, bound, probabilities) if is_small else None
 
 
 def read_form(node: cst.CSTNode, context: Context) -> Optional[Form]:

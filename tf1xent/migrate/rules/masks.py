@@ -130,17 +130,17 @@ def _before_scaling(mask: cst.BaseExpression, context: Context) -> Optional[cst.
     return None
 
 
-def is_normalised(mask: cst.BaseExpression, context: Context) -> bool:
-    """Whether a mask was divided by its mean."""
+def divisor_of(mask: cst.BaseExpression, context: Context) -> Optional[cst.BaseExpression]:
+    """Returns what a mask was divided by, or None."""
     line = context.line(mask, mask) if reading.is_name(mask) else None
     small = line.body[0] if isinstance(line, cst.SimpleStatementLine) else None
-    divisor: Any = None
+    divisor: Optional[cst.BaseExpression] = None
     if isinstance(small, cst.AugAssign) and isinstance(small.operator, cst.DivideAssign):
         divisor = small.value
     elif isinstance(small, cst.Assign) and isinstance(small.value, cst.BinaryOperation):
         if isinstance(small.value.operator, cst.Divide):
             divisor = small.value.right
-    return divisor is not None and context.called(context.value(divisor)) in reading.MEANS
+    return None if divisor is None else context.value(divisor)
 
 
 def _match_added(node: cst.CSTNode, context: Context) -> Optional[Match]:

@@ -85,7 +85,7 @@ RULES = (
         before="p = tf.nn.softmax(z)\n"
         "loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=p)",
         after="p = tf.nn.softmax(z)\n"
-        "loss = tf1xent.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=z)",
+        "loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=z)",
         words=("cross_entropy", "sequence_loss"),
         nodes=(cst.Call, cst.Name, cst.Attribute),
         match=_match,
