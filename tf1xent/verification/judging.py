@@ -158,7 +158,8 @@ class _Comparison:
         name = what + "s"
         before, after = getattr(self._before, name), getattr(self._after, name)
         exact = None if self._exact is None else getattr(self._exact, name)
-        shape = next((d[kind].shape for d in (before, after) if kind in d), None)
+        known = [array for array in (before, after, exact or {}) if kind in array]
+        shape = known[0][kind].shape if known else None
         if shape is None:
             return self._finding(f"{what} by {kind}", EQUAL, "")
         zeros = np.zeros(shape)
