@@ -5,7 +5,6 @@ from typing import Any, Dict, List, Optional, Set, Tuple
 import libcst as cst
 from libcst.metadata import (
     MetadataWrapper,
-    ParentNodeProvider,
     PositionProvider,
     ScopeProvider,
 )
@@ -14,6 +13,7 @@ from tf1xent.migrate.context import Context
 from tf1xent.migrate.finding import DEFAULTS, Finding, Options, Result
 from tf1xent.migrate.rule import Match, Rule, Verdict
 from tf1xent.migrate.rules import RULES
+from tf1xent.migrate.tree import children
 
 __all__ = ["migrate_source"]
 
@@ -47,10 +47,10 @@ def migrate_source(text: str, options: Options = DEFAULTS) -> Result:
     """
     rules = [rule for rule in RULES if options.codes is None or rule.code in options.codes]
     wrapper = MetadataWrapper(cst.parse_module(text), unsafe_skip_copy=True)
-    metadata = wrapper.resolve_many([ParentNodeProvider, ScopeProvider])
+    metadata = wrapper.resolve_many([ScopeProvider])
     context = Context(wrapper.module, metadata, options)
     search = _Search(context, rules)
-    wrapper.module.visit(search)
+    search.look(wrapper.module)
     if not search.found:
         return Result(text, ())
     positions = wrapper.resolve(PositionProvider)
@@ -73,7 +73,7 @@ def _finding(start: Any, rule: Rule, match: Match, options: Options) -> Finding:
     return Finding(start.line, start.column + 1, rule.code, match.message, changed, fixable)
 
 
-class _Search(cst.CSTVisitor):
+class _Search:
     """Asks the rules about each node, from the outside in.
 
     The first rule that rewrites a node has it: no other rule is asked about it, and within it only
@@ -81,7 +81,6 @@ class _Search(cst.CSTVisitor):
     """
 
     def __init__(self, context: Context, rules: List[Rule]) -> None:
-        super().__init__()
         self.found: List[_Found] = []
         self.replacements: Dict[cst.CSTNode, cst.CSTNode] = {}
         self._context = context
@@ -90,7 +89,8 @@ class _Search(cst.CSTVisitor):
             for node in rule.nodes:
                 self._by_type.setdefault(node, []).append(rule)
 
-    def on_visit(self, node: cst.CSTNode) -> bool:
+    def look(self, node: cst.CSTNode) -> None:
+        """Asks about a node and what is below it."""
         for rule in self._by_type.get(type(node), ()):
             match = rule.match(node, self._context)
             if match is None:
@@ -101,16 +101,17 @@ class _Search(cst.CSTVisitor):
                 self.replacements[node] = match.replacement
                 for kept in _kept(match.replacement, self._context.parents):
                     if kept is not node:
-                        kept.visit(self)
-                return False
-        return True
+                        self.look(kept)
+                return
+        for child in children(node):
+            self.look(child)
 
 
 def _kept(replacement: cst.CSTNode, originals: Any) -> List[cst.CSTNode]:
     """Returns the outermost nodes of the source that a replacement holds."""
     if replacement in originals:
         return [replacement]
-    return [kept for child in replacement.children for kept in _kept(child, originals)]
+    return [kept for child in children(replacement) for kept in _kept(child, originals)]
 
 
 class _Replace(cst.CSTTransformer):
