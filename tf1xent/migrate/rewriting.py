@@ -1,6 +1,6 @@
 """Source in, source and findings out."""
 
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 import libcst as cst
 from libcst.metadata import (
@@ -13,6 +13,7 @@ from tf1xent.migrate.context import Context
 from tf1xent.migrate.finding import DEFAULTS, Finding, Options, Result
 from tf1xent.migrate.rule import Match, Rule, Verdict
 from tf1xent.migrate.rules import RULES
+from tf1xent.migrate.skipping import MARK, skipped
 from tf1xent.migrate.tree import children
 
 __all__ = ["migrate_source"]
@@ -49,7 +50,7 @@ def migrate_source(text: str, options: Options = DEFAULTS) -> Result:
     wrapper = MetadataWrapper(cst.parse_module(text), unsafe_skip_copy=True)
     metadata = wrapper.resolve_many([ScopeProvider])
     context = Context(wrapper.module, metadata, options)
-    search = _Search(context, rules)
+    search = _Search(context, rules, _skips(text, wrapper))
     search.look(wrapper.module)
     if not search.found:
         return Result(text, ())
@@ -59,6 +60,14 @@ def migrate_source(text: str, options: Options = DEFAULTS) -> Result:
     )
     new = _rewritten(context, search.replacements)
     return Result(text if new is None else new.code, tuple(findings))
+
+
+def _skips(text: str, wrapper: MetadataWrapper) -> Callable[[cst.CSTNode, Rule], bool]:
+    """Returns a test whether a comment keeps a rule from a node."""
+    if MARK not in text:  # positions take as long as the rules
+        return lambda node, rule: False
+    is_skipped, positions = skipped(text), wrapper.resolve(PositionProvider)
+    return lambda node, rule: is_skipped(positions[node].start.line, rule.code)
 
 
 def _applies(rule: Rule, match: Match, options: Options) -> bool:
@@ -80,10 +89,16 @@ class _Search:
     about what the replacement takes over. So no two rules rewrite one place.
     """
 
-    def __init__(self, context: Context, rules: List[Rule]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        rules: List[Rule],
+        is_skipped: Callable[[cst.CSTNode, Rule], bool],
+    ) -> None:
         self.found: List[_Found] = []
         self.replacements: Dict[cst.CSTNode, cst.CSTNode] = {}
         self._context = context
+        self._is_skipped = is_skipped
         self._by_type: Dict[type, List[Rule]] = {}
         for rule in rules:
             for node in rule.nodes:
@@ -93,7 +108,7 @@ class _Search:
         """Asks about a node and what is below it."""
         for rule in self._by_type.get(type(node), ()):
             match = rule.match(node, self._context)
-            if match is None:
+            if match is None or self._is_skipped(node, rule):
                 continue
             self.found.append((node, rule, match))
             if _applies(rule, match, self._context.options):
