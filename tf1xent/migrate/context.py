@@ -3,7 +3,7 @@
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 import libcst as cst
-from libcst.metadata import ImportAssignment, ParentNodeProvider, ScopeProvider
+from libcst.metadata import ImportAssignment, ScopeProvider
 
 from tf1xent.migrate.definitions import Definitions
 from tf1xent.migrate.finding import STOCK, Options
@@ -13,6 +13,7 @@ from tf1xent.migrate.names import (
     qualified_name,
     tensorflow_name,
 )
+from tf1xent.migrate.tree import parents_of
 from tf1xent.migrate.versions import written_for
 
 # The modules that new code may need, by what it calls them where the source has no name for them.
@@ -39,7 +40,7 @@ class Context:
     def __init__(self, module: cst.Module, metadata: Mapping[Any, Any], options: Options) -> None:
         self.module = module
         self.options = options
-        self.parents: Mapping[cst.CSTNode, cst.CSTNode] = metadata[ParentNodeProvider]
+        self.parents = parents_of(module)
         self._scopes = metadata[ScopeProvider]
         self._definitions = Definitions(self.parents, self._scopes)
         self._called: Dict[cst.CSTNode, Optional[str]] = {}
