@@ -1,6 +1,6 @@
 """Cross-entropies written as labels times the log of a softmax."""
 
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Optional, Set, Tuple
 
 import libcst as cst
 
@@ -23,6 +23,8 @@ from tf1xent.migrate.rules.reading import Reduction, bare
 
 # What float32 has no smaller normal number than.
 _LEAST_EPSILON = 1.2e-38
+# Finite for a logit of -inf beside a label of 0, where log_softmax and TensorFlow's op make a NaN.
+_FINITE = (Guard.CLIPPED, Guard.EPSILON)
 _DENSE = "nn.softmax_cross_entropy_with_logits_v2"
 _FROM_PROBABILITIES = "tf1xent.nn.softmax_cross_entropy_with_probabilities"
 
@@ -44,6 +46,9 @@ def _whole(node: cst.CSTNode, context: Context) -> Optional[_Found]:
     replacement = found.rebuilt(new)
     if reading.loses_comments(node, replacement):
         return None
+    if form.reduction.axis is not None and _ranks(form, context) == set():
+        if reading.single_axis(form.reduction.axis, context) == 1:
+            becomes += " (for logits [batch, classes])"
     if form.log.softmax is None:
         becomes += ", which clips as it did; from logits nothing would be clipped"
     return form.log.guard, Match(f"{reason(form.log)}; becomes {becomes}", replacement)
@@ -70,6 +75,8 @@ def _loss(
     given = [("labels", bare(form.labels))]
     if log.softmax is not None and context.usable(log.softmax.logits, root):
         if context.to_stock and not _is_one_hot(form.labels, context):
+            return None, ""  # the op's gradient is that of labels which sum to 1
+        if context.to_stock and log.guard in _FINITE:
             return None, ""
         dotted = f"tf.{_DENSE}" if context.to_stock else f"tf1xent.{_DENSE}"
         given.append(("logits", bare(log.softmax.logits)))
@@ -105,16 +112,22 @@ def _clips_alike(log: Log) -> bool:
 
 
 def _is_class_axis(axis: cst.BaseExpression, class_axis: int, form: Form, context: Context) -> bool:
-    """Whether the axis of a sum is certainly that of the classes."""
+    """Whether the axis of a sum is that of the classes.
+
+    Axis 1 is the last one of two, which a softmax over the last axis makes all but certain.
+    """
     found = reading.single_axis(axis, context)
-    if found is None:
-        return False
-    if found == class_axis:
-        return True
+    if found is None or found == class_axis:
+        return found is not None
+    ranks = _ranks(form, context) or {2}
+    return len(ranks) == 1 and all((found - class_axis) % rank == 0 for rank in ranks)
+
+
+def _ranks(form: Form, context: Context) -> Set[int]:
+    """Returns what the source says of the number of axes: nothing, one number or contradictions."""
     softmax = form.log.softmax
     seen = [form.labels, form.log.probabilities, *([] if softmax is None else [softmax.logits])]
-    ranks = {reading.rank(one, context) for one in seen} - {None}
-    return len(ranks) == 1 and all((found - class_axis) % rank == 0 for rank in ranks if rank)
+    return {rank for rank in (reading.rank(one, context) for one in seen) if rank is not None}
 
 
 def _is_one_hot(node: cst.BaseExpression, context: Context) -> bool:
@@ -135,17 +148,21 @@ def _part(node: cst.CSTNode, context: Context) -> Optional[_Found]:
     if log.softmax is None:
         return _unseen(log, root, context)
     found = log.softmax
-    if found.call is log.probabilities and found.named:
-        return log.guard, Match(
-            f"{reason(log)}; its softmax has a name: use tf.nn.log_softmax by hand"
-        )
+    others = [one for one in others if one not in labels]
+    because = reason(log) + _advice(root, others, context)
+    if log.guard in (
+        Guard.CLIPPED,
+        Guard.EPSILON,
+    ):  # finite for a logit of -inf beside a label of 0
+        return log.guard, Match(f"{because}; compute the loss from the logits")
     if not context.usable(found.logits, node):
         return log.guard, Match(
-            f"{reason(log)}; give the softmax's argument a name, as in `logits = ...`, "
+            f"{because}; give the softmax's argument a name, as in `logits = ...`, "
             "and compute the loss from that"
         )
+    if found.call is log.probabilities and found.named:
+        return log.guard, Match(f"{because}; its softmax has a name: use log_softmax by hand")
     axis = [] if found.axis == -1 else [one for one in found.call.args if _is_axis(one)]
-    advice = _advice(root, context) if len(others) == 1 else ""
     new = context.call("tf.nn.log_softmax", [("", bare(found.logits))])
     if axis:
         first = new.args[0].with_changes(
@@ -153,8 +170,8 @@ def _part(node: cst.CSTNode, context: Context) -> Optional[_Found]:
         )
         new = new.with_changes(args=[first, axis[0].with_changes(comma=cst.MaybeSentinel.DEFAULT)])
     if reading.loses_comments(node, new):
-        return log.guard, Match(f"{reason(log)}; a comment stands inside: rewrite it by hand")
-    return log.guard, Match(f"{reason(log)}; becomes tf.nn.log_softmax{advice}", new)
+        return log.guard, Match(f"{because}; a comment stands inside: rewrite it by hand")
+    return log.guard, Match(f"{because}; becomes tf.nn.log_softmax", new)
 
 
 def _is_axis(argument: cst.Arg) -> bool:
@@ -178,16 +195,20 @@ def _unseen(log: Log, root: Optional[cst.CSTNode], context: Context) -> Optional
     )
 
 
-def _advice(root: Optional[cst.CSTNode], context: Context) -> str:
+def _advice(
+    root: Optional[cst.CSTNode], weights: List[cst.BaseExpression], context: Context
+) -> str:
+    """Returns what else there is to say of a product with labels that is no whole loss."""
     found = None if root is None else context.once(_reduction, root)
     if found is None:
         return ""
-    if found.axis is None:
-        return "; this mean is over all entries: 1/C of the mean loss" if found.mean else ""
-    axis = reading.single_axis(found.axis, context)
-    if axis is not None and axis > 0 and not found.mean and not found.keeps:
-        return f"; were axis={axis} written axis=-1, the whole would become a loss from logits"
-    return ""
+    if weights:
+        return (
+            f"; if `{context.code(weights[0])}` is a weight of classes or rows, "
+            "weighted_softmax_cross_entropy_with_logits takes it"
+        )
+    over_all = found.mean and found.axis is None
+    return "; this mean is over all entries: 1/C of the mean loss" if over_all else ""
 
 
 def _matching(node: cst.CSTNode, context: Context) -> Optional[_Found]:
