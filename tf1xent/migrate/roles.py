@@ -60,15 +60,14 @@ def roles(
 ) -> Optional[Tuple[str, str]]:
     """Returns which of two arguments are LABELS and which LOGITS, or None if that is not clear.
 
-    It is clear if both say it and do not say the same, or if one says it beyond doubt and the other
-    says nothing.
+    It is clear if both say it and do not say the same, or if only one says it beyond doubt.
     """
     one, other = role(first, context), role(second, context)
-    if one.what is not None and other.what is not None:
-        return (one.what, other.what) if one.what != other.what else None
-    if one.what is not None and one.sure:
+    if one.what is not None and other.what is not None and one.what != other.what:
+        return one.what, other.what
+    if one.what is not None and one.sure and not other.sure:
         return one.what, _OTHER[one.what]
-    if other.what is not None and other.sure:
+    if other.what is not None and other.sure and not one.sure:
         return _OTHER[other.what], other.what
     return None
 
@@ -90,7 +89,7 @@ def role(node: cst.BaseExpression, context: "Context") -> Role:
             return Role(LOGITS)
     made = _MAKES.get(context.called(value) or "")
     if made is not None:
-        return Role(made)
+        return Role(made, sure=value is node)  # `tf.argmax(y_, 1)` as the argument
     for what in (LOGITS, LABELS):  # "y_pred" are logits
         if not _LIKELY[what].isdisjoint(words):
             return Role(what)
