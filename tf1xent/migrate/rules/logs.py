@@ -1,6 +1,6 @@
 """Cross-entropies written as labels times the log of a softmax."""
 
-from typing import Any, List, Optional, Set, Tuple
+from typing import Any, List, NamedTuple, Optional, Set, Tuple
 
 import libcst as cst
 
@@ -19,7 +19,7 @@ from tf1xent.migrate.rules.log_forms import (
     reason,
     with_operand,
 )
-from tf1xent.migrate.rules.reading import Reduction, bare
+from tf1xent.migrate.rules.reading import Reduction, Softmax, bare
 
 # What float32 has no smaller normal number than.
 _LEAST_EPSILON = 1.2e-38
@@ -40,10 +40,23 @@ def _whole(node: cst.CSTNode, context: Context) -> Optional[_Found]:
     form = found.form
     if form.reduction.mean or form.reduction.keeps:
         return None
-    new, becomes = _loss(form, node, context)
-    if new is None:
+    loss = _loss(form, node, context)
+    if loss is None:
         return None
-    replacement = found.rebuilt(new)
+    becomes = loss.function
+
+    def replaced(indent: Optional[str] = None) -> cst.BaseExpression:
+        new: cst.BaseExpression = context.call(loss.function, loss.arguments, indent)
+        if form.reduction.axis is None:
+            new = with_operand(form.reduction, new)
+        return found.rebuilt(new)
+
+    replacement = replaced()
+    indent = context.indent_if_too_wide(replacement, node)
+    if indent is not None:
+        last_name = loss.function.rsplit(".", 1)[-1]
+        first = next(one for one in context.code(replacement).split("\n") if last_name in one)
+        replacement = replaced(first[: len(first) - len(first.lstrip())] or indent)
     if reading.loses_comments(node, replacement):
         return None
     if form.reduction.axis is not None and _ranks(form, context) == set():
@@ -54,19 +67,24 @@ def _whole(node: cst.CSTNode, context: Context) -> Optional[_Found]:
     return form.log.guard, Match(f"{reason(form.log)}; becomes {becomes}", replacement)
 
 
-def _loss(
-    form: Form, root: cst.CSTNode, context: Context
-) -> Tuple[Optional[cst.BaseExpression], str]:
-    """Returns the loss that takes the place of a sum, and its name."""
+class _Loss(NamedTuple):
+    """A call of a loss: the function, and what it is given."""
+
+    function: str
+    arguments: List[Tuple[str, cst.BaseExpression]]
+
+
+def _loss(form: Form, root: cst.CSTNode, context: Context) -> Optional[_Loss]:
+    """Returns the loss by row that a sum is, or None."""
     axis, name = form.reduction.axis, form.reduction.name
     log = form.log
     if not context.usable(form.labels, root) or _is_explained_otherwise(log):
-        return None, ""
+        return None
     class_axis = -1 if log.softmax is None else log.softmax.axis
     if class_axis is None or (
         axis is not None and not _is_class_axis(axis, class_axis, form, context)
     ):
-        return None, ""
+        return None
     options: List[Tuple[str, cst.BaseExpression]] = []
     if class_axis != -1:
         options.append(("axis", cst.parse_expression(str(class_axis))))
@@ -75,35 +93,38 @@ def _loss(
     given = [("labels", bare(form.labels))]
     if log.softmax is not None and context.usable(log.softmax.logits, root):
         if context.to_stock and not _is_one_hot(form.labels, context):
-            return None, ""  # the op's gradient is that of labels which sum to 1
+            return None  # the op's gradient is that of labels which sum to 1
         if context.to_stock and log.guard in _FINITE:
-            return None, ""
+            return None
         dotted = f"tf.{_DENSE}" if context.to_stock else f"tf1xent.{_DENSE}"
         given.append(("logits", bare(log.softmax.logits)))
     elif log.guard is Guard.LOG_SOFTMAX or context.to_stock:
-        return None, ""
+        return None
     elif context.usable(log.probabilities, root):
         dotted = _FROM_PROBABILITIES
         given.append(("probabilities", bare(log.probabilities)))
         if log.softmax is None:
             if not _clips_alike(log) or not context.usable(log.bound_as_written, root):
-                return None, ""
+                return None
             options.insert(0, ("epsilon", log.bound_as_written))
-        elif context.called(log.softmax.call) == "tf.nn.softmax":
+        elif _is_in_graph(log.softmax, context):
             options.insert(0, ("look_through_softmax", cst.Name("True")))
         else:
-            return None, ""
+            return None
     else:
-        return None, ""
-    new: cst.BaseExpression = context.call(dotted, [*given, *options])
-    if axis is None:
-        new = with_operand(form.reduction, new)
-    return new, dotted
+        return None
+    return _Loss(dotted, [*given, *options])
 
 
 def _is_explained_otherwise(log: Log) -> bool:
     """Whether the logits are those of a log_softmax: nothing to look through."""
     return log.softmax is None and log.guard is not Guard.CLIPPED
+
+
+def _is_in_graph(softmax: Softmax, context: Context) -> bool:
+    """Whether the softmax can be looked through: an op of a graph, as TF 1.x builds them."""
+    called = context.called(softmax.call)
+    return called == "tf.nn.softmax" and context.api(softmax.call.func) != "v2"
 
 
 def _clips_alike(log: Log) -> bool:
