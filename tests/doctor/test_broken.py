@@ -178,3 +178,18 @@ def test_every_cause_has_texts_that_can_be_filled():
     facts = diagnosis.facts_of({}, "", None)
     for cause in diagnosis.CAUSES:
         assert "{" not in (cause.what + cause.remedy).format("x", **facts)
+
+
+@pytest.mark.parametrize(
+    "tensorflow, h5py, clashes",
+    [
+        ("1.15.5", "3.8.0", True),
+        ("2.4.4", "3.1.0", True),
+        ("2.4.4", "2.10.0", False),
+        ("2.11.0", "3.8.0", False),
+        ("1.15.5", None, False),
+        ("", "3.8.0", False),
+    ],
+)
+def test_an_h5py_that_keras_cannot_read_with(tensorflow, h5py, clashes):
+    assert (diagnosis.clash(tensorflow, h5py) is not None) == clashes

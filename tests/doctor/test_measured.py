@@ -10,6 +10,7 @@ import pytest
 from tests.doctor.doctor import findings
 from tf1xent import _probes, _tf, kernels
 from tf1xent.doctor import checks, report
+from tf1xent.doctor import findings as findings_module
 from tf1xent.kernels import cache, sources
 
 
@@ -109,6 +110,7 @@ def test_the_report_fits_a_terminal_and_shows_every_answer(found):
     assert "wrong: NaN" in shown["by hand: log(softmax(x)), gradient"]
 
 
+@pytest.mark.lengthy
 def test_a_bad_setting_is_told_once():
     code, found = findings(TF1XENT_IMPLEMENTATION="nonsense")
     assert code == 1
@@ -137,3 +139,13 @@ def test_a_library_that_ends_the_process_ends_that_step_only(tmp_path, monkeypat
     assert problem["what"] == "The native kernels are wrong here: ends: SIGABRT."
     assert len(found["checks"]) == len(checks.CHECKS)
     assert found["devices"]["devices"]
+
+
+def test_notes_are_of_what_is_there(found):
+    assert not [note for note in found["notes"] if "newer than all" in note or "patches" in note]
+    changed = dict(found, tensorflow=dict(found["tensorflow"], version="2.99.0", patched=True))
+    changed["tensorflow"]["distributions"] = {"tensorflow": "2.99.0", "tensorflow-cpu": "2.98.0"}
+    notes = " ".join(findings_module._notes(changed))
+    assert "TensorFlow 2.99.0 is newer than all" in notes
+    assert "tensorflow 2.99.0, tensorflow-cpu 2.98.0" in notes
+    assert "Something patches TensorFlow" in notes

@@ -10,6 +10,7 @@ import pytest
 
 from tests.running.processes import PROGRAMS, plain, run
 from tests.running.test_eight_programs import HAS, ON_1
+from tests.support.without_tensorflow import hide
 from tf1xent.running import contrib
 
 TF = "import tensorflow as tf"
@@ -179,6 +180,16 @@ def test_errors_and_warnings_show_no_line_of_ours(tmp_path):
     ours, pythons = run("--compat", str(program)), plain(str(program))
     assert (ours.code, ours.out, ours.err) == (pythons.code, pythons.out, pythons.err)
     assert "UserWarning: old" in ours.err and "no_such_module" in ours.err
+
+
+def test_without_tensorflow_the_error_is_pythons(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("from tensorflow.contrib import slim\n")
+    hidden = {"PYTHONPATH": str(hide(tmp_path, "tensorflow"))}
+    ours = run("--compat", str(program), variables=hidden)
+    pythons = plain(str(program), variables=hidden)
+    assert (ours.code, ours.out) == (pythons.code, pythons.out) == (1, "")
+    assert ours.err.splitlines()[-1] == "ModuleNotFoundError: No module named 'tensorflow'"
 
 
 # What the texts of the table call ``tf.``, but for what they say is only there up to a version.

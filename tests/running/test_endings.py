@@ -49,6 +49,15 @@ def test_a_program_ends_as_it_would(ending, tmp_path):
     assert run("program.py", **options) == plain("program.py", **options)
 
 
+@pytest.mark.parametrize("ending", ["an exception", "exit with a number", "at exit"])
+def test_the_report_comes_after_all_that_the_program_prints(ending, tmp_path):
+    (tmp_path / "program.py").write_text(BEFORE + ENDINGS[ending], encoding="utf-8")
+    options = {"cwd": str(tmp_path), "variables": {"PYTHONIOENCODING": "utf-8"}}
+    want, found = plain("program.py", **options), run("--report", "program.py", **options)
+    assert (found.code, found.out) == (want.code, want.out)
+    assert found.err == want.err + "tf1xent run: the program has not imported TensorFlow.\n"
+
+
 # What Python says itself.
 NOT_THERE = {
     "no such file": ["none.py"],

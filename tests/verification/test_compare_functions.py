@@ -173,3 +173,30 @@ def test_accuracy_of_small_entries_is_said_and_counts_when_strict():
     worse = compare_functions(exact, stock, **options)
     assert worse.equal and "accuracy: AFTER rounds away digits" in worse.to_text()
     assert not compare_functions(exact, stock, strict=True, **options).equal
+
+
+def test_probabilities_and_their_share_of_the_sum_are_two_formulas():
+    def as_they_are(y_true, y_pred):
+        return -tf.reduce_mean(tf.reduce_sum(y_true * tf.log(y_pred), axis=1))
+
+    def divided(y_true, y_pred):
+        return as_they_are(y_true, y_pred / tf.reduce_sum(y_pred, axis=1, keepdims=True))
+
+    options = dict(labels="one-hot", dtypes=["float64"])
+    report = compare_functions(divided, divided, **options)
+    assert report.formula == "mean over the rows, cross-entropy of p / sum(p) with one-hot labels"
+    report = compare_functions(as_they_are, divided, **options)
+    assert ("gradient by probabilities", "random") in said(report, "different")
+
+
+def test_the_smallest_probability_hides_no_difference_of_other_rows():
+    def unguarded(y_true, y_pred):
+        return -tf.reduce_sum(y_true * tf.log(y_pred), axis=1)
+
+    def weighted(y_true, y_pred):
+        """Wrong for rows whose label is likely."""
+        likely = tf.stop_gradient(tf.reduce_sum(y_true * y_pred, axis=1))
+        return unguarded(y_true, y_pred) * tf.where(likely > 0.7, 1 + 0.001 * likely, likely**0)
+
+    report = compare_functions(unguarded, weighted, labels="one-hot", dtypes=["float64"])
+    assert ("gradient by probabilities", "confident, right") in said(report, "different")

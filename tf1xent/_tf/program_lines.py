@@ -2,6 +2,7 @@
 
 import os
 import sys
+import types
 from typing import Any, Callable, Iterable, Optional, Tuple
 
 from tensorflow.python.framework import func_graph
@@ -65,7 +66,8 @@ def _innermost_line(frames: Iterable[Any]) -> Optional[str]:
 def _called_function() -> str:
     """Returns the outermost function of the libraries above the program's innermost frame."""
     folders = _library_folders()
-    frame, called = sys._getframe(), None
+    frame: Optional[types.FrameType] = sys._getframe()
+    called: Optional[types.FrameType] = None
     while frame is not None and frame.f_code.co_filename.startswith(folders):
         if not frame.f_code.co_filename.startswith((_LIBRARY, *_WRAPPERS)):
             called = frame

@@ -10,6 +10,17 @@ from tf1xent.running import interpreter, launching
 from tf1xent.running.settings import Settings, own_path, this_python
 
 COMMAND = "run"
+# By the option, what it does. Each is a field of `Settings`.
+_SWITCHES = {
+    "--losses": "replace the two functions of tf.losses too",
+    "--override-only": "correct only the derivatives of TensorFlow's own ops: no op is added, and "
+    "random numbers stay those of the program without tf1xent",
+    "--report": "at exit, print to stderr what was served, how often, and from which line",
+    "--compat": "on TensorFlow 2, run a program written for TensorFlow 1: `import tensorflow` gives "
+    "tensorflow.compat.v1",
+    "--children": "patch the processes too that the program starts with the same Python; those "
+    "that it forks have the patch in any case",
+}
 
 
 def add_parser(commands: Any) -> None:
@@ -31,32 +42,8 @@ def add_parser(commands: Any) -> None:
         choices=("graph", "kernel", "auto"),
         help="of the losses, default what TF1XENT_IMPLEMENTATION says, or graph",
     )
-    parser.add_argument(
-        "--losses", action="store_true", help="replace the two functions of tf.losses too"
-    )
-    parser.add_argument(
-        "--override-only",
-        action="store_true",
-        help="correct only the derivatives of TensorFlow's own ops: no op is added, and random "
-        "numbers stay those of the program without tf1xent",
-    )
-    parser.add_argument(
-        "--report",
-        action="store_true",
-        help="at exit, print to stderr which calls were served, how often, and from which line",
-    )
-    parser.add_argument(
-        "--compat",
-        action="store_true",
-        help="on TensorFlow 2, run a program written for TensorFlow 1: `import tensorflow` gives "
-        "tensorflow.compat.v1",
-    )
-    parser.add_argument(
-        "--children",
-        action="store_true",
-        help="patch the processes too that the program starts with the same Python; those that it "
-        "forks have the patch in any case",
-    )
+    for option, does in _SWITCHES.items():
+        parser.add_argument(option, action="store_true", help=does)
     # One list: for a SCRIPT of its own, argparse would drop a "--" that is the program's.
     parser.add_argument(
         "program",

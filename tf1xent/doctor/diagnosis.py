@@ -116,7 +116,20 @@ CAUSES = (
         "import tensorflow before all other packages",
     ),
 )
+# h5py 3 returns str where Keras of these decodes bytes.
+_LAST_BEFORE_H5PY_3 = (2, 4)
 _ERROR = re.compile(r"\s*(?:[\w.]*(?:Error|Exception|Warning|Interrupt)\b.*\S)")
+
+
+def clash(tensorflow: str, h5py: Optional[str]) -> Optional[str]:
+    """Returns what the import does not tell and fails later, or None."""
+    release, of_h5py = release_of(tensorflow), release_of(h5py or "")
+    if release and of_h5py >= (3, 0) and release <= _LAST_BEFORE_H5PY_3:
+        return (
+            f"h5py {h5py} is too new for Keras of TensorFlow {tensorflow}: files of weights may "
+            'not load (str has no attribute decode). Run: pip install "h5py<3"'
+        )
+    return None
 
 
 def failed_import(text: str, facts: Mapping[str, str]) -> Problem:

@@ -47,6 +47,7 @@ def examined(timeout: float) -> Dict[str, Any]:
         problems = _problems(found, measured, timeout)
     results = measured.results
     found["tensorflow"].update(results.get(measuring.TENSORFLOW, {}))
+    found["tensorflow"]["patched"] = results.get(measuring.OWN, {}).get("patched")
     for name in ("error", "died"):  # told as a problem
         found["tensorflow"].pop(name, None)
     found["settings"] = results.get(measuring.SETTINGS)
@@ -228,6 +229,11 @@ def _notes(found: Mapping[str, Any]) -> List[str]:
         notes.append(
             f"TensorFlow {tensorflow['version']} is newer than all that tf1xent is tested with; "
             "what is measured below holds."
+        )
+    notes += filter(None, [diagnosis.clash(tensorflow["version"] or "", found["packages"]["h5py"])])
+    if tensorflow.get("patched"):
+        notes.append(
+            "Something patches TensorFlow when this Python starts; the answers of both show it."
         )
     if len(set(tensorflow["distributions"].values())) > 1:
         listed = ", ".join(f"{n} {v}" for n, v in tensorflow["distributions"].items())

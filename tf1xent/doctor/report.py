@@ -50,12 +50,10 @@ def _verdict(found: Mapping[str, Any]) -> List[str]:
         return ["TensorFlow does not work here."]
     stock = [check for check in checks if (check["tensorflow"] or {}).get("verdict") != "right"]
     ours = [check["tf1xent"]["verdict"] for check in checks if check["tf1xent"] is not None]
-    line = (
-        f"TensorFlow {found['tensorflow']['version']} works. Wrong are {len(stock)} of "
-        f"{len(checks)} answers as it is"
-    )
+    version = found["tensorflow"]["version"]
+    line = f"TensorFlow {version} works. As it is, {len(stock)} of {len(checks)} answers are wrong"
     if ours:
-        line += f", {len(ours) - ours.count('right')} of {len(ours)} with tf1xent"
+        line += f"; with tf1xent, {len(ours) - ours.count('right')} of {len(ours)}"
     return _table.wrapped(line + ".", COLUMNS)
 
 

@@ -6,8 +6,6 @@ means what a program has under ``--compat``: `tensorflow.compat.v1`.
 
 from typing import Dict
 
-__all__ = ["answer"]
-
 # Why a part is not there, by the first of its names.
 _REASONS: Dict[str, str] = {
     "contrib": "TensorFlow 2.x has no tf.contrib",
@@ -40,10 +38,10 @@ _METRIC = (
 
 # The parts of tf.contrib that ended with it, and have no row of their own below.
 _ENDED = (
-    "all_reduce bigtable cloud copy_graph decision_trees deprecated fused_conv grid_rnn hadoop "
-    "hooks ignite input_pipeline kafka kernel_methods kinesis labeled_tensor libsvm "
+    "all_reduce bigtable cloud coder copy_graph decision_trees deprecated fused_conv grid_rnn "
+    "hadoop hooks ignite input_pipeline kafka kernel_methods kinesis labeled_tensor libsvm "
     "linear_optimizer memory_stats meta_graph_transform nearest_neighbor nn optimizer_v2 "
-    "periodic_resample proto quantization receptive_field recurrent reduce_slice_ops "
+    "periodic_resample proto quantization rate receptive_field recurrent reduce_slice_ops "
     "remote_fused_graph resampler rpc session_bundle solvers sparsemax specs "
     "stat_summarizer testing text timeseries util"
 )
@@ -148,7 +146,9 @@ _REPLACEMENTS: Dict[str, str] = {
     ),
     "contrib.layers.xavier_initializer": "Use tf.glorot_uniform_initializer()",
     "contrib.layers.xavier_initializer_conv2d": "Use tf.glorot_uniform_initializer()",
-    "contrib.learn": "Use tf.estimator (TensorFlow up to 2.15)",
+    "contrib.learn": (
+        "Use tf.estimator (TensorFlow up to 2.15), or a dict of the words for learn.preprocessing"
+    ),
     "contrib.learn.datasets": "Use tf.keras.datasets",
     "contrib.learn.preprocessing": "Use tf.lookup.StaticVocabularyTable, or a dict of the words",
     "contrib.legacy_seq2seq": _NOTHING + ". Use tf.nn.dynamic_rnn, or keep a copy",

@@ -56,8 +56,9 @@ def leading_options(arguments: Sequence[str]) -> List[str]:
 
 
 def _own_arguments() -> List[str]:
-    if sys.version_info >= (3, 10):
-        return sys.orig_argv
+    found: Optional[List[str]] = getattr(sys, "orig_argv", None)  # since Python 3.10
+    if found is not None:
+        return found
     import ctypes  # slow, and only here
 
     # What `sys.orig_argv` is made of. `subprocess` can only guess from `sys.flags`, without -u, -i

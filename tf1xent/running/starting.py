@@ -6,6 +6,7 @@ from typing import Callable
 
 import tf1xent
 from tf1xent import _registration
+from tf1xent.errors import KernelsError
 from tf1xent.running import settings as running_settings
 from tf1xent.running.report import Report
 from tf1xent.running.settings import Settings
@@ -50,7 +51,9 @@ def _patch(settings: Settings) -> None:
 
 
 def _refuse(error: Exception) -> None:
-    """Ends the program, as `sys.exit` does: without the patch it is not what was asked for."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    print(f"tf1xent run: {lines[0]}", file=sys.stderr)
+    """Ends the program as `sys.exit` does: without the patch it is not what was asked for."""
+    text = (str(error).strip() or "no message").splitlines()[0]
+    if not isinstance(error, KernelsError):
+        text = f"cannot patch this TensorFlow: {type(error).__name__}: {text}"
+    print(f"tf1xent run: {text}", file=sys.stderr)
     raise SystemExit(_CANNOT_RUN) from None

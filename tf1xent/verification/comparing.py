@@ -5,7 +5,8 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from tf1xent.verification import formulas, recognition
 from tf1xent.verification.batches import Batch, Setting, make_batches
-from tf1xent.verification.judging import DIFFERENT, judge
+from tf1xent.verification.findings import DIFFERENT
+from tf1xent.verification.judging import judge
 from tf1xent.verification.kinds import KINDS, LABEL_KINDS, parse_input
 from tf1xent.verification.measurement import Measurement, Result
 from tf1xent.verification.processes import (
@@ -107,7 +108,7 @@ def compared(
     findings = judge(before, after, batches, exact)
     notes = _notes(before, after, formula)
     if any(finding.verdict == DIFFERENT for finding in findings):
-        other = recognition.recognise(after, batches)
+        other = next(recognition.recognise(after, batches), None)
         if other is not None and other != formula:
             epsilon = f", with log(p + {other.epsilon:.0e})" if other.epsilon else ""
             notes.append(f"AFTER computes: {other}{epsilon}.")
@@ -126,16 +127,16 @@ def _judged_by(
     if not formulas.is_installed():
         return None, {}, "BEFORE; for exact results: pip install tf1xent[verify]"
     batches = batches_of(setting)
-    formula = recognition.recognise(before, batches)
-    if formula is None:
-        return None, {}, "BEFORE: it computes no formula that is known here"
-    if formula.mistake:
-        return formula, {}, f"BEFORE, by mistake perhaps: {formula}"
-    named = formula._replace(epsilon=0.0)
-    exact = _exact(setting, named, _connected(before))
-    if not recognition.has_gradients(before, batches, exact, formula):
-        return None, {}, f"BEFORE: it has the values, but not the gradients, of: {named}"
-    return formula, exact, f"exact results ({formulas.DIGITS} digits) of: {named}"
+    reference = "BEFORE: it computes no formula that is known here"
+    for formula in recognition.recognise(before, batches):
+        if formula.mistake:
+            return formula, {}, f"BEFORE, by mistake perhaps: {formula}"
+        named = formula._replace(epsilon=0.0)
+        exact = _exact(setting, named, _connected(before))
+        if recognition.has_gradients(before, batches, exact, formula):
+            return formula, exact, f"exact results ({formulas.DIGITS} digits) of: {named}"
+        reference = f"BEFORE: it has the values, but not the gradients, of: {named}"
+    return None, {}, reference
 
 
 def _check_compared(before: Measurement, after: Measurement, setting: Setting) -> None:

@@ -1,7 +1,7 @@
 """Which formula a side computes, told by its values on benign batches."""
 
 import itertools
-from typing import Any, Callable, Dict, Iterator, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, Sequence
 
 import numpy as np
 
@@ -18,8 +18,6 @@ from tf1xent.verification.formulas import (
 )
 from tf1xent.verification.kinds import LABEL_KINDS
 from tf1xent.verification.measurement import Measurement
-
-__all__ = ["recognise"]
 
 # Added to probabilities in the log by hand-written losses.
 EPSILONS = tuple(10.0**-n for n in range(3, 17))
@@ -67,15 +65,15 @@ def candidates(kinds: Sequence[str], is_scalar: bool) -> Iterator[Formula]:
                 yield Formula(form.name, name, row_weights, True, denominator)
 
 
-def recognise(measured: Measurement, batches: Sequence[Batch]) -> Optional[Formula]:
-    """Returns the formula whose values a side has on all benign batches, or None.
+def recognise(measured: Measurement, batches: Sequence[Batch]) -> Iterator[Formula]:
+    """Yields the formulas whose values a side has on all benign batches, the likeliest first.
 
     Args:
       measured: of the side.
       batches: what was fed.
 
-    Returns:
-      A `Formula`; with an epsilon only if the values are not those of a formula without.
+    Yields:
+      `Formula`s. Those of p and of p / sum(p) have the same values and other gradients.
     """
     dtype = next(iter(measured.precisions))
     near = _NEAR.get(measured.precisions[dtype])
@@ -84,7 +82,7 @@ def recognise(measured: Measurement, batches: Sequence[Batch]) -> Optional[Formu
     pairs = [(b, measured.results[b.key].value) for b in chosen]
     pairs = [(b, value) for b, value in pairs if value is not None]
     if near is None or not pairs:
-        return None
+        return
     is_scalar = pairs[0][1].ndim == 0  # type: ignore[union-attr]
     known: Dict[Any, Derivatives] = {}
 
@@ -98,7 +96,7 @@ def recognise(measured: Measurement, batches: Sequence[Batch]) -> Optional[Formu
         (f._replace(smoothing=_smoothing(f, *pairs[0], known)) for f in plain),
         (f._replace(mistake=m) for m in MISTAKES for f in plain),
     )
-    return next(filter(fits, tried), None)
+    yield from filter(fits, tried)
 
 
 def _smoothing(formula: Formula, batch: Batch, value: Any, known: Dict[Any, Derivatives]) -> float:

@@ -13,12 +13,13 @@ if __name__ == "sitecustomize":  # not where a tool imports all modules of the p
     sys.path_importer_cache.pop(folder, None)
     if json.loads(os.environ.get("TF1XENT_RUN", "{}")).get("python") == [sys.version, sys.prefix]:
         try:
-            from importlib import util
+            import importlib.util
+            from typing import Any  # noqa: F401
 
             # The program's path need not have tf1xent, and must not change.
             init = os.path.join(os.path.dirname(os.path.dirname(folder)), "__init__.py")
-            spec = util.spec_from_file_location("tf1xent", init)
-            sys.modules["tf1xent"] = util.module_from_spec(spec)
+            spec = importlib.util.spec_from_file_location("tf1xent", init)  # type: Any
+            sys.modules["tf1xent"] = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(sys.modules["tf1xent"])
             from tf1xent.running import starting
 
@@ -29,4 +30,4 @@ if __name__ == "sitecustomize":  # not where a tool imports all modules of the p
             os._exit(2)
     # The user's own, or Python's own answer that there is none.
     del sys.modules["sitecustomize"]
-    import sitecustomize  # noqa: F401
+    import sitecustomize  # type: ignore[import-not-found] # noqa: F401
