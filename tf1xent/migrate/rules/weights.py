@@ -27,6 +27,8 @@ def _match(node: cst.CSTNode, context: Context) -> Optional[Match]:
         f"class weights `{context.code(weights)}` multiply the logits: they change each class's "
         f"temperature, not its share of the loss; meant is {name}(class_weights=...)"
     )
+    if reading.softmax(context.value(logits), context) is not None:
+        return Match(f"{message}; `{context.code(logits)}` is a softmax: give it the logits too")
     known = {"labels", "logits", "name"}
     if (
         context.to_stock
