@@ -59,9 +59,12 @@ def _whole(node: cst.CSTNode, context: Context) -> Optional[_Found]:
         replacement = replaced(first[: len(first) - len(first.lstrip())] or indent)
     if reading.loses_comments(node, replacement):
         return None
-    if form.reduction.axis is not None and _ranks(form, context) == set():
-        if reading.single_axis(form.reduction.axis, context) == 1:
-            becomes += " (for logits [batch, classes])"
+    axis = (
+        None if form.reduction.axis is None else reading.single_axis(form.reduction.axis, context)
+    )
+    if axis is not None and axis > 0 and not _ranks(form, context):
+        axes = "[batch, classes]" if axis == 1 else f"of {axis + 1} axes"
+        becomes += f" (for logits {axes})"
     if form.log.softmax is None:
         becomes += ", which clips as it did; from logits nothing would be clipped"
     return form.log.guard, Match(f"{reason(form.log)}; becomes {becomes}", replacement)
@@ -135,13 +138,17 @@ def _clips_alike(log: Log) -> bool:
 def _is_class_axis(axis: cst.BaseExpression, class_axis: int, form: Form, context: Context) -> bool:
     """Whether the axis of a sum is that of the classes.
 
-    Axis 1 is the last one of two, which a softmax over the last axis makes all but certain.
+    Axis 1 is the last one of two, axis 2 of three: the softmax, which is over the last, makes that
+    all but certain where the source says nothing of the number of axes.
     """
     found = reading.single_axis(axis, context)
     if found is None or found == class_axis:
         return found is not None
-    ranks = _ranks(form, context) or {2}
-    return len(ranks) == 1 and all((found - class_axis) % rank == 0 for rank in ranks)
+    highest = max(found, class_axis)
+    ranks = _ranks(form, context) or {highest + 1}
+    return (
+        highest > 0 and len(ranks) == 1 and all((found - class_axis) % rank == 0 for rank in ranks)
+    )
 
 
 def _ranks(form: Form, context: Context) -> Set[int]:
@@ -176,27 +183,21 @@ def _part(node: cst.CSTNode, context: Context) -> Optional[_Found]:
         Guard.EPSILON,
     ):  # finite for a logit of -inf beside a label of 0
         return log.guard, Match(f"{because}; compute the loss from the logits")
-    if not context.usable(found.logits, node):
+    needed = [found.logits, found.axis_as_written or found.logits]
+    if not all(context.usable(one, node) for one in needed):
         return log.guard, Match(
             f"{because}; give the softmax's argument a name, as in `logits = ...`, "
             "and compute the loss from that"
         )
     if found.call is log.probabilities and found.named:
         return log.guard, Match(f"{because}; its softmax has a name: use log_softmax by hand")
-    axis = [] if found.axis == -1 else [one for one in found.call.args if _is_axis(one)]
-    new = context.call("tf.nn.log_softmax", [("", bare(found.logits))])
-    if axis:
-        first = new.args[0].with_changes(
-            comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
-        )
-        new = new.with_changes(args=[first, axis[0].with_changes(comma=cst.MaybeSentinel.DEFAULT)])
+    given = [("", bare(found.logits))]
+    if found.axis != -1 and found.axis_as_written is not None:
+        given.append(("axis", found.axis_as_written))
+    new = context.call("tf.nn.log_softmax", given)
     if reading.loses_comments(node, new):
         return log.guard, Match(f"{because}; a comment stands inside: rewrite it by hand")
     return log.guard, Match(f"{because}; becomes tf.nn.log_softmax", new)
-
-
-def _is_axis(argument: cst.Arg) -> bool:
-    return argument.keyword is not None and argument.keyword.value in ("axis", "dim")
 
 
 def _reduction(node: cst.CSTNode, context: Context) -> Optional[Reduction]:

@@ -165,27 +165,41 @@ def _both_factors(node: cst.CSTNode, called: Optional[str]) -> Any:
 
 
 class Softmax(NamedTuple):
-    """A call of softmax or log_softmax: of what, over which axis (-1 by default)."""
+    """A call of softmax or log_softmax.
+
+    Attributes:
+      call: the call.
+      logits: its argument.
+      axis: -1 by default; None if it is no number.
+      axis_as_written: None by default.
+      named: whether the operation has a name.
+    """
 
     call: cst.Call
     logits: cst.BaseExpression
     axis: Optional[int]
+    axis_as_written: Optional[cst.BaseExpression]
     named: bool
 
 
 def softmax(
     node: cst.CSTNode, context: Context, names: FrozenSet[str] = SOFTMAXES
 ) -> Optional[Softmax]:
-    """Returns what a call of softmax is given; an axis that is no number is None."""
-    if context.called(node) not in names:
+    """Returns what a call of softmax is given."""
+    called = context.called(node)
+    if called not in names:
         return None
     assert isinstance(node, cst.Call)
-    given = arguments(node, ("logits", "axis", "name", "dim"))
-    if given is None or "logits" not in given or ("axis" in given and "dim" in given):
+    contrib = str(called).startswith("tf.contrib.")  # has no axis
+    given = arguments(node, ("logits",) if contrib else ("logits", "axis", "name", "dim"))
+    if given is None or "logits" not in given or {"axis", "dim"} <= set(given):
         return None
-    axis = given.get("axis", given.get("dim"))
-    found = -1.0 if axis is None or _is_none(axis) else number(axis, context)
-    return Softmax(node, given["logits"], None if found is None else int(found), "name" in given)
+    written = given.get("axis", given.get("dim"))
+    if written is None or _is_none(written):
+        return Softmax(node, given["logits"], -1, None, "name" in given)
+    axis = number(written, context)
+    found = None if axis is None else int(axis)
+    return Softmax(node, given["logits"], found, written, "name" in given)
 
 
 class Reduction(NamedTuple):
