@@ -2,7 +2,6 @@
 
 import libcst as cst
 import pytest
-from libcst.metadata import MetadataWrapper, ParentNodeProvider, ScopeProvider
 
 from tf1xent.migrate.context import Context
 from tf1xent.migrate.finding import Options
@@ -11,16 +10,15 @@ from tf1xent.migrate.names import TensorFlowName, tensorflow_name
 
 def last_line(source):
     """The context of a module, and the expression on its last line."""
-    wrapper = MetadataWrapper(cst.parse_module(source), unsafe_skip_copy=True)
-    metadata = wrapper.resolve_many([ParentNodeProvider, ScopeProvider])
+    module = cst.parse_module(source)
     found = []
 
     class Last(cst.CSTVisitor):
         def visit_Expr(self, node):
             found.append(node.value)
 
-    wrapper.module.visit(Last())
-    return Context(wrapper.module, metadata, Options()), found[-1]
+    module.visit(Last())
+    return Context(module, Options()), found[-1]
 
 
 NAMES = {

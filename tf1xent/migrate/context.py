@@ -7,14 +7,13 @@ from typing import (
     FrozenSet,
     Iterator,
     List,
-    Mapping,
     Optional,
     Sequence,
     Tuple,
 )
 
 import libcst as cst
-from libcst.metadata import ImportAssignment, ScopeProvider
+from libcst.metadata import ImportAssignment
 
 from tf1xent.migrate.definitions import Definitions
 from tf1xent.migrate.finding import STOCK, Options
@@ -24,7 +23,7 @@ from tf1xent.migrate.names import (
     qualified_name,
     tensorflow_name,
 )
-from tf1xent.migrate.tree import parents_of
+from tf1xent.migrate.tree import parents_of, scopes_of
 from tf1xent.migrate.versions import written_for
 
 # The modules that new code may need, by what it calls them where the source has no name for them.
@@ -50,11 +49,11 @@ class Context:
       parents: the node around each node.
     """
 
-    def __init__(self, module: cst.Module, metadata: Mapping[Any, Any], options: Options) -> None:
+    def __init__(self, module: cst.Module, options: Options) -> None:
         self.module = module
         self.options = options
         self.parents = parents_of(module)
-        self._scopes = metadata[ScopeProvider]
+        self._scopes = scopes_of(module)
         self._definitions = Definitions(self.parents, self._scopes)
         self._called: Dict[cst.CSTNode, Optional[str]] = {}
         self._imported_as: Dict[FrozenSet[str], FrozenSet[str]] = {}

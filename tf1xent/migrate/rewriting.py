@@ -6,7 +6,6 @@ import libcst as cst
 from libcst.metadata import (
     MetadataWrapper,
     PositionProvider,
-    ScopeProvider,
 )
 
 from tf1xent.migrate.context import Context
@@ -48,8 +47,7 @@ def migrate_source(text: str, options: Options = DEFAULTS) -> Result:
     """
     rules = [rule for rule in RULES if options.codes is None or rule.code in options.codes]
     wrapper = MetadataWrapper(cst.parse_module(text), unsafe_skip_copy=True)
-    metadata = wrapper.resolve_many([ScopeProvider])
-    context = Context(wrapper.module, metadata, options)
+    context = Context(wrapper.module, options)
     search = _Search(context, rules, _skips(text, wrapper))
     search.look(wrapper.module)
     if not search.found:

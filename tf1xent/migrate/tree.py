@@ -3,6 +3,7 @@
 from typing import Any, Dict, List, Mapping, Tuple
 
 import libcst as cst
+from libcst.metadata import ExpressionContextProvider, ScopeProvider
 
 # No rule asks about what is between tokens.
 _BETWEEN = (
@@ -12,24 +13,31 @@ _BETWEEN = (
     cst.Newline,
     cst.TrailingWhitespace,
 )
+# By the type of a node: the names of its fields; of anything: whether rules may ask about it.
 _fields: Dict[type, Tuple[str, ...]] = {}
+_is_node: Dict[type, bool] = {}
 
 
 def children(node: cst.CSTNode) -> List[cst.CSTNode]:
     """Returns the nodes right below one, without white space and comments."""
     kind = type(node)
-    names = _fields.get(kind)
-    if names is None:
-        names = tuple(kind.__dataclass_fields__)  # type: ignore[attr-defined]
-        _fields[kind] = names
-    found: List[cst.CSTNode] = []
-    for name in names:
+    if kind not in _fields:
+        _fields[kind] = tuple(kind.__dataclass_fields__)  # type: ignore[attr-defined]
+    found: List[Any] = []
+    for name in _fields[kind]:
         value: Any = getattr(node, name)
-        if isinstance(value, cst.CSTNode):
+        if type(value) in (list, tuple):
+            found += value
+        else:
             found.append(value)
-        elif isinstance(value, (list, tuple)):
-            found += [one for one in value if isinstance(one, cst.CSTNode)]
-    return [one for one in found if not isinstance(one, _BETWEEN)]
+    return [one for one in found if _may_be_asked(type(one))]
+
+
+def _may_be_asked(kind: type) -> bool:
+    # isinstance of libcst's abstract classes takes longer than all the rest.
+    if kind not in _is_node:
+        _is_node[kind] = issubclass(kind, cst.CSTNode) and not issubclass(kind, _BETWEEN)
+    return _is_node[kind]
 
 
 def parents_of(module: cst.Module) -> Mapping[cst.CSTNode, cst.CSTNode]:
@@ -43,3 +51,37 @@ def parents_of(module: cst.Module) -> Mapping[cst.CSTNode, cst.CSTNode]:
             parents[child] = node
         waiting += below
     return parents
+
+
+def scopes_of(module: cst.Module) -> Mapping[cst.CSTNode, Any]:
+    """Returns the scope of each node, as libcst's ScopeProvider does in a wrapper.
+
+    A wrapper walks through the module twice more, for providers that need it.
+    """
+    contexts = _Contexts()
+    contexts.visit_Module(module)
+    scopes = _Scopes(contexts.found)
+    scopes.visit_Module(module)
+    return scopes.found
+
+
+class _Contexts(ExpressionContextProvider):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Dict[cst.CSTNode, Any] = {}
+
+    def set_metadata(self, node: cst.CSTNode, value: Any) -> None:
+        self.found[node] = value
+
+
+class _Scopes(ScopeProvider):
+    def __init__(self, contexts: Mapping[cst.CSTNode, Any]) -> None:
+        super().__init__()
+        self.found: Dict[cst.CSTNode, Any] = {}
+        self._contexts = contexts
+
+    def set_metadata(self, node: cst.CSTNode, value: Any) -> None:
+        self.found[node] = value
+
+    def get_metadata(self, key: Any, node: cst.CSTNode, default: Any = None) -> Any:
+        return self._contexts.get(node, default)

@@ -100,7 +100,7 @@ RULES = (
             "loss = tf.nn.softmax_cross_entropy_with_logits_v2(labels=tf.one_hot(y, 10), logits=z)"
         ),
         after="loss = tf1xent.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=z)",
-        words=("one_hot",),
+        words=("softmax_cross_entropy",),
         nodes=(cst.Call,),
         match=_one_hot,
     ),
