@@ -182,6 +182,11 @@ PROGRAMS = {
         "print('registered')",
         "import tensorflow.part\nassert 'registers' in sys.modules\n",
     ),
+    "TensorFlow 1.15 has its code in a package that imports it": (
+        "from tensorflow_core import *",
+        "import tensorflow_core\nprint('registered' if tensorflow_core.VALUE else 'too early')",
+        "import tensorflow_core\nassert 'registers' in sys.modules and not finders()\n",
+    ),
     "a second attempt after an import that fails": (
         "import builtins\nbuiltins.tries = getattr(builtins, 'tries', 0) + 1\n"
         "if builtins.tries == 1: raise ImportError('at first')",
@@ -220,6 +225,7 @@ def test_when_tensorflow_is_imported(what, tmp_path):
     (tmp_path / "tensorflow").mkdir()
     (tmp_path / "tensorflow" / "__init__.py").write_text(tensorflow)
     (tmp_path / "tensorflow" / "part.py").write_text("")
+    (tmp_path / "tensorflow_core.py").write_text("import tensorflow\nVALUE = 3\n")
     (tmp_path / "registers.py").write_text(registers)
     assert run_python(tmp_path, "-c", STANDING_IN + program) == "registered\n"
 

@@ -1,7 +1,5 @@
 """However a program comes by TensorFlow's functions, they are ours by then."""
 
-import importlib.util
-
 import pytest
 
 from tests.running.processes import run
@@ -14,7 +12,6 @@ WAYS = {
     "importlib": f"import importlib\n"
     f"taken = importlib.import_module('tensorflow.compat.v1.nn').{SPARSE}",
     "tf1xent": f"import tf1xent.nn\nimport tensorflow as tf\ntaken = tf.nn.{SPARSE}",
-    "where TensorFlow 1.15 is": f"import tensorflow_core as tf\ntaken = tf.nn.{SPARSE}",
     "a second time": f"import importlib, tensorflow\nimportlib.reload(tensorflow)\n"
     f"taken = tensorflow.nn.{SPARSE}",
     "several threads": f"import threading\nfound = []\n\ndef take():\n"
@@ -34,8 +31,6 @@ with tf.Graph().as_default(), tf.Session() as session:
 @pytest.mark.lengthy
 @pytest.mark.parametrize("way", sorted(WAYS))
 def test_the_function_that_a_program_takes_is_ours(way, tmp_path):
-    if "tensorflow_core" in WAYS[way] and importlib.util.find_spec("tensorflow_core") is None:
-        pytest.skip("this TensorFlow has no tensorflow_core")
     (tmp_path / "program.py").write_text(WAYS[way] + COMPUTE)
     process = run("program.py", cwd=str(tmp_path))
     assert process.code == 0, process.err

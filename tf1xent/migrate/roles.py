@@ -12,11 +12,11 @@ LABELS, LOGITS = "labels", "logits"
 _OTHER = {LABELS: LOGITS, LOGITS: LABELS}
 
 # Words of names. Who writes one of the sure ones means it; of the others both must speak.
-_SURE = {
+SURE = {
     LOGITS: frozenset(["logit", "logits"]),
     LABELS: frozenset(["label", "labels", "lbl", "onehot", "target", "targets"]),
 }
-_LIKELY = {
+LIKELY = {
     LOGITS: frozenset(
         """pred preds prediction predictions predict predicted output outputs out score scores
         activation activations hypothesis net dense fc""".split()
@@ -76,9 +76,9 @@ def role(node: cst.BaseExpression, context: "Context") -> Role:
     """Returns what an expression is: by a sure word, else by its value, else by a likely word."""
     node = _inner(node, context)
     name = _name(node)
-    words = _words(name)
+    words = words_of(name)
     for what in (LOGITS, LABELS):  # "label_logits" are logits
-        if not _SURE[what].isdisjoint(words):
+        if not SURE[what].isdisjoint(words):
             return Role(what, sure=True)
     if {"one", "hot"} <= words:
         return Role(LABELS, sure=True)
@@ -91,7 +91,7 @@ def role(node: cst.BaseExpression, context: "Context") -> Role:
     if made is not None:
         return Role(made, sure=value is node)  # `tf.argmax(y_, 1)` as the argument
     for what in (LOGITS, LABELS):  # "y_pred" are logits
-        if not _LIKELY[what].isdisjoint(words):
+        if not LIKELY[what].isdisjoint(words):
             return Role(what)
     return Role(None)
 
@@ -115,6 +115,6 @@ def _name(node: cst.BaseExpression) -> str:
     return node.value if isinstance(node, cst.Name) else ""
 
 
-def _words(name: str) -> "frozenset[str]":
+def words_of(name: str) -> "frozenset[str]":
     """Returns the words of a name, in lower case: of `yPred_2` "y" and "pred"."""
     return frozenset(word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name))

@@ -6,7 +6,14 @@ import numpy as np
 
 from tf1xent.verification.batches import Batch
 from tf1xent.verification.entries import compared, finite, largest_of, tolerance_of
-from tf1xent.verification.findings import BEFORE_WRONG, DIFFERENT, EQUAL, MISSING, Finding
+from tf1xent.verification.findings import (
+    BEFORE_WRONG,
+    BOTH_WRONG,
+    DIFFERENT,
+    EQUAL,
+    MISSING,
+    Finding,
+)
 from tf1xent.verification.formulas import Exact
 from tf1xent.verification.kinds import KINDS
 from tf1xent.verification.measurement import Measurement, Result
@@ -60,19 +67,33 @@ class _Comparison:
         self._before, self._after = before.results[batch.key], after.results[batch.key]
         self._exact = exact
         self._tolerance = tolerance_of(batch, before.precisions[batch.dtype])
+        self._has_no_product = bool(before.why_no_product[batch.dtype])
 
     def findings(self, kinds: Sequence[str]) -> List[Finding]:
         """Of the value, the gradients and the products."""
         failed = self._failed("value", self._before.value is None, self._after.value is None)
         if failed is not None:
             return failed
-        found = [self._value()]
-        for what in ("gradient", "product"):
-            failed = self._without(what)
-            if failed is None:
-                failed = [self._derivative(what, kind) for kind in kinds]
-            found += failed
-        return found
+        without = self._without("gradient")
+        if without is None:
+            gradients = [self._derivative("gradient", kind) for kind in kinds]
+            without = self._without("product")
+            if without is None:
+                products = [self._derivative("product", kind) for kind in kinds]
+                without = [self._excused(p, g) for p, g in zip(products, gradients)]
+            without = gradients + without
+        return [self._value(), *without]
+
+    def _excused(self, product: Finding, gradient: Finding) -> Finding:
+        """The finding of a product, which says nothing where both gradients are wrong alike.
+
+        Of NaN and inf each TensorFlow makes its own in products; and where BEFORE has no products,
+        AFTER's may miss the exact ones as far as the gradients do.
+        """
+        excused = self._has_no_product or gradient.before_error == np.inf
+        if product.verdict == DIFFERENT and gradient.verdict == BOTH_WRONG and excused:
+            return product._replace(verdict=BOTH_WRONG, reason="the gradients are wrong alike too")
+        return product
 
     def _finding(self, quantity: str, verdict: str, reason: str) -> Finding:
         return Finding(quantity, self._batch.dtype, self._batch.name, verdict, reason=reason)
@@ -137,12 +158,13 @@ class _Comparison:
         name = what + "s"
         before, after = getattr(self._before, name), getattr(self._after, name)
         exact = None if self._exact is None else getattr(self._exact, name)
-        shape = next((d[kind].shape for d in (before, after) if kind in d), None)
+        known = [array for array in (before, after, exact or {}) if kind in array]
+        shape = known[0][kind].shape if known else None
         if shape is None:
             return self._finding(f"{what} by {kind}", EQUAL, "")
         zeros = np.zeros(shape)
         truth = None if exact is None else np.reshape(exact.get(kind, zeros), shape)
-        has_none = what == "product" and self._measured[0].why_no_product[self._batch.dtype]
+        has_none = what == "product" and self._has_no_product
         first: Any = truth if has_none else before.get(kind, zeros)
         second: Any = after.get(kind, zeros)
         if np.shape(first) != second.shape:
@@ -155,6 +177,12 @@ class _Comparison:
             truth,
             by_row=kind == "probabilities",
         )
+        if has_none:
+            # What stood for BEFORE's was the exact product.
+            said = (
+                "" if finding.verdict == EQUAL else "BEFORE has none, the exact one stands for it"
+            )
+            return finding._replace(before_error=None, before_exact=None, reason=said)
         if finding.verdict == DIFFERENT and (kind in before) != (kind in after):
             reaches, stops = ("AFTER", "BEFORE") if kind in after else ("BEFORE", "AFTER")
             reason = f"the gradient of {reaches} reaches the {kind} input, {stops} stops it"
