@@ -69,7 +69,8 @@ def test_a_second_run_changes_nothing(pair):
 @pytest.mark.parametrize("rule", RULES, ids=[rule.code for rule in RULES])
 def test_example_of_a_rule(rule):
     """What `list-rules` shows is what happens."""
-    options = Options(fix=frozenset([rule.code]), codes=frozenset([rule.code]))
+    own = frozenset([rule.code])
+    options = Options(fix=own, codes=own)
     result = migrate_source("import tensorflow as tf\n" + rule.before + "\n", options)
     assert rule.code in {finding.code for finding in result.findings}
     changed = result.text.replace("import tensorflow as tf\n", "").replace("import tf1xent\n", "")

@@ -2,7 +2,9 @@
 
 import pytest
 
-from tf1xent.migrate.python2 import SIGNS, python2_sign
+from tf1xent.migrate import python2
+from tf1xent.migrate.python2 import SIGNS
+from tf1xent.migrate.scanning import statements
 
 # By what they have: each line is refused by Python 3.13, or means something else there.
 PYTHON_2 = {
@@ -93,6 +95,11 @@ PYTHON_3 = [
     "é = 1",
     "",
 ]
+
+
+def python2_sign(text, magics=False):
+    """The first sign of Python 2 in a text."""
+    return python2.python2_sign(statements(text, magics))
 
 
 def cases():

@@ -2,6 +2,9 @@
 
 import pytest
 
+from tf1xent.migrate import migrate_source
+from tf1xent.migrate.contents import migrate_content
+from tf1xent.migrate.finding import Options
 from tf1xent.migrate.skipping import skipped
 
 CODE, OTHER = "TX101", "TX201"
@@ -62,3 +65,22 @@ def test_codes_limit_each_kind():
 def test_a_text_that_does_not_end_is_no_error():
     assert lines("a = (  # tf1xent: skip\n  '") == [1, 2]
     assert lines("a = '''  # tf1xent: skip\n") == []
+
+
+def test_a_skipped_place_is_neither_rewritten_nor_reported():
+    call = "tf.nn.sparse_softmax_cross_entropy_with_logits(\n    labels=y, logits=z)"
+    text = f"import tensorflow as tf\na = {call}  # tf1xent: skip\n# tf1xent: skip=TX101\n"
+    text += f"b = tf.reduce_mean({call})\nc = {call}  # tf1xent: skip=TX999\n"
+    result = migrate_source(text)
+    assert result.text == text.replace("tf\n", "tf\nimport tf1xent\n", 1).replace(
+        f"c = {call}", f"c = {call.replace('tf.', 'tf1xent.')}"
+    )
+    assert [finding.line for finding in result.findings] == [7]
+
+
+def test_a_comment_in_a_function_without_a_loss_may_mean_the_file():
+    call = "tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=z)"
+    text = (
+        f"import tensorflow as tf\nx = {call}\ndef f():\n    # tf1xent: skip-file\n    return 1\n"
+    )
+    assert migrate_content(text.encode(), False, Options()).findings == ()

@@ -106,8 +106,11 @@ def floor_faults(tree, name):
     return faults
 
 
-def seam_faults(tree):
-    """Return what only the seam may do: private TensorFlow modules, and TensorFlow's version."""
+def seam_faults(tree, strings=True):
+    """Return what only the seam may do: private TensorFlow modules, and TensorFlow's version.
+
+    Without `strings` those in code only: `migrate` reads the names in other people's source.
+    """
     faults = []
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -120,7 +123,8 @@ def seam_faults(tree):
             names = [dotted(node)]
         elif isinstance(node, (ast.Str if sys.version_info < (3, 8) else ast.Constant)):
             text = node.s if sys.version_info < (3, 8) else node.value
-            names = [text] if isinstance(text, str) and id(node) not in docstrings else []
+            read = strings and isinstance(text, str) and id(node) not in docstrings
+            names = [text] if read else []
         for name in names:
             private = re.match(r"(tensorflow|tensorflow_core|tf)\.python\b", name)
             parts = name.split(".")

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.running.installed import HAS, ON_1
 from tests.running.processes import PROGRAMS, plain, run
-from tests.running.test_eight_programs import HAS, ON_1
 from tests.support.without_tensorflow import hide
 from tf1xent.running import contrib
 

@@ -5,14 +5,13 @@ their Hessians ought to be is computed here by NumPy. Most run in forks of one p
 import of TensorFlow.
 """
 
-import importlib.util
 import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from tests.running.installed import HAS, ON_1
 from tests.running.processes import PROGRAMS, plain, run
 
 EIGHT = PROGRAMS / "eight"
@@ -44,18 +43,6 @@ REFUSALS = {
 }
 
 
-def has(package, name="__init__.py"):
-    """Tells whether a package is installed and has a file or a folder, without importing it."""
-    spec = importlib.util.find_spec(package)
-    return spec is not None and (Path(spec.origin).parent / name).exists()
-
-
-ON_1 = has("tensorflow_core", "contrib") or has("tensorflow", "contrib/slim")
-HAS = {
-    "contrib": ON_1,
-    "estimator": has("tensorflow_estimator"),
-    "Keras 2": has("tf_keras") or not has("keras", "_tf_keras"),
-}
 CAN_RUN = {shape: HAS.get(NEEDS.get(shape), True) for shape in SHAPES}
 
 

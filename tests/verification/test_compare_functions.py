@@ -1,5 +1,6 @@
 """`compare_functions`: what it reads from names, what it says of wrong sides, what it refuses."""
 
+import copy
 import sys
 
 import numpy as np
@@ -7,7 +8,11 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import tf1xent
+from tests.verification import planted
 from tf1xent.verification import compare_functions
+from tf1xent.verification.comparing import batches_of, compared, setting_of
+from tf1xent.verification.measuring import measure
+from tf1xent.verification.programs import FunctionProgram
 
 
 def sparse(labels, logits):
@@ -200,3 +205,21 @@ def test_the_smallest_probability_hides_no_difference_of_other_rows():
 
     report = compare_functions(unguarded, weighted, labels="one-hot", dtypes=["float64"])
     assert ("gradient by probabilities", "confident, right") in said(report, "different")
+
+
+def test_products_that_before_lacks_are_judged_by_exact_ones():
+    setting = setting_of(dtypes=["float64"], without=["-inf"])
+    functions = planted.log_softmax_and_gather, planted.product_is_wrong
+    right, wrong = (
+        measure(FunctionProgram(f, f.__name__, setting, "before"), batches_of(setting), None)
+        for f in functions
+    )
+    before = copy.copy(right)
+    before.results = {k: result._replace(products={}) for k, result in right.results.items()}
+    before.why_no_product = {"float64": "LookupError: none"}
+    assert compared(before, right, setting).equal
+    report = compared(before, wrong, setting)
+    assert ("product by logits", "random") in said(report, "different")
+    products = [f for f in report.findings if f.quantity == "product by logits"]
+    assert {f.before_error for f in products} == {None}
+    assert "note: BEFORE has no Hessian-vector product: LookupError: none." in report.to_text()

@@ -4,7 +4,7 @@ import ast
 import functools
 import re
 import warnings
-from typing import Callable, FrozenSet, NamedTuple, Optional, Tuple
+from typing import Callable, FrozenSet, List, NamedTuple, Optional, Tuple
 
 import libcst as cst
 
@@ -12,8 +12,11 @@ from tf1xent.migrate.finding import Finding, Options, Result
 from tf1xent.migrate.names import PACKAGES
 from tf1xent.migrate.notebooks import Notebook
 from tf1xent.migrate.python2 import python2_sign
+from tf1xent.migrate.reducing import reduce_module
 from tf1xent.migrate.rewriting import migrate_source
 from tf1xent.migrate.rules import RULES
+from tf1xent.migrate.scanning import Statement, statements
+from tf1xent.migrate.skipping import MARK as SKIP_MARK
 from tf1xent.migrate.source import Fault, read_source
 
 
@@ -53,35 +56,36 @@ def migrate_content(content: bytes, is_notebook: bool, options: Options) -> Migr
       Fault: the content cannot be read as what it is.
     """
     source = read_source(content)
-    if not _may_concern(options.codes)(source.text):
+    if not any(name in source.text for name in PACKAGES) or not _has_word(options)(source.text):
         return Migrated(content, ())
     text, findings = (_notebook if is_notebook else _module)(source.text, options)
     return Migrated(content if text is source.text else source.content(text), findings)
 
 
-@functools.lru_cache(maxsize=None)
-def _may_concern(codes: Optional[FrozenSet[str]]) -> Callable[[str], bool]:
-    """Returns a test of a text: whether a rule can have something to say about it.
+def _has_word(options: Options) -> Callable[[str], object]:
+    """Returns a test of a text: whether a rule can find something in it."""
+    return _search_words(options.codes)
 
-    Most files of most programs have no loss; parsing takes a hundred times as long as this.
-    """
+
+@functools.lru_cache(maxsize=None)
+def _search_words(codes: Optional[FrozenSet[str]]) -> Callable[[str], object]:
     words = {word for rule in RULES if codes is None or rule.code in codes for word in rule.words}
-    has_word = re.compile("|".join(map(re.escape, sorted(words))) or r"\Z.").search
-    return lambda text: any(name in text for name in PACKAGES) and has_word(text) is not None
+    return re.compile("|".join(map(re.escape, sorted(words))) or r"\Z.").search
 
 
 def _module(text: str, options: Options) -> Tuple[str, Tuple[Located, ...]]:
-    sign = python2_sign(text)
+    found = list(statements(text))
+    sign = python2_sign(found)
     if sign is not None:
         raise Fault(f"is Python 2: {sign.what}", sign.line, sign.column)
-    result = _migrate(text, options)
+    result = _migrate(text, found, options)
     return result.text, tuple(Located(None, finding) for finding in result.findings)
 
 
 def _notebook(text: str, options: Options) -> Tuple[str, Tuple[Located, ...]]:
     notebook = Notebook(text)
     try:
-        result = _migrate(notebook.module, options)
+        result = _migrate(notebook.module, list(statements(notebook.module)), options)
     except Fault as fault:
         if fault.line is None:
             raise
@@ -95,21 +99,31 @@ def _notebook(text: str, options: Options) -> Tuple[str, Tuple[Located, ...]]:
     return text if same else notebook.rebuilt(result.text), tuple(findings)
 
 
-def _migrate(module: str, options: Options) -> Result:
+def _migrate(module: str, found: List[Statement], options: Options) -> Result:
+    """Asks the rules, without the functions in which they can find nothing."""
+    has_word = _has_word(options)
+    reduced = reduce_module(
+        module, found, lambda part: has_word(part) is not None or SKIP_MARK in part
+    )
     try:
-        result = migrate_source(module, options)
+        result = migrate_source(reduced.text, options)
     except RecursionError as error:
         raise Fault("is nested too deeply to be read") from error
     except cst.ParserSyntaxError as error:
         # Python says better than libcst what is wrong, and where.
-        raise _python_fault(module) or Fault(
-            "cannot be read by libcst", error.raw_line, 1
-        ) from error
-    if result.text is not module and not _python_fault(module):
-        fault = _python_fault(result.text)
+        line = reduced.line(error.raw_line)
+        raise _python_fault(module) or Fault("cannot be read by libcst", line, 1) from error
+    findings = tuple(
+        finding._replace(line=reduced.line(finding.line)) for finding in result.findings
+    )
+    if result.text is reduced.text:
+        return Result(module, findings)
+    new = reduced.restored(result.text)
+    if not _python_fault(module):
+        fault = _python_fault(new)
         if fault is not None:
             raise Fault(f"would be no Python; please report this: {fault.message}")
-    return result
+    return Result(new, findings)
 
 
 def _python_fault(module: str) -> Optional[Fault]:

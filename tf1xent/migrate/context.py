@@ -1,9 +1,20 @@
 """What a rule may ask about the module that it looks at, and how it makes new code."""
 
-from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import libcst as cst
-from libcst.metadata import ImportAssignment, ParentNodeProvider, ScopeProvider
+from libcst.metadata import ImportAssignment, ScopeProvider
 
 from tf1xent.migrate.definitions import Definitions
 from tf1xent.migrate.finding import STOCK, Options
@@ -13,14 +24,17 @@ from tf1xent.migrate.names import (
     qualified_name,
     tensorflow_name,
 )
+from tf1xent.migrate.tree import parents_of
 from tf1xent.migrate.versions import written_for
 
 # The modules that new code may need, by what it calls them where the source has no name for them.
 _IMPORTED_AS = {"tf1xent": "tf1xent", "tensorflow": "tf", "tensorflow.compat.v1": "tf"}
 
+_WIDTH = 100
+
 # What compat.v1 and TF 2.x both have.
 _SAME_IN_V2 = frozenset(
-    """tf.one_hot tf.reshape tf.stop_gradient
+    """tf.one_hot tf.reshape tf.stop_gradient tf.nn.log_softmax
     tf.nn.sparse_softmax_cross_entropy_with_logits""".split()
 )
 
@@ -39,7 +53,7 @@ class Context:
     def __init__(self, module: cst.Module, metadata: Mapping[Any, Any], options: Options) -> None:
         self.module = module
         self.options = options
-        self.parents: Mapping[cst.CSTNode, cst.CSTNode] = metadata[ParentNodeProvider]
+        self.parents = parents_of(module)
         self._scopes = metadata[ScopeProvider]
         self._definitions = Definitions(self.parents, self._scopes)
         self._called: Dict[cst.CSTNode, Optional[str]] = {}
@@ -178,27 +192,59 @@ class Context:
             result = cst.Attribute(result, cst.Name(part))
         return result
 
-    def call(self, dotted: str, arguments: Sequence[Tuple[str, cst.BaseExpression]]) -> cst.Call:
-        """Returns a call with keywords; "" stands before what is positional."""
-        made = []
-        for position, (keyword, value) in enumerate(arguments):
-            last = position == len(arguments) - 1
-            comma = (
-                cst.MaybeSentinel.DEFAULT
-                if last
-                else cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
+    def call(
+        self,
+        dotted: str,
+        arguments: Sequence[Tuple[str, cst.BaseExpression]],
+        indent: Optional[str] = None,
+    ) -> cst.Call:
+        """Returns a call with keywords; "" stands before what is positional.
+
+        With `indent`, that of the line which it begins in, the arguments are on lines of their own.
+        """
+        between = cst.SimpleWhitespace("")
+        before: cst.BaseParenthesizableWhitespace = between
+        after: cst.BaseParenthesizableWhitespace = between
+        space: cst.BaseParenthesizableWhitespace = cst.SimpleWhitespace(" ")
+        if indent is not None:
+            before, after = _line_break(indent + "    "), _line_break(indent)
+            width = sum(len(self.code(value) + keyword) + 3 for keyword, value in arguments)
+            space = before if len(indent) + 4 + width > _WIDTH else space
+        made = [
+            cst.Arg(
+                value,
+                keyword=cst.Name(keyword) if keyword else None,
+                equal=cst.AssignEqual(between, between) if keyword else cst.MaybeSentinel.DEFAULT,
+                comma=cst.Comma(whitespace_after=space),
             )
-            made.append(
-                cst.Arg(
-                    value,
-                    keyword=cst.Name(keyword) if keyword else None,
-                    equal=cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
-                    if keyword
-                    else cst.MaybeSentinel.DEFAULT,
-                    comma=comma,
-                )
-            )
-        return cst.Call(self.path(dotted), made)
+            for keyword, value in arguments
+        ]
+        made[-1] = made[-1].with_changes(
+            comma=cst.MaybeSentinel.DEFAULT, whitespace_after_arg=after
+        )
+        return cst.Call(self.path(dotted), made, whitespace_before_args=before)
+
+    def indent_if_too_wide(self, new: cst.CSTNode, root: cst.CSTNode) -> Optional[str]:
+        """Returns the indentation of the line in which `root` begins, beyond that of its block.
+
+        None if no line of what would be written in its place is too wide.
+        """
+        statement, levels = root, 0
+        for outer in self._around(root):
+            if isinstance(outer, (cst.BaseSmallStatement, cst.BaseCompoundStatement)):
+                statement = statement if levels else outer
+            levels += isinstance(outer, cst.IndentedBlock)
+        before, _, after = self.code(statement).partition(self.code(root))
+        *above, first = before.split("\n")
+        lines = (first + self.code(new) + after.split("\n")[0]).split("\n")
+        if max(map(len, lines)) + 4 * levels <= _WIDTH:
+            return None
+        return first[: len(first) - len(first.lstrip())] if above else ""
+
+    def _around(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+        while node in self.parents:
+            node = self.parents[node]
+            yield node
 
     def missing_import(self, module: str) -> Optional[str]:
         """Returns the statement that gives new code the name of a module, or None."""
@@ -234,6 +280,10 @@ class Context:
             self._imported[full] = name.value if isinstance(name, cst.Name) else full
         else:
             self._imported[full] = full.rsplit(".", 1)[-1] if from_import else full
+
+
+def _line_break(indent: str) -> cst.ParenthesizedWhitespace:
+    return cst.ParenthesizedWhitespace(indent=True, last_line=cst.SimpleWhitespace(indent))
 
 
 def arguments(call: cst.Call, names: Sequence[str]) -> Optional[Arguments]:

@@ -78,10 +78,12 @@ def find_files(paths: Sequence[str]) -> Tuple[List[str], List[Outcome]]:
 
 
 def _files_below(top: str, note: Callable[[OSError], None]) -> Iterator[str]:
+    here = os.path.join(os.curdir, "")
     for folder, folders, names in os.walk(top, onerror=note):
         folders[:] = sorted(name for name in folders if _is_source(folder, name))
         for name in sorted(names):
-            path = name if folder == os.curdir else os.path.join(folder, name)
+            path = os.path.join(folder, name)
+            path = path[len(here) :] if path.startswith(here) else path
             if name.endswith(ENDINGS) and not name.startswith(".") and os.path.isfile(path):
                 yield path
 
@@ -130,14 +132,15 @@ def migrate_files(paths: Sequence[str], options: Options, jobs: int) -> Iterator
         for path in paths:
             yield migrate_file(path, options)
         return
-    with _processes(jobs) as submit:
-        waiting = [submit(_migrate_part, part, options) for part in parts]
-        for part, future in zip(parts, waiting):
-            try:
-                yield from future.result()
-            except BrokenProcessPool:  # a process was killed, for one of these or another
-                for path in part:
-                    yield _migrate_alone(path, options)
+    done = 0
+    with contextlib.suppress(BrokenProcessPool), _processes(jobs) as submit:
+        for future in [submit(_migrate_part, part, options) for part in parts]:
+            outcomes = future.result()
+            done += 1
+            yield from outcomes
+    for part in parts[done:]:  # a process was killed, by one of these
+        for path in part:
+            yield _migrate_alone(path, options)
 
 
 def processors() -> int:

@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tu
 
 from tf1xent.migrate.magics import mask, unmask
 from tf1xent.migrate.python2 import python2_sign
+from tf1xent.migrate.scanning import statements
 from tf1xent.migrate.source import Fault
 
 _BETWEEN = "#tf1xent-cell"
@@ -59,7 +60,7 @@ class Notebook:
         self.module = ""
         for cell in self._cells:
             masked = mask(_ended(cell.text), self._masked)
-            sign = python2_sign(masked)
+            sign = python2_sign(statements(masked))
             if sign is not None:
                 raise Fault(f"is Python 2: {sign.what}", sign.line, sign.column, cell.number)
             self._starts.append(self.module.count("\n") + 1)

@@ -6,9 +6,9 @@ first ten years means that.
 """
 
 import re
-from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
-from tf1xent.migrate.scanning import NAME, NUMBER, OPERATOR, STRING, Statement, Token, statements
+from tf1xent.migrate.scanning import NAME, NUMBER, OPERATOR, STRING, Statement, Token
 
 
 class Sign(NamedTuple):
@@ -94,22 +94,17 @@ SIGNS: Tuple[Tuple[str, _Find], ...] = (
 )
 
 
-def python2_sign(text: str, magics: bool = False) -> Optional[Sign]:
-    """Returns the first sign of Python 2 in a source, or None.
+def python2_sign(source: Iterable[Statement]) -> Optional[Sign]:
+    """Returns the first sign of Python 2 in the statements of a source, or None.
 
-    Args:
-      text: the source; it may have errors.
-      magics: whether it is a notebook's cell.
-
-    Example:
-
-    >>> python2_sign("loss = 1\\nprint loss\\n")
+    >>> from tf1xent.migrate.scanning import statements
+    >>> python2_sign(statements("loss = 1\\nprint loss\\n"))
     Sign(what='a print statement', line=2, column=1)
-    >>> python2_sign("# print loss\\nprint(loss)\\n") is None
+    >>> python2_sign(statements("# print loss\\nprint(loss)\\n")) is None
     True
     """
     indents = [(0, 0)]
-    for statement in statements(text, magics):
+    for statement in source:
         if not statement.is_comment and _is_inconsistent(statement.indent, indents):
             return Sign("tabs mixed with spaces", statement.line, 1)
         for tokens in _simple_statements(statement):

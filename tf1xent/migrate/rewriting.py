@@ -1,11 +1,10 @@
 """Source in, source and findings out."""
 
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 import libcst as cst
 from libcst.metadata import (
     MetadataWrapper,
-    ParentNodeProvider,
     PositionProvider,
     ScopeProvider,
 )
@@ -14,6 +13,8 @@ from tf1xent.migrate.context import Context
 from tf1xent.migrate.finding import DEFAULTS, Finding, Options, Result
 from tf1xent.migrate.rule import Match, Rule, Verdict
 from tf1xent.migrate.rules import RULES
+from tf1xent.migrate.skipping import MARK, skipped
+from tf1xent.migrate.tree import children
 
 __all__ = ["migrate_source"]
 
@@ -47,10 +48,10 @@ def migrate_source(text: str, options: Options = DEFAULTS) -> Result:
     """
     rules = [rule for rule in RULES if options.codes is None or rule.code in options.codes]
     wrapper = MetadataWrapper(cst.parse_module(text), unsafe_skip_copy=True)
-    metadata = wrapper.resolve_many([ParentNodeProvider, ScopeProvider])
+    metadata = wrapper.resolve_many([ScopeProvider])
     context = Context(wrapper.module, metadata, options)
-    search = _Search(context, rules)
-    wrapper.module.visit(search)
+    search = _Search(context, rules, _skips(text, wrapper))
+    search.look(wrapper.module)
     if not search.found:
         return Result(text, ())
     positions = wrapper.resolve(PositionProvider)
@@ -59,6 +60,14 @@ def migrate_source(text: str, options: Options = DEFAULTS) -> Result:
     )
     new = _rewritten(context, search.replacements)
     return Result(text if new is None else new.code, tuple(findings))
+
+
+def _skips(text: str, wrapper: MetadataWrapper) -> Callable[[cst.CSTNode, Rule], bool]:
+    """Returns a test whether a comment keeps a rule from a node."""
+    if MARK not in text:  # positions take as long as the rules
+        return lambda node, rule: False
+    is_skipped, positions = skipped(text), wrapper.resolve(PositionProvider)
+    return lambda node, rule: is_skipped(positions[node].start.line, rule.code)
 
 
 def _applies(rule: Rule, match: Match, options: Options) -> bool:
@@ -73,27 +82,33 @@ def _finding(start: Any, rule: Rule, match: Match, options: Options) -> Finding:
     return Finding(start.line, start.column + 1, rule.code, match.message, changed, fixable)
 
 
-class _Search(cst.CSTVisitor):
+class _Search:
     """Asks the rules about each node, from the outside in.
 
     The first rule that rewrites a node has it: no other rule is asked about it, and within it only
     about what the replacement takes over. So no two rules rewrite one place.
     """
 
-    def __init__(self, context: Context, rules: List[Rule]) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        context: Context,
+        rules: List[Rule],
+        is_skipped: Callable[[cst.CSTNode, Rule], bool],
+    ) -> None:
         self.found: List[_Found] = []
         self.replacements: Dict[cst.CSTNode, cst.CSTNode] = {}
         self._context = context
+        self._is_skipped = is_skipped
         self._by_type: Dict[type, List[Rule]] = {}
         for rule in rules:
             for node in rule.nodes:
                 self._by_type.setdefault(node, []).append(rule)
 
-    def on_visit(self, node: cst.CSTNode) -> bool:
+    def look(self, node: cst.CSTNode) -> None:
+        """Asks about a node and what is below it."""
         for rule in self._by_type.get(type(node), ()):
             match = rule.match(node, self._context)
-            if match is None:
+            if match is None or self._is_skipped(node, rule):
                 continue
             self.found.append((node, rule, match))
             if _applies(rule, match, self._context.options):
@@ -101,16 +116,17 @@ class _Search(cst.CSTVisitor):
                 self.replacements[node] = match.replacement
                 for kept in _kept(match.replacement, self._context.parents):
                     if kept is not node:
-                        kept.visit(self)
-                return False
-        return True
+                        self.look(kept)
+                return
+        for child in children(node):
+            self.look(child)
 
 
 def _kept(replacement: cst.CSTNode, originals: Any) -> List[cst.CSTNode]:
     """Returns the outermost nodes of the source that a replacement holds."""
     if replacement in originals:
         return [replacement]
-    return [kept for child in replacement.children for kept in _kept(child, originals)]
+    return [kept for child in children(replacement) for kept in _kept(child, originals)]
 
 
 class _Replace(cst.CSTTransformer):

@@ -12,11 +12,11 @@ LABELS, LOGITS = "labels", "logits"
 _OTHER = {LABELS: LOGITS, LOGITS: LABELS}
 
 # Words of names. Who writes one of the sure ones means it; of the others both must speak.
-_SURE = {
+SURE = {
     LOGITS: frozenset(["logit", "logits"]),
     LABELS: frozenset(["label", "labels", "lbl", "onehot", "target", "targets"]),
 }
-_LIKELY = {
+LIKELY = {
     LOGITS: frozenset(
         """pred preds prediction predictions predict predicted output outputs out score scores
         activation activations hypothesis net dense fc""".split()
@@ -60,15 +60,14 @@ def roles(
 ) -> Optional[Tuple[str, str]]:
     """Returns which of two arguments are LABELS and which LOGITS, or None if that is not clear.
 
-    It is clear if both say it and do not say the same, or if one says it beyond doubt and the other
-    says nothing.
+    It is clear if both say it and do not say the same, or if only one says it beyond doubt.
     """
     one, other = role(first, context), role(second, context)
-    if one.what is not None and other.what is not None:
-        return (one.what, other.what) if one.what != other.what else None
-    if one.what is not None and one.sure:
+    if one.what is not None and other.what is not None and one.what != other.what:
+        return one.what, other.what
+    if one.what is not None and one.sure and not other.sure:
         return one.what, _OTHER[one.what]
-    if other.what is not None and other.sure:
+    if other.what is not None and other.sure and not one.sure:
         return _OTHER[other.what], other.what
     return None
 
@@ -77,9 +76,9 @@ def role(node: cst.BaseExpression, context: "Context") -> Role:
     """Returns what an expression is: by a sure word, else by its value, else by a likely word."""
     node = _inner(node, context)
     name = _name(node)
-    words = _words(name)
+    words = words_of(name)
     for what in (LOGITS, LABELS):  # "label_logits" are logits
-        if not _SURE[what].isdisjoint(words):
+        if not SURE[what].isdisjoint(words):
             return Role(what, sure=True)
     if {"one", "hot"} <= words:
         return Role(LABELS, sure=True)
@@ -90,9 +89,9 @@ def role(node: cst.BaseExpression, context: "Context") -> Role:
             return Role(LOGITS)
     made = _MAKES.get(context.called(value) or "")
     if made is not None:
-        return Role(made)
+        return Role(made, sure=value is node)  # `tf.argmax(y_, 1)` as the argument
     for what in (LOGITS, LABELS):  # "y_pred" are logits
-        if not _LIKELY[what].isdisjoint(words):
+        if not LIKELY[what].isdisjoint(words):
             return Role(what)
     return Role(None)
 
@@ -116,6 +115,6 @@ def _name(node: cst.BaseExpression) -> str:
     return node.value if isinstance(node, cst.Name) else ""
 
 
-def _words(name: str) -> "frozenset[str]":
+def words_of(name: str) -> "frozenset[str]":
     """Returns the words of a name, in lower case: of `yPred_2` "y" and "pred"."""
     return frozenset(word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name))

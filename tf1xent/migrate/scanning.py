@@ -79,6 +79,11 @@ class Statement(NamedTuple):
         return self.tokens[0].line
 
     @property
+    def width(self) -> int:
+        """How deep it is indented, in columns."""
+        return len(self.indent.expandtabs())
+
+    @property
     def is_comment(self) -> bool:
         """Whether it is a line of its own with nothing but a comment."""
         return self.tokens[0].kind == COMMENT

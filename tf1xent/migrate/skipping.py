@@ -13,8 +13,10 @@ from typing import Callable, FrozenSet, List, NamedTuple, Optional, Tuple
 
 from tf1xent.migrate.scanning import COMMENT, Statement, statements
 
+# What each of these comments has.
+MARK = "tf1xent:"
 _COMMENT = re.compile(
-    r"#\s*tf1xent:\s*skip(?P<file>-file)?(?:\s*=\s*(?P<codes>\w+(?:\s*,\s*\w+)*))?(?![-\w=])"
+    rf"#\s*{MARK}\s*skip(?P<file>-file)?(?:\s*=\s*(?P<codes>\w+(?:\s*,\s*\w+)*))?(?![-\w=])"
 )
 # What a statement goes on with in the column where it began.
 _GOES_ON = frozenset(["elif", "else", "except", "finally"])
@@ -40,7 +42,7 @@ def skipped(text: str) -> Callable[[int, str], bool]:
     """
     # The scanner takes longer than this on the many files that have no such comment.
     skips = []
-    if re.search(r"tf1xent:\s*skip", text):
+    if MARK in text:
         skips = _skips(list(statements(text.replace("\r\n", "\n"))))
 
     def is_skipped(line: int, code: str) -> bool:
@@ -80,14 +82,14 @@ def _next_block(rest: List[Statement]) -> Optional[Tuple[int, float]]:
     if not code:
         return None
     first, last = code[0], code[0]
-    width = len(first.indent.expandtabs())
     is_decorator = first.tokens[0].text == "@"
     for statement in code[1:]:
-        depth = len(statement.indent.expandtabs())
         goes_on = statement.tokens[0].text in _GOES_ON
-        if depth < width or (depth == width and not (goes_on or is_decorator)):
+        if statement.width < first.width or (
+            statement.width == first.width and not (goes_on or is_decorator)
+        ):
             break
-        if depth == width and is_decorator:
+        if statement.width == first.width and is_decorator:
             is_decorator = statement.tokens[0].text == "@"
         last = statement
     return first.line, last.last_line

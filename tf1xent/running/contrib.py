@@ -38,10 +38,10 @@ _METRIC = (
 
 # The parts of tf.contrib that ended with it, and have no row of their own below.
 _ENDED = (
-    "all_reduce bigtable cloud copy_graph decision_trees deprecated fused_conv grid_rnn hadoop "
-    "hooks ignite input_pipeline kafka kernel_methods kinesis labeled_tensor libsvm "
+    "all_reduce bigtable cloud coder copy_graph decision_trees deprecated fused_conv grid_rnn "
+    "hadoop hooks ignite input_pipeline kafka kernel_methods kinesis labeled_tensor libsvm "
     "linear_optimizer memory_stats meta_graph_transform nearest_neighbor nn optimizer_v2 "
-    "periodic_resample proto quantization receptive_field recurrent reduce_slice_ops "
+    "periodic_resample proto quantization rate receptive_field recurrent reduce_slice_ops "
     "remote_fused_graph resampler rpc session_bundle solvers sparsemax specs "
     "stat_summarizer testing text timeseries util"
 )

@@ -5,7 +5,8 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from tf1xent.verification import formulas, recognition
 from tf1xent.verification.batches import Batch, Setting, make_batches
-from tf1xent.verification.judging import DIFFERENT, judge
+from tf1xent.verification.findings import DIFFERENT
+from tf1xent.verification.judging import judge
 from tf1xent.verification.kinds import KINDS, LABEL_KINDS, parse_input
 from tf1xent.verification.measurement import Measurement, Result
 from tf1xent.verification.processes import (

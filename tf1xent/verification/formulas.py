@@ -206,6 +206,3 @@ def is_installed() -> bool:
     except ImportError:
         return False
     return True
-
-
-__all__ = ["DENOMINATORS", "Formula", "exact"]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 from tf1xent.verification.batches import Batch, save_batches
 from tf1xent.verification.measurement import Measurement
@@ -172,6 +172,3 @@ def each_side(value: Optional[str]) -> Tuple[str, ...]:
     (('before', 'after'), ())
     """
     return {None: (), "both": ("before", "after")}.get(value, (value,))  # type: ignore
-
-
-__all__: List[str] = ["Side", "measured_in_processes"]

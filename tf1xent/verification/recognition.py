@@ -19,8 +19,6 @@ from tf1xent.verification.formulas import (
 from tf1xent.verification.kinds import LABEL_KINDS
 from tf1xent.verification.measurement import Measurement
 
-__all__ = ["recognise"]
-
 # Added to probabilities in the log by hand-written losses.
 EPSILONS = tuple(10.0**-n for n in range(3, 17))
 # How near, in relative terms, values must be to a formula's, by the precision of the side.

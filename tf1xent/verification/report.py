@@ -4,7 +4,7 @@ import json
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from tf1xent._table import aligned, count, wrapped
-from tf1xent.verification.judging import (
+from tf1xent.verification.findings import (
     BEFORE_WRONG,
     BOTH_WRONG,
     DIFFERENT,
@@ -47,7 +47,7 @@ class Report(NamedTuple):
       before, after: facts about both sides.
       formula: the formula that BEFORE computes, in words; None where it is none that is known.
       reference: what both are judged by, in words.
-      findings: `judging.Finding`s, one for each quantity on each batch.
+      findings: one `findings.Finding` for each quantity on each batch.
       notes: what else is to be known, each a sentence.
       strict: whether BEFORE must be right too, and AFTER as accurate in small entries as BEFORE.
     """

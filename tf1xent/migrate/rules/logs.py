@@ -1,6 +1,6 @@
 """Cross-entropies written as labels times the log of a softmax."""
 
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional, Set, Tuple
 
 import libcst as cst
 
@@ -19,10 +19,12 @@ from tf1xent.migrate.rules.log_forms import (
     reason,
     with_operand,
 )
-from tf1xent.migrate.rules.reading import Reduction, bare
+from tf1xent.migrate.rules.reading import Reduction, Softmax, bare
 
 # What float32 has no smaller normal number than.
 _LEAST_EPSILON = 1.2e-38
+# Finite for a logit of -inf beside a label of 0, where log_softmax and TensorFlow's op make a NaN.
+_FINITE = (Guard.CLIPPED, Guard.EPSILON)
 _DENSE = "nn.softmax_cross_entropy_with_logits_v2"
 _FROM_PROBABILITIES = "tf1xent.nn.softmax_cross_entropy_with_probabilities"
 
@@ -38,30 +40,54 @@ def _whole(node: cst.CSTNode, context: Context) -> Optional[_Found]:
     form = found.form
     if form.reduction.mean or form.reduction.keeps:
         return None
-    new, becomes = _loss(form, node, context)
-    if new is None:
+    loss = _loss(form, node, context)
+    if loss is None:
         return None
-    replacement = found.rebuilt(new)
+    becomes = loss.function
+
+    def replaced(indent: Optional[str] = None) -> cst.BaseExpression:
+        new: cst.BaseExpression = context.call(loss.function, loss.arguments, indent)
+        if form.reduction.axis is None:
+            new = with_operand(form.reduction, new)
+        return found.rebuilt(new)
+
+    replacement = replaced()
+    indent = context.indent_if_too_wide(replacement, node)
+    if indent is not None:
+        last_name = loss.function.rsplit(".", 1)[-1]
+        first = next(one for one in context.code(replacement).split("\n") if last_name in one)
+        replacement = replaced(first[: len(first) - len(first.lstrip())] or indent)
     if reading.loses_comments(node, replacement):
         return None
+    axis = (
+        None if form.reduction.axis is None else reading.single_axis(form.reduction.axis, context)
+    )
+    if axis is not None and axis > 0 and not _ranks(form, context):
+        axes = "[batch, classes]" if axis == 1 else f"of {axis + 1} axes"
+        becomes += f" (for logits {axes})"
     if form.log.softmax is None:
         becomes += ", which clips as it did; from logits nothing would be clipped"
     return form.log.guard, Match(f"{reason(form.log)}; becomes {becomes}", replacement)
 
 
-def _loss(
-    form: Form, root: cst.CSTNode, context: Context
-) -> Tuple[Optional[cst.BaseExpression], str]:
-    """Returns the loss that takes the place of a sum, and its name."""
+class _Loss(NamedTuple):
+    """A call of a loss: the function, and what it is given."""
+
+    function: str
+    arguments: List[Tuple[str, cst.BaseExpression]]
+
+
+def _loss(form: Form, root: cst.CSTNode, context: Context) -> Optional[_Loss]:
+    """Returns the loss by row that a sum is, or None."""
     axis, name = form.reduction.axis, form.reduction.name
     log = form.log
     if not context.usable(form.labels, root) or _is_explained_otherwise(log):
-        return None, ""
+        return None
     class_axis = -1 if log.softmax is None else log.softmax.axis
     if class_axis is None or (
         axis is not None and not _is_class_axis(axis, class_axis, form, context)
     ):
-        return None, ""
+        return None
     options: List[Tuple[str, cst.BaseExpression]] = []
     if class_axis != -1:
         options.append(("axis", cst.parse_expression(str(class_axis))))
@@ -70,33 +96,38 @@ def _loss(
     given = [("labels", bare(form.labels))]
     if log.softmax is not None and context.usable(log.softmax.logits, root):
         if context.to_stock and not _is_one_hot(form.labels, context):
-            return None, ""
+            return None  # the op's gradient is that of labels which sum to 1
+        if context.to_stock and log.guard in _FINITE:
+            return None
         dotted = f"tf.{_DENSE}" if context.to_stock else f"tf1xent.{_DENSE}"
         given.append(("logits", bare(log.softmax.logits)))
     elif log.guard is Guard.LOG_SOFTMAX or context.to_stock:
-        return None, ""
+        return None
     elif context.usable(log.probabilities, root):
         dotted = _FROM_PROBABILITIES
         given.append(("probabilities", bare(log.probabilities)))
         if log.softmax is None:
             if not _clips_alike(log) or not context.usable(log.bound_as_written, root):
-                return None, ""
+                return None
             options.insert(0, ("epsilon", log.bound_as_written))
-        elif context.called(log.softmax.call) == "tf.nn.softmax":
+        elif _is_in_graph(log.softmax, context):
             options.insert(0, ("look_through_softmax", cst.Name("True")))
         else:
-            return None, ""
+            return None
     else:
-        return None, ""
-    new: cst.BaseExpression = context.call(dotted, [*given, *options])
-    if axis is None:
-        new = with_operand(form.reduction, new)
-    return new, dotted
+        return None
+    return _Loss(dotted, [*given, *options])
 
 
 def _is_explained_otherwise(log: Log) -> bool:
     """Whether the logits are those of a log_softmax: nothing to look through."""
     return log.softmax is None and log.guard is not Guard.CLIPPED
+
+
+def _is_in_graph(softmax: Softmax, context: Context) -> bool:
+    """Whether the softmax can be looked through: an op of a graph, as TF 1.x builds them."""
+    called = context.called(softmax.call)
+    return called == "tf.nn.softmax" and context.api(softmax.call.func) != "v2"
 
 
 def _clips_alike(log: Log) -> bool:
@@ -105,16 +136,26 @@ def _clips_alike(log: Log) -> bool:
 
 
 def _is_class_axis(axis: cst.BaseExpression, class_axis: int, form: Form, context: Context) -> bool:
-    """Whether the axis of a sum is certainly that of the classes."""
+    """Whether the axis of a sum is that of the classes.
+
+    Axis 1 is the last one of two, axis 2 of three: the softmax, which is over the last, makes that
+    all but certain where the source says nothing of the number of axes.
+    """
     found = reading.single_axis(axis, context)
-    if found is None:
-        return False
-    if found == class_axis:
-        return True
+    if found is None or found == class_axis:
+        return found is not None
+    highest = max(found, class_axis)
+    ranks = _ranks(form, context) or {highest + 1}
+    return (
+        highest > 0 and len(ranks) == 1 and all((found - class_axis) % rank == 0 for rank in ranks)
+    )
+
+
+def _ranks(form: Form, context: Context) -> Set[int]:
+    """Returns what the source says of the number of axes: nothing, one number or contradictions."""
     softmax = form.log.softmax
     seen = [form.labels, form.log.probabilities, *([] if softmax is None else [softmax.logits])]
-    ranks = {reading.rank(one, context) for one in seen} - {None}
-    return len(ranks) == 1 and all((found - class_axis) % rank == 0 for rank in ranks if rank)
+    return {rank for rank in (reading.rank(one, context) for one in seen) if rank is not None}
 
 
 def _is_one_hot(node: cst.BaseExpression, context: Context) -> bool:
@@ -135,30 +176,28 @@ def _part(node: cst.CSTNode, context: Context) -> Optional[_Found]:
     if log.softmax is None:
         return _unseen(log, root, context)
     found = log.softmax
-    if found.call is log.probabilities and found.named:
+    others = [one for one in others if one not in labels]
+    because = reason(log) + _advice(root, others, context)
+    if log.guard in (
+        Guard.CLIPPED,
+        Guard.EPSILON,
+    ):  # finite for a logit of -inf beside a label of 0
+        return log.guard, Match(f"{because}; compute the loss from the logits")
+    needed = [found.logits, found.axis_as_written or found.logits]
+    if not all(context.usable(one, node) for one in needed):
         return log.guard, Match(
-            f"{reason(log)}; its softmax has a name: use tf.nn.log_softmax by hand"
-        )
-    if not context.usable(found.logits, node):
-        return log.guard, Match(
-            f"{reason(log)}; give the softmax's argument a name, as in `logits = ...`, "
+            f"{because}; give the softmax's argument a name, as in `logits = ...`, "
             "and compute the loss from that"
         )
-    axis = [] if found.axis == -1 else [one for one in found.call.args if _is_axis(one)]
-    advice = _advice(root, context) if len(others) == 1 else ""
-    new = context.call("tf.nn.log_softmax", [("", bare(found.logits))])
-    if axis:
-        first = new.args[0].with_changes(
-            comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
-        )
-        new = new.with_changes(args=[first, axis[0].with_changes(comma=cst.MaybeSentinel.DEFAULT)])
+    if found.call is log.probabilities and found.named:
+        return log.guard, Match(f"{because}; its softmax has a name: use log_softmax by hand")
+    given = [("", bare(found.logits))]
+    if found.axis != -1 and found.axis_as_written is not None:
+        given.append(("axis", found.axis_as_written))
+    new = context.call("tf.nn.log_softmax", given)
     if reading.loses_comments(node, new):
-        return log.guard, Match(f"{reason(log)}; a comment stands inside: rewrite it by hand")
-    return log.guard, Match(f"{reason(log)}; becomes tf.nn.log_softmax{advice}", new)
-
-
-def _is_axis(argument: cst.Arg) -> bool:
-    return argument.keyword is not None and argument.keyword.value in ("axis", "dim")
+        return log.guard, Match(f"{because}; a comment stands inside: rewrite it by hand")
+    return log.guard, Match(f"{because}; becomes tf.nn.log_softmax", new)
 
 
 def _reduction(node: cst.CSTNode, context: Context) -> Optional[Reduction]:
@@ -178,16 +217,20 @@ def _unseen(log: Log, root: Optional[cst.CSTNode], context: Context) -> Optional
     )
 
 
-def _advice(root: Optional[cst.CSTNode], context: Context) -> str:
+def _advice(
+    root: Optional[cst.CSTNode], weights: List[cst.BaseExpression], context: Context
+) -> str:
+    """Returns what else there is to say of a product with labels that is no whole loss."""
     found = None if root is None else context.once(_reduction, root)
     if found is None:
         return ""
-    if found.axis is None:
-        return "; this mean is over all entries: 1/C of the mean loss" if found.mean else ""
-    axis = reading.single_axis(found.axis, context)
-    if axis is not None and axis > 0 and not found.mean and not found.keeps:
-        return f"; were axis={axis} written axis=-1, the whole would become a loss from logits"
-    return ""
+    if weights:
+        return (
+            f"; if `{context.code(weights[0])}` is a weight of classes or rows, "
+            "weighted_softmax_cross_entropy_with_logits takes it"
+        )
+    over_all = found.mean and found.axis is None
+    return "; this mean is over all entries: 1/C of the mean loss" if over_all else ""
 
 
 def _matching(node: cst.CSTNode, context: Context) -> Optional[_Found]:

@@ -55,6 +55,9 @@ def _match(node: cst.CSTNode, context: Context) -> Optional[Match]:
     given = [("labels", loss.labels), ("logits", loss.logits), ("mask", mask)]
     given += [(one, loss.arguments[one]) for one in ("name",) if one in loss.arguments]
     new = context.call(name, given)
+    indent = context.indent_if_too_wide(new, node)
+    if indent is not None:
+        new = context.call(name, given, indent)
     return Match(message, None if reading.loses_comments(node, new) else new)
 
 
@@ -176,8 +179,9 @@ RULES = (
         "    labels=y, logits=z\n"
         "))",
         after="loss = tf.reduce_mean(mask * "
-        "tf1xent.nn.masked_sparse_softmax_cross_entropy_with_logits("
-        "labels=y, logits=z, mask=mask))",
+        "tf1xent.nn.masked_sparse_softmax_cross_entropy_with_logits(\n"
+        "    labels=y, logits=z, mask=mask\n"
+        "))",
         words=("cross_entropy",),
         nodes=(cst.Call,),
         match=_match,

@@ -1,11 +1,12 @@
 """What several rules read of an expression: factors, numbers, names, ranks, calls of losses."""
 
-import re
-from typing import Any, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
 import libcst as cst
 
 from tf1xent.migrate.context import Arguments, Context, arguments
+from tf1xent.migrate.roles import LABELS, LIKELY, SURE, words_of
+from tf1xent.migrate.rules.functions import Function, called_function
 
 LOGS = frozenset(["tf.log", "tf.math.log"])
 SOFTMAXES = frozenset(
@@ -45,9 +46,7 @@ _SHAPED = {
 }
 _REDUCTION = ("input_tensor", "axis", "keepdims", "name", "reduction_indices", "keep_dims")
 
-LABEL_WORDS = frozenset(
-    "y ys label labels target targets onehot hot gt truth lbl lbls true groundtruth".split()
-)
+LABEL_WORDS = SURE[LABELS] | LIKELY[LABELS] | frozenset(["hot", "lbls", "groundtruth"])
 NO_LABEL_WORDS = frozenset(
     """weight weights mask smoothing confidence pred preds predict predicted prediction predictions
     hat conv out output outputs logit logits prob probs length lengths""".split()
@@ -56,7 +55,6 @@ PROBABILITY_WORDS = frozenset(
     """p prob probs probability probabilities pred preds prediction predictions predict softmax
     conv hat yhat ypred output outputs""".split()
 )
-LOGIT_WORDS = frozenset("logit logits score scores output outputs z".split())
 MASK_WORDS = frozenset("mask masks masked".split())
 WEIGHT_WORDS = frozenset("weight weights".split())
 CLASS_WORDS = frozenset("class classes cls label labels pos balance balanced balancing".split())
@@ -71,8 +69,7 @@ def words(node: cst.CSTNode) -> FrozenSet[str]:
         node = node.attr
     if not isinstance(node, cst.Name):
         return frozenset()
-    apart = re.sub(r"([a-z])([A-Z])", r"\1_\2", node.value)
-    return frozenset(re.split(r"[_\d]+", apart.lower()))
+    return words_of(node.value)
 
 
 def number(node: cst.CSTNode, context: Context) -> Optional[float]:
@@ -168,27 +165,41 @@ def _both_factors(node: cst.CSTNode, called: Optional[str]) -> Any:
 
 
 class Softmax(NamedTuple):
-    """A call of softmax or log_softmax: of what, over which axis (-1 by default)."""
+    """A call of softmax or log_softmax.
+
+    Attributes:
+      call: the call.
+      logits: its argument.
+      axis: -1 by default; None if it is no number.
+      axis_as_written: None by default.
+      named: whether the operation has a name.
+    """
 
     call: cst.Call
     logits: cst.BaseExpression
     axis: Optional[int]
+    axis_as_written: Optional[cst.BaseExpression]
     named: bool
 
 
 def softmax(
     node: cst.CSTNode, context: Context, names: FrozenSet[str] = SOFTMAXES
 ) -> Optional[Softmax]:
-    """Returns what a call of softmax is given; an axis that is no number is None."""
-    if context.called(node) not in names:
+    """Returns what a call of softmax is given."""
+    called = context.called(node)
+    if called not in names:
         return None
     assert isinstance(node, cst.Call)
-    given = arguments(node, ("logits", "axis", "name", "dim"))
-    if given is None or "logits" not in given or ("axis" in given and "dim" in given):
+    contrib = str(called).startswith("tf.contrib.")  # has no axis
+    given = arguments(node, ("logits",) if contrib else ("logits", "axis", "name", "dim"))
+    if given is None or "logits" not in given or {"axis", "dim"} <= set(given):
         return None
-    axis = given.get("axis", given.get("dim"))
-    found = -1.0 if axis is None or _is_none(axis) else number(axis, context)
-    return Softmax(node, given["logits"], None if found is None else int(found), "name" in given)
+    written = given.get("axis", given.get("dim"))
+    if written is None or _is_none(written):
+        return Softmax(node, given["logits"], -1, None, "name" in given)
+    axis = number(written, context)
+    found = None if axis is None else int(axis)
+    return Softmax(node, given["logits"], found, written, "name" in given)
 
 
 class Reduction(NamedTuple):
@@ -304,56 +315,55 @@ class Loss(NamedTuple):
     arguments: Arguments
 
 
-class _Signature(NamedTuple):
-    parameters: Tuple[str, ...]  # by position, where that is safe to say
-    sparse: bool = False
-    sigmoid: bool = False
-    by_row: bool = False
-
-
-_KEYWORDS: Tuple[str, ...] = ()
-_LABELS_FIRST, _LOGITS_FIRST = ("labels", "logits"), ("logits", "labels")
-_SIGNATURES = {
-    "sparse_softmax_cross_entropy_with_logits": _Signature(_KEYWORDS, sparse=True, by_row=True),
-    "softmax_cross_entropy_with_logits": _Signature(_KEYWORDS, by_row=True),
-    "softmax_cross_entropy_with_logits_v2": _Signature(_LABELS_FIRST, by_row=True),
-    "sigmoid_cross_entropy_with_logits": _Signature(_KEYWORDS, sigmoid=True),
-    "weighted_cross_entropy_with_logits": _Signature(_KEYWORDS, sigmoid=True),
-    "losses.sparse_softmax_cross_entropy": _Signature(_LABELS_FIRST, sparse=True),
-    "losses.softmax_cross_entropy": _Signature(_LABELS_FIRST),
-    "losses.sigmoid_cross_entropy": _Signature(_LABELS_FIRST, sigmoid=True),
-    "contrib.losses.sparse_softmax_cross_entropy": _Signature(_LOGITS_FIRST, sparse=True),
-    "contrib.losses.softmax_cross_entropy": _Signature(_LOGITS_FIRST),
-    "contrib.losses.sigmoid_cross_entropy": _Signature(_LOGITS_FIRST, sigmoid=True),
-    "contrib.seq2seq.sequence_loss": _Signature(_LOGITS_FIRST, sparse=True),
+_SIGMOIDS: Dict[str, Function] = {
+    one.name: one
+    for one in (
+        Function(
+            "tf.nn.sigmoid_cross_entropy_with_logits",
+            "",
+            ("labels", "logits", "name"),
+            keywords_only=True,
+        ),
+        Function(
+            "tf.nn.weighted_cross_entropy_with_logits",
+            "",
+            ("targets", "logits", "pos_weight", "name"),
+            labels="targets",
+        ),
+        Function(
+            "tf.losses.sigmoid_cross_entropy",
+            "",
+            ("multi_class_labels", "logits", "weights"),
+            labels="multi_class_labels",
+        ),
+        Function(
+            "tf.contrib.losses.sigmoid_cross_entropy",
+            "",
+            ("logits", "multi_class_labels", "weights"),
+            labels="multi_class_labels",
+        ),
+    )
 }
-_OTHER_LABELS = ("onehot_labels", "multi_class_labels", "targets")
 
 
 def loss(node: cst.CSTNode, context: Context) -> Optional[Loss]:
     """Returns what a call of TensorFlow's or tf1xent's cross-entropy is given, or None."""
-    if not isinstance(node, cst.Call):
+    sigmoid = _SIGMOIDS.get(context.called(node) or "")
+    function = sigmoid or called_function(node, context)
+    if function is None:
         return None
-    name = context.called(node) or context.full_name(node.func) or ""
-    for beginning in ("tf.nn.", "tf1xent.nn.", "tf.", "tf1xent."):
-        if name.startswith(beginning):
-            name = name[len(beginning) :]
-            break
-    else:
+    assert isinstance(node, cst.Call)
+    given = arguments(node, () if function.keywords_only else function.parameters)
+    if given is None or function.logits not in given:
         return None
-    signature = _SIGNATURES.get(name)
-    given = None if signature is None else arguments(node, signature.parameters)
-    if signature is None or given is None or "logits" not in given:
-        return None
-    labels: Sequence[Any] = [given[one] for one in ("labels", *_OTHER_LABELS) if one in given]
     return Loss(
         node,
-        labels[0] if labels else None,
-        given["logits"],
-        signature.sparse,
-        signature.sigmoid,
-        signature.by_row,
-        given,
+        given.get(function.labels),
+        given[function.logits],
+        sparse="sparse" in function.name or function.name.endswith("sequence_loss"),
+        sigmoid=sigmoid is not None,
+        by_row=".nn." in function.name and sigmoid is None,
+        arguments=given,
     )
 
 

@@ -200,7 +200,7 @@ RULES = (
             "and with labels=..., logits=... since: other names fail, and the order says nothing."
         ),
         before=(
-            "loss = tf.contrib.seq2seq.sequence_loss(\n"
+            "loss = tf.contrib.legacy_seq2seq.sequence_loss(\n"
             "    z, y, w, softmax_loss_function=lambda x, t: sampled(t, x))"
         ),
         after=None,

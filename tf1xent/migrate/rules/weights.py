@@ -27,6 +27,8 @@ def _match(node: cst.CSTNode, context: Context) -> Optional[Match]:
         f"class weights `{context.code(weights)}` multiply the logits: they change each class's "
         f"temperature, not its share of the loss; meant is {name}(class_weights=...)"
     )
+    if reading.softmax(context.value(logits), context) is not None:
+        return Match(f"{message}; `{context.code(logits)}` is a softmax: give it the logits too")
     known = {"labels", "logits", "name"}
     if (
         context.to_stock
@@ -41,6 +43,9 @@ def _match(node: cst.CSTNode, context: Context) -> Optional[Match]:
     given.append(("class_weights", reading.bare(weights)))
     given += [(one, loss.arguments[one]) for one in ("name",) if one in loss.arguments]
     new = context.call(name, given)
+    indent = context.indent_if_too_wide(new, node)
+    if indent is not None:
+        new = context.call(name, given, indent)
     return Match(message, None if reading.loses_comments(node, new) else new)
 
 
@@ -84,8 +89,9 @@ RULES = (
         before="loss = tf.nn.softmax_cross_entropy_with_logits(\n"
         "    labels=y, logits=z * class_weights\n"
         ")",
-        after="loss = tf1xent.nn.weighted_softmax_cross_entropy_with_logits("
-        "labels=y, logits=z, class_weights=class_weights)",
+        after="loss = tf1xent.nn.weighted_softmax_cross_entropy_with_logits(\n"
+        "    labels=y, logits=z, class_weights=class_weights\n"
+        ")",
         words=("cross_entropy", "sequence_loss"),
         nodes=(cst.Call,),
         match=_match,
