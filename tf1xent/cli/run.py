@@ -18,8 +18,8 @@ _SWITCHES = {
     "--report": "at exit, print to stderr what was served, how often, and from which line",
     "--compat": "on TensorFlow 2, run a program written for TensorFlow 1: `import tensorflow` "
     "gives tensorflow.compat.v1",
-    "--children": "patch the processes too that the program starts with the same Python; those that "
-    "it forks have the patch in any case",
+    "--children": "patch the processes too that the program starts with the same Python; those "
+    "that it forks have the patch in any case",
 }
 
 

@@ -4,7 +4,7 @@ import ast
 import functools
 import re
 import warnings
-from typing import Callable, FrozenSet, List, NamedTuple, Optional, Tuple
+from typing import Callable, FrozenSet, List, NamedTuple, Optional, Set, Tuple
 
 import libcst as cst
 
@@ -102,9 +102,12 @@ def _notebook(text: str, options: Options) -> Tuple[str, Tuple[Located, ...]]:
 def _migrate(module: str, found: List[Statement], options: Options) -> Result:
     """Asks the rules, without the functions in which they can find nothing."""
     has_word = _has_word(options)
-    reduced = reduce_module(
-        module, found, lambda part: has_word(part) is not None or SKIP_MARK in part
-    )
+    names = _other_names(found, has_word)
+
+    def concerns(part: str) -> bool:
+        return bool(has_word(part)) or SKIP_MARK in part or any(name in part for name in names)
+
+    reduced = reduce_module(module, found, concerns)
     try:
         result = migrate_source(reduced.text, options)
     except RecursionError as error:
@@ -124,6 +127,17 @@ def _migrate(module: str, found: List[Statement], options: Options) -> Result:
         if fault is not None:
             raise Fault(f"would be no Python; please report this: {fault.message}")
     return Result(new, findings)
+
+
+def _other_names(found: List[Statement], has_word: Callable[[str], object]) -> Set[str]:
+    """Returns what statements with a rule's word call a function: as a variable, or by `as`."""
+    names: Set[str] = set()
+    for statement in found:
+        texts = [token.text for token in statement.tokens]
+        if ("as" in texts or "=" in texts) and has_word("".join(texts)):
+            names.update(name for word, name in zip(texts, texts[1:]) if word == "as")
+            names.update(texts[:1] if texts[1:2] == ["="] and "(" not in texts else [])
+    return names
 
 
 def _python_fault(module: str) -> Optional[Fault]:

@@ -77,10 +77,6 @@ class Context:
         """Returns the only definition of a name, if it is that of a function."""
         return self._definitions.function(node)
 
-    def is_assigned_once(self, node: cst.Name) -> bool:
-        """Whether a name gets a value in one place only, an argument's included."""
-        return self._definitions.is_assigned_once(node)
-
     def line(self, name: cst.BaseExpression, place: cst.CSTNode) -> Optional[cst.CSTNode]:
         """Returns the line ``name = ...`` or ``name *= ...`` that gives the value at a place."""
         return self._definitions.line(name, place)

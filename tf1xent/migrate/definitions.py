@@ -83,15 +83,9 @@ class Definitions:
 
     def function(self, node: cst.BaseExpression) -> Optional[cst.FunctionDef]:
         """Returns the function behind a name that nothing but its `def` gives a value."""
-        if not isinstance(node, cst.Name) or not self.is_assigned_once(node):
-            return None
-        (found,) = self._assigned(node)
-        definition = getattr(found, "node", None)
+        found = self._assigned(node) if isinstance(node, cst.Name) else []
+        definition = getattr(found[0], "node", None) if len(found) == 1 else None
         return definition if isinstance(definition, cst.FunctionDef) else None
-
-    def is_assigned_once(self, name: cst.Name) -> bool:
-        """Whether one place gives a name its value."""
-        return len(self._assigned(name)) == 1
 
     def _assigned(self, name: cst.Name) -> List[Any]:
         scope: Optional[Scope] = self._scopes.get(name)

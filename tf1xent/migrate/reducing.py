@@ -3,7 +3,7 @@
 libcst's analysis of scopes takes a hundred times as long as Python's own parser, so that most of
 the time would go to functions that have none of the rules' words. The body of such a function is
 replaced by one line that has all on which code outside of it can depend: the names of the module
-that it reads, and the attributes that it gives a value.
+that it reads, those that tell the version of TensorFlow, and the attributes that it gives a value.
 """
 
 import ast
@@ -14,6 +14,7 @@ import warnings
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from tf1xent.migrate.scanning import Statement
+from tf1xent.migrate.versions import VERSION_NAMES
 
 _MARK = "#tf1xent-body"
 _LEFT_OUT = re.compile(rf"^.*{_MARK} (\d+)\n", re.MULTILINE)
@@ -153,19 +154,25 @@ def _stub(table: symtable.SymbolTable, node: Any) -> Optional[str]:
                     return None  # it gives a name of the module a value
                 reads.add(symbol.get_name())
         tables += here.get_children()
-    gives = set()
+    gives, tells = set(), set()
     for inner in ast.walk(node):
-        if isinstance(inner, ast.Attribute) and not isinstance(inner.ctx, ast.Load):
-            dotted = _dotted(inner)
-            if dotted is not None:
-                gives.add(dotted)
-    read = f"({', '.join(sorted(reads))},); " if reads else ""
+        dotted = _dotted(inner)
+        if dotted is None or not isinstance(inner, ast.Attribute):
+            continue
+        if not isinstance(inner.ctx, ast.Load):
+            gives.add(dotted)
+        elif inner.attr in VERSION_NAMES and dotted.split(".")[0] in reads:
+            tells.add(dotted)
+    read = f"({', '.join(sorted(reads | tells))},); " if reads else ""
     return read + " = ".join([*sorted(gives), "0"])
 
 
 def _dotted(node: Any) -> Optional[str]:
+    """Returns the dotted name of an attribute, or None."""
     parts = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
         node = node.value
-    return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else None
+    if not parts or not isinstance(node, ast.Name):
+        return None
+    return ".".join([node.id, *reversed(parts)])

@@ -32,6 +32,7 @@ V1_NAMES = frozenset(
 )
 # Names that speak for 2.x, in a module that uses none of those.
 V2_NAMES = frozenset(["GradientTape", "compat", "function"])
+VERSION_NAMES = V1_NAMES | V2_NAMES
 _V1_PACKAGES = ("tensorflow.contrib", "tensorflow.examples")
 
 
@@ -56,7 +57,7 @@ class _Uses(cst.CSTVisitor):
         self._context = context
 
     def visit_Attribute(self, node: cst.Attribute) -> None:
-        if node.attr.value in V1_NAMES or node.attr.value in V2_NAMES:
+        if node.attr.value in VERSION_NAMES:
             self.names.append(self._context.full_name(node) or "")
 
     def visit_ImportFrom(self, node: cst.ImportFrom) -> bool:

@@ -4,11 +4,11 @@ import multiprocessing
 import os
 import sys
 
+import tensorflow.compat.v1 as tf
+
 
 def build(number):
     """Build a number of losses, without running them."""
-    import tensorflow.compat.v1 as tf
-
     with tf.Graph().as_default():
         for _ in range(number):
             tf.nn.sparse_softmax_cross_entropy_with_logits(labels=[0], logits=[[1.0, 0.0]])
@@ -16,13 +16,12 @@ def build(number):
 
 
 if __name__ == "__main__":
-    build(1)
     for number, method in enumerate(("fork", "spawn"), 2):
         process = multiprocessing.get_context(method).Process(target=build, args=(number,))
         process.start()
         process.join()
-    sys.stdout.flush()
     if os.fork() == 0:
         build(4)
         sys.exit()
     os.wait()
+    build(1)  # TF 1.13 aborts a process that drops a graph from before the fork

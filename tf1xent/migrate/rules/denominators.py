@@ -9,7 +9,6 @@ from tf1xent.migrate.rule import Match, Rule, Verdict
 from tf1xent.migrate.rules import reading
 from tf1xent.migrate.rules.masks import divisor_of, is_mask
 
-_CASTS = frozenset(["tf.cast", "tf.to_float"])
 _GUARDS = frozenset(["tf.maximum", "tf.add"])
 _BATCH_WORDS = frozenset(["batch", "batchsize"])
 _REDUCTION = "tf1xent.losses.Reduction"
@@ -95,7 +94,7 @@ def _weights(node: cst.BaseExpression, context: Context) -> Optional[cst.BaseExp
 
 
 def _uncast(node: cst.BaseExpression, context: Context) -> cst.BaseExpression:
-    while context.called(node) in _CASTS:
+    while context.called(node) in reading.CASTS:
         assert isinstance(node, cst.Call)
         if not node.args:
             break
@@ -108,7 +107,7 @@ def _plain(node: cst.BaseExpression, context: Context) -> cst.BaseExpression:
     for _ in range(4):
         node = context.value(node)
         called = context.called(node)
-        if called in _CASTS or called in _GUARDS:
+        if called in reading.CASTS or called in _GUARDS:
             assert isinstance(node, cst.Call)
             node = node.args[0].value if node.args else node
         elif isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.Add):

@@ -239,14 +239,7 @@ def around(
 
     That is a reduction, or the line that gives it a name; None for anything else, such as a sum.
     """
-    top: cst.BaseExpression = node
-    while True:
-        outer: Any = context.parents[top]
-        if isinstance(outer, cst.Arg):
-            outer = context.parents[outer]
-        if not isinstance(outer, cst.BaseExpression) or not reading.sign_or_product(outer, context):
-            break
-        top = outer
+    top, outer = reading.product_around(node, context)
     factors = reading.product(top, context)[1]
     if reading.reduction(outer, context) is not None or isinstance(
         outer, (cst.Assign, cst.AnnAssign, cst.Return)

@@ -1,6 +1,6 @@
 """Masks that are multiplied onto losses, or added to logits."""
 
-from typing import Any, Iterator, List, Optional
+from typing import Iterator, List, Optional
 
 import libcst as cst
 
@@ -9,7 +9,6 @@ from tf1xent.migrate.rule import Match, Rule, Verdict
 from tf1xent.migrate.rules import reading
 from tf1xent.migrate.rules.softmax_as_logits import given_to
 
-_CASTS = frozenset(["tf.cast", "tf.to_float", "tf.identity", "tf.stop_gradient"])
 _SHAPERS = frozenset(["tf.reshape", "tf.expand_dims", "tf.squeeze"])
 # What is added to logits to leave classes out is at least this large.
 _LEAST_ADDED = 1e3
@@ -24,7 +23,7 @@ def is_mask(node: cst.BaseExpression, context: Context) -> bool:
         called = context.called(one)
         if called == "tf.sequence_mask":
             return True
-        if called in _CASTS | _SHAPERS:
+        if called in reading.CASTS | _SHAPERS:
             assert isinstance(one, cst.Call)
             if one.args and is_mask(one.args[0].value, context):
                 return True
@@ -89,14 +88,7 @@ def _products(call: cst.Call, context: Context) -> Iterator[List[cst.BaseExpress
 
 def _factors_around(node: cst.BaseExpression, context: Context) -> List[cst.BaseExpression]:
     """Returns the other factors of the product in which a node stands."""
-    top: Any = node
-    while True:
-        outer = context.parents[top]
-        if isinstance(outer, cst.Arg):
-            outer = context.parents[outer]
-        if not isinstance(outer, cst.BaseExpression) or not reading.sign_or_product(outer, context):
-            break
-        top = outer
+    top, _ = reading.product_around(node, context)
     factors = reading.product(top, context, follow=False)[1]
     return [one for one in factors if one is not node]
 
@@ -106,7 +98,7 @@ def _as_here(
 ) -> Optional[cst.BaseExpression]:
     """Returns what, at an earlier place, is not 0 where a mask is not 0; None if unsure."""
     for _ in range(_STEPS):
-        while context.called(mask) in _CASTS:
+        while context.called(mask) in reading.CASTS:
             assert isinstance(mask, cst.Call)
             if not mask.args:
                 return None

@@ -49,7 +49,7 @@ def _one_hot(node: cst.CSTNode, context: Context) -> Optional[Match]:
         "one-hot rows: the sparse loss takes the labels themselves; a label outside the range is "
         "an error there, and a loss of 0 here"
     )
-    if not _is_same_here(given["labels"], labels, context):
+    if not context.usable(labels, node):
         return Match(message)
     if context.to_stock and not function.name.startswith("tf1xent."):
         target = SPARSE
@@ -74,16 +74,6 @@ def _numbers(labels: cst.BaseExpression, context: Context) -> Optional[cst.BaseE
         if allowed is not None and context.code(argument) not in allowed:
             return None
     return given.get("indices")
-
-
-def _is_same_here(
-    labels: cst.BaseExpression, numbers: cst.BaseExpression, context: Context
-) -> bool:
-    """Whether what the rows were made of has the same value where the loss is called."""
-    node: Optional[cst.CSTNode] = numbers
-    while node is not None and node is not labels:
-        node = context.parents.get(node)
-    return node is labels or (isinstance(numbers, cst.Name) and context.is_assigned_once(numbers))
 
 
 RULES = (

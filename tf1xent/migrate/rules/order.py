@@ -40,8 +40,9 @@ def swapped(call: cst.Call, function: Function, context: Context) -> Optional[cs
     if has_stars(call) or given and _is_refused(call.func, function, context):
         return None
     if len(given) >= 2 and set(function.parameters[:2]) == {function.labels, function.logits}:
-        meant = roles(given[0].value, given[1].value, context)
-        if meant is None:
+        first, second = given[0].value, given[1].value
+        meant = roles(first, second, context)
+        if meant is None or role(first, context).what == role(second, context).what:
             return None
         keywords = _keywords(function, *meant)
         if keywords == list(function.parameters[:2]):

@@ -17,6 +17,7 @@ SUMS = frozenset(["tf.reduce_sum", "tf.math.reduce_sum"])
 MEANS = frozenset(["tf.reduce_mean", "tf.math.reduce_mean"])
 PRODUCTS = frozenset(["tf.multiply", "tf.math.multiply", "tf.mul"])
 _NEGATIVES = frozenset(["tf.negative", "tf.math.negative", "tf.neg"])
+CASTS = frozenset(["tf.cast", "tf.to_float", "tf.identity", "tf.stop_gradient"])
 # Functions whose first argument's rank is that of their result.
 _KEEP_RANK = frozenset(
     """tf.cast tf.to_float tf.to_int32 tf.to_int64 tf.identity tf.stop_gradient tf.nn.bias_add
@@ -162,6 +163,20 @@ def _both_factors(node: cst.CSTNode, called: Optional[str]) -> Any:
         if given is not None and "x" in given and "y" in given:
             return given["x"], given["y"]
     return None
+
+
+def product_around(
+    node: cst.BaseExpression, context: Context
+) -> Tuple[cst.BaseExpression, cst.CSTNode]:
+    """Returns the whole product in which a node is a factor, and what that belongs to."""
+    top: Any = node
+    while True:
+        outer = context.parents[top]
+        if isinstance(outer, cst.Arg):
+            outer = context.parents[outer]
+        if not sign_or_product(outer, context):
+            return top, outer
+        top = outer
 
 
 class Softmax(NamedTuple):
