@@ -70,7 +70,13 @@ def _has_word(options: Options) -> Callable[[str], object]:
 @functools.lru_cache(maxsize=None)
 def _search_words(codes: Optional[FrozenSet[str]]) -> Callable[[str], object]:
     words = {word for rule in RULES if codes is None or rule.code in codes for word in rule.words}
-    return re.compile("|".join(map(re.escape, sorted(words))) or r"\Z.").search
+    return re.compile("|".join(map(_pattern, sorted(words))) or r"\Z.").search
+
+
+def _pattern(word: str) -> str:
+    """Returns the expression for a word of a rule; NumPy's logarithm is the commonest of all."""
+    whole_name = r"(?<!\w)(?<!\bnp\.)(?<!\bnumpy\.)" if word.endswith("(") else ""
+    return whole_name + re.escape(word)
 
 
 def _module(text: str, options: Options) -> Tuple[str, Tuple[Located, ...]]:

@@ -40,7 +40,8 @@ class Rule(NamedTuple):
       meaning: what is wrong with the form, or gained; a few sentences.
       before: an example; `import tensorflow as tf` and the inputs are understood.
       after: what it becomes; None for REPORTED.
-      words: a file that has none of these is not parsed for the rule.
+      words: a file that has none of these is not parsed for the rule. One that ends with "(" is
+        a function's whole name, and not NumPy's.
       nodes: the types of nodes that `match` is asked about.
       match: returns a Match, or None.
     """

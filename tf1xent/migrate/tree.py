@@ -3,7 +3,9 @@
 from typing import Any, Dict, List, Mapping, Tuple
 
 import libcst as cst
-from libcst.metadata import ExpressionContextProvider, ScopeProvider
+from libcst.metadata import ExpressionContext, ExpressionContextProvider, ScopeProvider
+from libcst.metadata.expression_context_provider import ExpressionContextVisitor
+from libcst.metadata.scope_provider import ScopeVisitor
 
 # No rule asks about what is between tokens.
 _BETWEEN = (
@@ -56,13 +58,25 @@ def parents_of(module: cst.Module) -> Mapping[cst.CSTNode, cst.CSTNode]:
 def scopes_of(module: cst.Module) -> Mapping[cst.CSTNode, Any]:
     """Returns the scope of each node, as libcst's ScopeProvider does in a wrapper.
 
-    A wrapper walks through the module twice more, for providers that need it.
+    A wrapper walks through the module twice more, and all walk through white space.
     """
-    contexts = _Contexts()
-    contexts.visit_Module(module)
-    scopes = _Scopes(contexts.found)
-    scopes.visit_Module(module)
+    contexts, scopes = _Contexts(), _Scopes()
+    module.visit(_ContextVisitor(contexts, ExpressionContext.LOAD))
+    scopes.contexts = contexts.found
+    visitor = _ScopeVisitor(scopes)
+    module.visit(visitor)
+    visitor.infer_accesses()
     return scopes.found
+
+
+class _ContextVisitor(ExpressionContextVisitor):
+    def on_visit(self, node: cst.CSTNode) -> bool:
+        return _may_be_asked(type(node)) and super().on_visit(node)
+
+
+class _ScopeVisitor(ScopeVisitor):
+    def on_visit(self, node: cst.CSTNode) -> bool:
+        return _may_be_asked(type(node)) and super().on_visit(node)
 
 
 class _Contexts(ExpressionContextProvider):
@@ -75,13 +89,13 @@ class _Contexts(ExpressionContextProvider):
 
 
 class _Scopes(ScopeProvider):
-    def __init__(self, contexts: Mapping[cst.CSTNode, Any]) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.found: Dict[cst.CSTNode, Any] = {}
-        self._contexts = contexts
+        self.contexts: Dict[cst.CSTNode, Any] = {}
 
     def set_metadata(self, node: cst.CSTNode, value: Any) -> None:
         self.found[node] = value
 
     def get_metadata(self, key: Any, node: cst.CSTNode, default: Any = None) -> Any:
-        return self._contexts.get(node, default)
+        return self.contexts.get(node, default)

@@ -126,7 +126,7 @@ RULES = (
         "    labels=y, logits=z\n"
         "))",
         after=None,
-        words=("cross_entropy",),
+        words=("_cross_entropy",),
         nodes=(cst.Call, cst.BinaryOperation),
         match=_match,
     ),

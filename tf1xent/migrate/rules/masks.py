@@ -174,7 +174,7 @@ RULES = (
         "tf1xent.nn.masked_sparse_softmax_cross_entropy_with_logits(\n"
         "    labels=y, logits=z, mask=mask\n"
         "))",
-        words=("cross_entropy",),
+        words=("_cross_entropy",),
         nodes=(cst.Call,),
         match=_match,
     ),
@@ -188,7 +188,7 @@ RULES = (
         "    labels=y, logits=z + (1.0 - mask) * -1e9\n"
         ")",
         after=None,
-        words=("cross_entropy",),
+        words=("_cross_entropy",),
         nodes=(cst.Call, cst.Name, cst.Attribute, cst.BinaryOperation),
         match=_match_added,
     ),

@@ -86,7 +86,7 @@ RULES = (
         "loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=p)",
         after="p = tf.nn.softmax(z)\n"
         "loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=z)",
-        words=("cross_entropy", "sequence_loss"),
+        words=("_cross_entropy", "sequence_loss"),
         nodes=(cst.Call, cst.Name, cst.Attribute),
         match=_match,
     ),

@@ -92,7 +92,7 @@ RULES = (
         after="loss = tf1xent.nn.weighted_softmax_cross_entropy_with_logits(\n"
         "    labels=y, logits=z, class_weights=class_weights\n"
         ")",
-        words=("cross_entropy", "sequence_loss"),
+        words=("_cross_entropy", "sequence_loss"),
         nodes=(cst.Call,),
         match=_match,
     ),
