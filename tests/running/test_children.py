@@ -71,6 +71,7 @@ if len(sys.argv) > 1:
     assert outer.endswith("startup") and inner == "path None"
 
 
+@pytest.mark.lengthy
 def test_each_process_prints_its_own_report():
     process = run("--children", "--report", str(PROGRAMS / "builders.py"))
     assert process.code == 0, process.err

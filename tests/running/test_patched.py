@@ -3,6 +3,8 @@
 import json
 import re
 
+import pytest
+
 from tests.running.processes import PROGRAMS, plain, run
 
 STREAMS = "streams.py"
@@ -44,6 +46,7 @@ def streams(*options):
     return json.loads(process.out), process.err
 
 
+@pytest.mark.lengthy
 def test_override_only_adds_no_op_and_leaves_random_numbers():
     stock = plain(STREAMS, cwd=str(PROGRAMS))
     assert stock.code == 0, stock.err
