@@ -1,6 +1,7 @@
 """Files and folders in, what becomes of each file out, in several processes."""
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -185,6 +186,7 @@ def _prepare(stop: Any) -> None:
     """Begins a process: Ctrl-C reaches all of them, and the first one ends the others."""
     global _stop
     _stop = stop
+    gc.set_threshold(200_000)  # a tree has many nodes and lives as long as its file is at hand
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
