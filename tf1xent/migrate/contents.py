@@ -56,20 +56,33 @@ def migrate_content(content: bytes, is_notebook: bool, options: Options) -> Migr
       Fault: the content cannot be read as what it is.
     """
     source = read_source(content)
-    if not any(name in source.text for name in PACKAGES) or not _has_word(options)(source.text):
+    if not any(name in source.text for name in PACKAGES) or not _may_have(source.text, options):
         return Migrated(content, ())
     text, findings = (_notebook if is_notebook else _module)(source.text, options)
     return Migrated(content if text is source.text else source.content(text), findings)
 
 
+def _may_have(text: str, options: Options) -> bool:
+    """Whether a rule can find something in a file."""
+    return any(
+        _search_words(options.codes, besides)(text)
+        for besides in sorted({rule.besides for rule in RULES})
+        if not besides or any(word in text for word in besides)
+    )
+
+
 def _has_word(options: Options) -> Callable[[str], object]:
-    """Returns a test of a text: whether a rule can find something in it."""
+    """Returns a test of a function's text: whether a rule can find something in it."""
     return _search_words(options.codes)
 
 
 @functools.lru_cache(maxsize=None)
-def _search_words(codes: Optional[FrozenSet[str]]) -> Callable[[str], object]:
-    words = {word for rule in RULES if codes is None or rule.code in codes for word in rule.words}
+def _search_words(
+    codes: Optional[FrozenSet[str]], besides: Optional[Tuple[str, ...]] = None
+) -> Callable[[str], object]:
+    asked = [rule for rule in RULES if codes is None or rule.code in codes]
+    asked = [rule for rule in asked if besides is None or rule.besides == besides]
+    words = {word for rule in asked for word in rule.words}
     return re.compile("|".join(map(_pattern, sorted(words))) or r"\Z.").search
 
 

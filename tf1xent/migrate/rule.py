@@ -44,6 +44,7 @@ class Rule(NamedTuple):
         a function's whole name, and not NumPy's.
       nodes: the types of nodes that `match` is asked about.
       match: returns a Match, or None.
+      besides: of these the file must have one too; of none, none.
     """
 
     code: str
@@ -55,3 +56,4 @@ class Rule(NamedTuple):
     words: Tuple[str, ...]
     nodes: Tuple[Type[cst.CSTNode], ...]
     match: "Callable[[cst.CSTNode, Context], Optional[Match]]"
+    besides: Tuple[str, ...] = ()

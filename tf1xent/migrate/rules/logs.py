@@ -248,6 +248,9 @@ def _rule(guard: Guard, verdict: Verdict = Verdict.REWRITTEN, **fields: Any) -> 
         verdict=verdict,
         nodes=(cst.Call, cst.UnaryOperation, cst.BinaryOperation),
         match=match,
+        # Half of the files that take logarithms have neither: as far as such a file can tell, what
+        # it takes them of are no classes' probabilities.
+        besides=("softmax", "clip_by_value"),
         **fields,
     )
 
