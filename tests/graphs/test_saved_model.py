@@ -205,6 +205,7 @@ def expressions(**inputs):
     return ";".join(f"{name}={np.asarray(value).tolist()!r}" for name, value in inputs.items())
 
 
+@pytest.mark.lengthy
 def test_tensorflows_own_command_shows_and_runs_what_was_rewritten(model, tmp_path):
     fed = flowers()
     feeds = {

@@ -69,6 +69,7 @@ def test_every_result_is_the_same_in_two_runs(lines):
     }
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("num_classes", program.NUM_CLASSES)
 @pytest.mark.parametrize("name", program.FUNCTIONS)
 def test_values_and_gradients_are_right(lines, name, num_classes):

@@ -57,7 +57,7 @@ def test_the_command_in_a_process_of_the_program(folder):
     """The inner command's settings count, and its program has its own PYTHONPATH again."""
     program = """
 import os, subprocess, sys
-print("path", os.environ.get("PYTHONPATH"))
+print("path", os.environ.get("PYTHONPATH"), flush=True)
 if len(sys.argv) > 1:
     command = [sys.executable, sys.argv[1], "run", "program.py"]
     subprocess.check_call(command, env=dict(os.environ, INNER="1"))
