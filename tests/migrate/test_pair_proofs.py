@@ -26,8 +26,6 @@ _V1 = (
     (r"^(\s*)from tensorflow import", r"\1from tensorflow.compat.v1 import"),
     (r"^(\s*)from tensorflow\.(nn|losses) import", r"\1from tensorflow.compat.v1.\2 import"),
 )
-
-
 # What a source switches off would stay off for the tests that follow.
 _SWITCH = r"^(\s*)tf\.disable_v2_behavior\(\)$"
 
