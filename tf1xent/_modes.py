@@ -1,4 +1,4 @@
-"""The names of the rewrite modes. Imports nothing, so that the command line can list them."""
+"""The names of modes and targets. Imports nothing, so that the command line can list them."""
 
 KEEP = "keep"
 REWRITE_MODES = ("logsumexp", "tag", "untag", KEEP)
@@ -8,3 +8,8 @@ OLDER_NAMES = {"fused": "untag"}
 # What becomes of v1 loops and branches.
 FUNCTIONAL = "functional"
 LOOPS = (KEEP, FUNCTIONAL)
+
+# What migrated source calls.
+TF1XENT = "tf1xent"
+STOCK = "stock"
+TARGETS = (TF1XENT, STOCK)

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import Any, FrozenSet, List, Optional
 
+from tf1xent._modes import TARGETS, TF1XENT
 from tf1xent.cli.checks import is_installed, positive_integer
 from tf1xent.cli.messages import DOES_NOT_HOLD, DONE, print_bytes, print_text, refused
 
@@ -81,8 +82,8 @@ def add_parser(commands: Any) -> None:
 def _add_rules(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to",
-        choices=("tf1xent", "stock"),
-        default="tf1xent",
+        choices=TARGETS,
+        default=TF1XENT,
         dest="target",
         help="tf1xent: calls of this library's functions (default); stock: the best form that "
         "TensorFlow's own compat.v1 has",

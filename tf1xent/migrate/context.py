@@ -15,8 +15,9 @@ from typing import (
 import libcst as cst
 from libcst.metadata import ImportAssignment
 
+from tf1xent._modes import STOCK
 from tf1xent.migrate.definitions import Definitions
-from tf1xent.migrate.finding import STOCK, Options
+from tf1xent.migrate.finding import Options
 from tf1xent.migrate.names import (
     TensorFlowName,
     dotted_name,
@@ -218,6 +219,14 @@ class Context:
             comma=cst.MaybeSentinel.DEFAULT, whitespace_after_arg=after
         )
         return cst.Call(self.path(dotted), made, whitespace_before_args=before)
+
+    def call_in_place(
+        self, root: cst.CSTNode, dotted: str, arguments: Sequence[Tuple[str, cst.BaseExpression]]
+    ) -> cst.Call:
+        """Returns a call for the place of `root`, on several lines if it is too wide for one."""
+        new = self.call(dotted, arguments)
+        indent = self.indent_if_too_wide(new, root)
+        return new if indent is None else self.call(dotted, arguments, indent)
 
     def indent_if_too_wide(self, new: cst.CSTNode, root: cst.CSTNode) -> Optional[str]:
         """Returns the indentation of the line in which `root` begins, beyond that of its block.

@@ -2,9 +2,7 @@
 
 from typing import FrozenSet, NamedTuple, Optional, Tuple
 
-TF1XENT = "tf1xent"
-STOCK = "stock"
-TARGETS = (TF1XENT, STOCK)
+from tf1xent._modes import TF1XENT
 
 
 class Options(NamedTuple):

@@ -224,11 +224,6 @@ def _cast(arrays: Arrays, dtype: str) -> Arrays:
     return cast
 
 
-def batch_purposes() -> Sequence[Tuple[str, str]]:
-    """Returns the names of all batches, and what each is for."""
-    return [(kind.name, kind.purpose) for kind in BATCHES]
-
-
 def save_batches(path: str, batches: Sequence[Batch]) -> None:
     """Writes batches for another process; `load_batches` reads them."""
     arrays: Arrays = {}

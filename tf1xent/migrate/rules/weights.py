@@ -42,10 +42,7 @@ def _match(node: cst.CSTNode, context: Context) -> Optional[Match]:
     given = [("labels", loss.labels), ("logits", reading.bare(logits))]
     given.append(("class_weights", reading.bare(weights)))
     given += [(one, loss.arguments[one]) for one in ("name",) if one in loss.arguments]
-    new = context.call(name, given)
-    indent = context.indent_if_too_wide(new, node)
-    if indent is not None:
-        new = context.call(name, given, indent)
+    new = context.call_in_place(node, name, given)
     return Match(message, None if reading.loses_comments(node, new) else new)
 
 
