@@ -13,3 +13,7 @@ LOOPS = (KEEP, FUNCTIONAL)
 TF1XENT = "tf1xent"
 STOCK = "stock"
 TARGETS = (TF1XENT, STOCK)
+
+# What the labels of compared losses are, and the dtypes of their floating inputs.
+LABEL_KINDS = ("sparse", "one-hot", "soft", "multi-hot")
+DTYPES = ("float64", "float32")

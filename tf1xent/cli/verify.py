@@ -4,14 +4,13 @@ import argparse
 import sys
 from typing import Any, Dict, Optional
 
+from tf1xent._modes import DTYPES, LABEL_KINDS
 from tf1xent.cli.checks import count, is_installed, positive_integer
 from tf1xent.cli.messages import DOES_NOT_HOLD, DONE, print_text, refused
 
 COMMAND = "verify"
 CALLER = f"tf1xent {COMMAND}"
 _SIDES = ("before", "after", "both")
-_DTYPES = ("float64", "float32")
-_LABELS = ("sparse", "one-hot", "soft", "multi-hot")
 _EPILOG = """\
 BEFORE and AFTER are functions that build a loss of TensorFlow tensors. What a parameter is, its
 name tells: logits, scores, z; probabilities, probs, y_pred; labels, targets, y; onehot_labels;
@@ -82,7 +81,7 @@ def _add_sides(parser: argparse.ArgumentParser) -> None:
 def _add_batches(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels",
-        choices=_LABELS,
+        choices=LABEL_KINDS,
         default="sparse",
         help="what labels, targets and y are: numbers of classes [B], one-hot rows [B, C], "
         "distributions (soft), or 0 and 1 for each class (multi-hot); default: %(default)s",
@@ -110,8 +109,8 @@ def _add_batches(parser: argparse.ArgumentParser) -> None:
         "--dtypes",
         metavar="DTYPE",
         nargs="+",
-        choices=_DTYPES,
-        default=list(_DTYPES),
+        choices=DTYPES,
+        default=list(DTYPES),
         help="of logits, weights, ...: float64, float32; default: both",
     )
     parser.add_argument("--seed", metavar="N", type=count, default=0, help="default %(default)s")

@@ -3,11 +3,12 @@
 import functools
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
+from tf1xent._modes import DTYPES, LABEL_KINDS
 from tf1xent.verification import formulas, recognition
 from tf1xent.verification.batches import Batch, Setting, make_batches
 from tf1xent.verification.findings import DIFFERENT
 from tf1xent.verification.judging import judge
-from tf1xent.verification.kinds import KINDS, LABEL_KINDS, parse_input
+from tf1xent.verification.kinds import KINDS, parse_input
 from tf1xent.verification.measurement import Measurement, Result
 from tf1xent.verification.processes import (
     Side,
@@ -19,8 +20,6 @@ from tf1xent.verification.report import Report, SideFacts
 
 __all__ = ["compare", "compare_functions"]
 
-_DTYPES = ("float64", "float32")
-
 
 def setting_of(
     *,
@@ -29,7 +28,7 @@ def setting_of(
     batch_size: int = 6,
     time_steps: Optional[int] = None,
     seed: int = 0,
-    dtypes: Sequence[str] = _DTYPES,
+    dtypes: Sequence[str] = DTYPES,
     inputs: Sequence[str] = (),
     without: Sequence[str] = (),
 ) -> Setting:
@@ -47,9 +46,9 @@ def setting_of(
     ):
         if number < least:
             raise ValueError(f"`{name}` must be at least {least}, got {number}.")
-    wrong = [dtype for dtype in dtypes if dtype not in _DTYPES]
+    wrong = [dtype for dtype in dtypes if dtype not in DTYPES]
     if wrong or not dtypes:
-        raise ValueError(f"`dtypes` must be of {', '.join(_DTYPES)}, got {list(dtypes)}.")
+        raise ValueError(f"`dtypes` must be of {', '.join(DTYPES)}, got {list(dtypes)}.")
     setting = Setting(
         labels,
         num_classes,

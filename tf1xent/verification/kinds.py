@@ -119,7 +119,6 @@ KINDS: Dict[str, Kind] = {
     )
 }
 # Labels, of the kind that `--labels` gives.
-LABEL_KINDS = ("sparse", "one-hot", "soft", "multi-hot")
 LABEL_NAMES = ("labels", "label", "targets", "target", "y", "ytrue", "truth", "answers", "classids")
 SIDES = ("before", "after")
 _SIZE = re.compile(rf"[{BATCH}{TIME}{CLASSES}]|\d+")

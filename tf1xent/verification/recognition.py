@@ -5,6 +5,7 @@ from typing import Any, Callable, Dict, Iterator, Sequence
 
 import numpy as np
 
+from tf1xent._modes import LABEL_KINDS
 from tf1xent.verification.batches import BENIGN, Batch
 from tf1xent.verification.forms import FLOATS, FORMS, Derivatives
 from tf1xent.verification.formulas import (
@@ -16,7 +17,6 @@ from tf1xent.verification.formulas import (
     point_of,
     reduced,
 )
-from tf1xent.verification.kinds import LABEL_KINDS
 from tf1xent.verification.measurement import Measurement
 
 # Added to probabilities in the log by hand-written losses.
