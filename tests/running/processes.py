@@ -11,9 +11,8 @@ PROGRAMS = Path(__file__).resolve().parent / "programs"
 
 def environment(**variables):
     """Returns an environment for both, with variables set, or unset where None."""
-    result = {
-        name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "COLUMNS")
-    }
+    not_passed_on = ("PYTHONPATH", "PYTHONUNBUFFERED", "COLUMNS")
+    result = {name: value for name, value in os.environ.items() if name not in not_passed_on}
     result.update(TF_CPP_MIN_LOG_LEVEL="3")
     result.update({name: value for name, value in variables.items() if value is not None})
     return result

@@ -27,6 +27,9 @@ def launch(program: Program, settings: Settings) -> int:
     environment = environment_with(settings, os.environ)
     if os.name == "nt":  # there the shell would not wait for a process that takes this one's place
         return subprocess.call(command, env=environment)
+    # What Python has said so far is lost else: before 3.9 it holds back also what goes to stderr.
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
     os.execve(sys.executable, command, environment)
 
 
