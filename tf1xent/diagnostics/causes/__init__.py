@@ -1,0 +1,11 @@
+"""The table of causes, in the order of cause and effect: the first that is there is the cause."""
+
+from typing import Tuple
+
+from tf1xent.diagnostics.causes.inputs import INPUTS
+from tf1xent.diagnostics.causes.logarithms import LOG_OF_ZERO
+from tf1xent.diagnostics.finding import Cause
+
+__all__ = ["CAUSES"]
+
+CAUSES: Tuple[Cause, ...] = (INPUTS, LOG_OF_ZERO)

@@ -1,0 +1,100 @@
+"""What every tensor of a step was, in numbers: taken down while the step runs again."""
+
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+
+import numpy as np
+
+
+class TensorRecord(NamedTuple):
+    """One tensor of a floating type, each time that it was computed.
+
+    Attributes:
+      name: the tensor's name in the program's graph; in a function, "FUNCTION/NODE:OUTPUT".
+      op_type: the type of its op.
+      dtype: the name of its dtype, such as "float32".
+      shape: its shape.
+      round: how often it had been computed before in this run; above 0 only in loops.
+      nans: the number of NaN entries.
+      infinities: the number of inf and -inf entries.
+      zeros: the number of entries that are 0.
+      smallest: the least finite entry; NaN where there is none.
+      largest: the greatest finite entry; NaN where there is none.
+      first_bad: the index of the first entry that is not finite, or None.
+    """
+
+    name: str
+    op_type: str
+    dtype: str
+    shape: Tuple[int, ...]
+    round: int
+    nans: int
+    infinities: int
+    zeros: int
+    smallest: float
+    largest: float
+    first_bad: Optional[Tuple[int, ...]]
+
+    @property
+    def is_bad(self) -> bool:
+        """Tells whether an entry is NaN or infinite."""
+        return bool(self.nans or self.infinities)
+
+
+class Recording:
+    """All records of a run, in an order in which inputs stand before what is computed from them.
+
+    Attributes:
+      records: a list of `TensorRecord`.
+      loss: the loss, or None if the run ended before.
+      error: the message with which the run ended, or None.
+      kept: by name, the values that `Replay.run` was asked to keep, one for each round.
+      variables: by name, the variables' values after the run, if it made the update.
+    """
+
+    def __init__(self) -> None:
+        self.records: List[TensorRecord] = []
+        self.loss: Optional[Any] = None
+        self.error: Optional[str] = None
+        self.kept: Dict[str, List[np.ndarray]] = {}
+        self.variables: Dict[str, np.ndarray] = {}
+        self._by_name: Dict[str, List[TensorRecord]] = {}
+
+    def add(self, name: str, op_type: str, value: Any, keep: bool = False) -> None:
+        """Takes down one tensor."""
+        rounds = self._by_name.setdefault(name, [])
+        record = _record(name, op_type, np.asarray(value), len(rounds))
+        rounds.append(record)
+        self.records.append(record)
+        if keep:
+            self.kept.setdefault(name, []).append(np.array(value))
+
+    def of(self, name: str) -> List[TensorRecord]:
+        """Returns the records of a tensor, a round each; none if it was not computed."""
+        return self._by_name.get(name, [])
+
+    def bad(self) -> Set[str]:
+        """Returns the names of the tensors that were not finite in some round."""
+        return {record.name for record in self.records if record.is_bad}
+
+
+def _record(name: str, op_type: str, value: np.ndarray, number: int) -> TensorRecord:
+    # NumPy knows bfloat16 only as a foreign type.
+    wide = value.astype(np.float32) if value.dtype.kind == "V" else value
+    finite = np.isfinite(wide)
+    is_whole = bool(finite.all())
+    nans = 0 if is_whole else int(np.isnan(wide).sum())
+    inside = wide if is_whole else wide[finite]
+    bad = None if is_whole else tuple(int(i) for i in np.argwhere(~finite)[0])
+    return TensorRecord(
+        name,
+        op_type,
+        value.dtype.name,
+        value.shape,
+        number,
+        nans,
+        0 if is_whole else int((~finite).sum()) - nans,
+        int((wide == 0).sum()),
+        float(inside.min()) if inside.size else float("nan"),
+        float(inside.max()) if inside.size else float("nan"),
+        bad,
+    )
