@@ -6,7 +6,7 @@ loops and branches, of which nothing can be fetched, and nothing is kept of a te
 The copy runs without grappler, which else makes one op of several: what each op computes shows.
 """
 
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -18,7 +18,14 @@ from tf1xent.diagnostics.recording import Recording
 from tf1xent.diagnostics.step import Step
 
 # The values of variables are in the step; the others hand on what stands at their inputs.
-_NOT_PROBED = ("Variable", "VariableV2", "Enter", "RefEnter", "NextIteration", "RefNextIteration")
+_NOT_PROBED: Tuple[str, ...] = (
+    "Variable",
+    "VariableV2",
+    "Enter",
+    "RefEnter",
+    "NextIteration",
+    "RefNextIteration",
+)
 _NOT_PROBED += ("Switch", "RefSwitch")
 # They start with the first of their inputs that is there: a probe would make them wait for both.
 _START_EARLY = ("Merge", "RefMerge")
