@@ -131,6 +131,7 @@ from tf1xent._tf.registry import (
     set_gradient_attribute,
     swapped_gradients,
 )
+from tf1xent._tf.session_runs import Plan, Watcher, fed_name, make_callable_again, watch_runs
 from tf1xent._tf.static_shapes import set_static_shape, with_static_shape
 from tf1xent._tf.stock_ops import (
     broadcast_to,
@@ -174,6 +175,7 @@ __all__ = [
     "NEWEST_GRAPH",
     "OBSERVERS",
     "ON",
+    "Plan",
     "Primitive",
     "Residuals",
     "SPARSE_FUNCTIONS",
@@ -186,6 +188,7 @@ __all__ = [
     "TRACED_CALLS",
     "TRACED_FUNCTIONS_HAVE_HESSIANS",
     "VariableDef",
+    "Watcher",
     "across_replicas",
     "as_drop_in",
     "attributes",
@@ -206,6 +209,7 @@ __all__ = [
     "drop_in",
     "enum_name",
     "error_line",
+    "fed_name",
     "filled_gaps",
     "gradient_attribute",
     "gradient_in_use",
@@ -235,6 +239,7 @@ __all__ = [
     "line_of",
     "lookup_deprecated_axis",
     "loop_around",
+    "make_callable_again",
     "meaning",
     "multiply_no_nan",
     "names_own_gradient",
@@ -280,6 +285,7 @@ __all__ = [
     "tf",
     "tied_to_function_inputs",
     "version",
+    "watch_runs",
     "where",
     "with_static_shape",
 ]
