@@ -44,6 +44,7 @@ class Program:
     Attributes:
       graph: the `tf.Graph`.
       loss: the tensor that is minimised.
+      train_op: what makes a step of training, or None where that is not known.
       variables: all global and local variables, by the name of their op.
       trainable: the names of the trainable ones.
       updates: a list of `Update`, those of the trainable variables first.
@@ -54,6 +55,7 @@ class Program:
     def __init__(self, graph: Graph, loss: Tensor, train_op: Any = None) -> None:
         self.graph = graph
         self.loss = loss
+        self.train_op = train_op
         keys = (tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.LOCAL_VARIABLES)
         found = [variable for key in keys for variable in graph.get_collection(key)]
         self.variables: Dict[str, Any] = {variable.op.name: variable for variable in found}
