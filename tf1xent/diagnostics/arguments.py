@@ -96,11 +96,7 @@ def read_variables(session: Session, program: Program, given: Sequence[str], cal
 
     Those in `given` may be uninitialised.
     """
-    elements = {
-        name: program.graph.as_graph_element(variable, allow_operation=False)
-        for name, variable in program.variables.items()
-        if name not in given
-    }
+    elements = {n: tensor for n, tensor in program.variables.items() if n not in given}
     try:
         return session.run(elements)
     except tf.errors.FailedPreconditionError:
@@ -124,7 +120,11 @@ def read_sources(
     session: Session, program: Program, feeds: Mapping[str, np.ndarray], caller: str
 ) -> Dict[str, np.ndarray]:
     """Reads one batch of what is not fed from the session's own input pipeline."""
-    missing = [tensor for tensor in program.sources if tensor.name not in feeds]
+    missing = [
+        tensor
+        for tensor in program.sources
+        if tensor.name not in feeds and tensor.op.type != "PlaceholderWithDefault"
+    ]
     unfed = [
         tensor.name for tensor in missing if tensor.op.type in ("Placeholder", "PlaceholderV2")
     ]

@@ -46,7 +46,7 @@ class Copy:
             tf.import_graph_def(definition, name="")
             self._loaders = {name: _loader(self.graph, name) for name in program.variables}
         tables = program.graph.get_collection(tf.GraphKeys.TABLE_INITIALIZERS)
-        self._elements = {n: _read_name(program, v) for n, v in program.variables.items()}
+        self._elements = {name: tensor.name for name, tensor in program.variables.items()}
         self.session: Session = tf.Session(
             graph=self.graph, config=tf.ConfigProto(allow_soft_placement=True)
         )
@@ -191,9 +191,7 @@ def gradient_names(program: Program) -> Dict[str, str]:
 
 def training_ops(program: Program) -> List[str]:
     """Returns the names of the ops that make a step of training."""
-    if program.train_op is not None:
-        return [getattr(program.train_op, "op", program.train_op).name]
-    return [u.op.name for u in program.updates if u.gradient is not None]
+    return list(dict.fromkeys(u.op.name for u in program.updates))
 
 
 def norm(value: Any) -> float:
@@ -218,7 +216,3 @@ def _loader(graph: Graph, name: str) -> Tuple[Any, Any]:
     if op.type == "VarHandleOp":
         return value, _tf.raw_op("AssignVariableOp")(resource=op.outputs[0], value=value)
     return value, tf.assign(op.outputs[0], value, validate_shape=False).op
-
-
-def _read_name(program: Program, variable: Any) -> str:
-    return str(program.graph.as_graph_element(variable, allow_operation=False).name)

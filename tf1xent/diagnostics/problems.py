@@ -85,9 +85,9 @@ def size_of(program: Program, name: str) -> int:
 
 def forgotten_averages(program: Program) -> List[str]:
     """Returns the ops of UPDATE_OPS that a step of training does not run."""
-    if program.train_op is None:
+    if program.train_ops is None:
         return []
-    run = {op.name for op in ancestors([program.train_op])}
+    run = {op.name for op in ancestors(program.train_ops)}
     # The key of tf.GraphKeys.UPDATE_OPS.
     ops = [getattr(op, "op", op).name for op in program.graph.get_collection("update_ops")]
     return [name for name in ops if name not in run]

@@ -7,7 +7,6 @@ import numpy as np
 from tf1xent._tf import tf
 from tf1xent._typing import Operation, Tensor
 from tf1xent.diagnostics.connections import Connections
-from tf1xent.diagnostics.copies import gradient_names
 from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.program import Update, ancestors
 
@@ -33,8 +32,9 @@ class Reason(NamedTuple):
 def reasons(evidence: Evidence) -> Dict[str, Reason]:
     """Returns why the trainable variables that this step does not change stay as they are."""
     program = evidence.program
-    updates = {u.variable: u for u in reversed(program.updates) if _trains(evidence, u)}
-    gradients = gradient_names(program)
+    updates = {u.variable: u for u in reversed(program.updates)}
+    names = {u.variable: u.gradient_name for u in program.updates}
+    gradients = {variable: name for variable, name in names.items() if name is not None}
     connections = Connections(program)
     found: Dict[str, Reason] = {}
     after: Optional[Dict[str, np.ndarray]] = None
@@ -51,10 +51,6 @@ def reasons(evidence: Evidence) -> Dict[str, Reason]:
         if before is not None and name in after and after[name].tobytes() == before.tobytes():
             found[name] = _lost_update(evidence, updates[name])
     return found
-
-
-def _trains(evidence: Evidence, update: Update) -> bool:
-    return update.gradient is not None or evidence.program.train_op is not None
 
 
 def _without_update(evidence: Evidence, connections: Connections, name: str) -> Reason:
