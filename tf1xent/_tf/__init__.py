@@ -42,6 +42,7 @@ from tf1xent._tf.drop_ins import (
     taken_whole,
 )
 from tf1xent._tf.error_messages import error_line
+from tf1xent._tf.event_files import write_event_file
 from tf1xent._tf.importing import import_meta_graph
 from tf1xent._tf.legacy_layers import layers_without_keras, rnn_cells_without_keras
 from tf1xent._tf.live_ops import (
@@ -282,4 +283,5 @@ __all__ = [
     "version",
     "where",
     "with_static_shape",
+    "write_event_file",
 ]
