@@ -134,6 +134,7 @@ from tf1xent._tf.registry import (
     set_gradient_attribute,
     swapped_gradients,
 )
+from tf1xent._tf.session_runs import Plan, Watcher, fed_name, make_callable_again, watch_runs
 from tf1xent._tf.static_shapes import set_static_shape, with_static_shape
 from tf1xent._tf.stock_ops import (
     broadcast_to,
@@ -177,6 +178,7 @@ __all__ = [
     "NEWEST_GRAPH",
     "OBSERVERS",
     "ON",
+    "Plan",
     "Primitive",
     "Residuals",
     "SPARSE_FUNCTIONS",
@@ -189,6 +191,7 @@ __all__ = [
     "TRACED_CALLS",
     "TRACED_FUNCTIONS_HAVE_HESSIANS",
     "VariableDef",
+    "Watcher",
     "across_replicas",
     "as_drop_in",
     "attributes",
@@ -210,6 +213,7 @@ __all__ = [
     "drop_in",
     "enum_name",
     "error_line",
+    "fed_name",
     "filled_gaps",
     "function_token",
     "gradient_attribute",
@@ -240,6 +244,7 @@ __all__ = [
     "line_of",
     "lookup_deprecated_axis",
     "loop_around",
+    "make_callable_again",
     "meaning",
     "multiply_no_nan",
     "names_own_gradient",
@@ -286,6 +291,7 @@ __all__ = [
     "tf",
     "tied_to_function_inputs",
     "version",
+    "watch_runs",
     "where",
     "with_static_shape",
     "write_event_file",
