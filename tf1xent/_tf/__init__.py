@@ -20,7 +20,7 @@ from tf1xent._tf.control_flow_v2 import (
     set_control_flow_v2,
 )
 from tf1xent._tf.defuns import TIED_GRADIENT, tied_to_function_inputs
-from tf1xent._tf.distribution import across_replicas
+from tf1xent._tf.distribution import across_replicas, parts_of_variable
 from tf1xent._tf.drop_ins import (
     DENSE_FUNCTIONS,
     DENSE_STOPPED_FUNCTIONS,
@@ -52,6 +52,7 @@ from tf1xent._tf.live_ops import (
     Meaning,
     bodies,
     call_can_be_differentiated,
+    can_be_fetched,
     carries_gradients,
     copied,
     gradient_in_use,
@@ -106,6 +107,7 @@ from tf1xent._tf.protos import (
     SavedModel,
     VariableDef,
 )
+from tf1xent._tf.python_functions import function_token
 from tf1xent._tf.raw_ops import attributes, raw_op
 from tf1xent._tf.registry import (
     DENSE_OP,
@@ -199,6 +201,7 @@ __all__ = [
     "call_can_be_differentiated",
     "call_has_gradients",
     "can_be_differentiated",
+    "can_be_fetched",
     "calling_line",
     "carries_gradients",
     "constant_value",
@@ -212,6 +215,7 @@ __all__ = [
     "error_line",
     "fed_name",
     "filled_gaps",
+    "function_token",
     "gradient_attribute",
     "gradient_in_use",
     "gradient_name",
@@ -251,6 +255,7 @@ __all__ = [
     "tensor_of",
     "op_type",
     "op_types_called",
+    "parts_of_variable",
     "primitive",
     "primitive_list",
     "process_override",
