@@ -85,12 +85,13 @@ class Replay:
                 op_type = self.program.wiring.nodes[name].op_type
                 self._take_down(Probe(name + ":0", op_type), np.asarray(values[name]))
         names = self.program.targets
+        fed = {name.rpartition(":")[0] for name in feeds}
         # Nothing in the graph reads the last tensors, and so nothing waits for their probes.
         ops = [self.program.op_name(name) for name in names]
         ops += [self._probes[name] for name in names if name in self._probes]
         if update:
             ops += [u.op.name for u in self.program.updates]
-        ops = [name for name in dict.fromkeys(ops) if self._has_op(name)]
+        ops = [name for name in dict.fromkeys(ops) if self._has_op(name) and name not in fed]
         loss = self._instead.get(names[0], names[0])
         options = tf.RunOptions(timeout_in_ms=_MOST_SECONDS * 1000)
         try:
