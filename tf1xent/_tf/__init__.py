@@ -42,6 +42,7 @@ from tf1xent._tf.drop_ins import (
     taken_whole,
 )
 from tf1xent._tf.error_messages import error_line
+from tf1xent._tf.event_files import write_event_file
 from tf1xent._tf.importing import import_meta_graph
 from tf1xent._tf.legacy_layers import layers_without_keras, rnn_cells_without_keras
 from tf1xent._tf.live_ops import (
@@ -133,6 +134,7 @@ from tf1xent._tf.registry import (
     set_gradient_attribute,
     swapped_gradients,
 )
+from tf1xent._tf.session_runs import Plan, Watcher, fed_name, make_callable_again, watch_runs
 from tf1xent._tf.static_shapes import set_static_shape, with_static_shape
 from tf1xent._tf.stock_ops import (
     broadcast_to,
@@ -176,6 +178,7 @@ __all__ = [
     "NEWEST_GRAPH",
     "OBSERVERS",
     "ON",
+    "Plan",
     "Primitive",
     "Residuals",
     "SPARSE_FUNCTIONS",
@@ -188,6 +191,7 @@ __all__ = [
     "TRACED_CALLS",
     "TRACED_FUNCTIONS_HAVE_HESSIANS",
     "VariableDef",
+    "Watcher",
     "across_replicas",
     "as_drop_in",
     "attributes",
@@ -209,6 +213,7 @@ __all__ = [
     "drop_in",
     "enum_name",
     "error_line",
+    "fed_name",
     "filled_gaps",
     "function_token",
     "gradient_attribute",
@@ -239,6 +244,7 @@ __all__ = [
     "line_of",
     "lookup_deprecated_axis",
     "loop_around",
+    "make_callable_again",
     "meaning",
     "multiply_no_nan",
     "names_own_gradient",
@@ -285,6 +291,8 @@ __all__ = [
     "tf",
     "tied_to_function_inputs",
     "version",
+    "watch_runs",
     "where",
     "with_static_shape",
+    "write_event_file",
 ]
