@@ -1,7 +1,7 @@
 """What trains a model, as its graph says it: the loss, the variables, their updates, the data."""
 
 import re
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 from tf1xent import _tf
 from tf1xent._tf import tf
@@ -41,6 +41,15 @@ class Update(NamedTuple):
 class Program:
     """The parts of a graph that train a model.
 
+    Args:
+      graph: a `tf.Graph`.
+      loss: the tensor that is minimised.
+      train_op: the op, or a list of ops, that make the updates. Default: all ops that change a
+        variable.
+      gradients: where the graph has a loss and no optimizer: gradients to judge, by the name of
+        their variable's op.
+      from_file: whether the graph was imported, so that no line of a program made its ops.
+
     Attributes:
       graph: the `tf.Graph`.
       loss: the tensor that is minimised.
@@ -51,7 +60,16 @@ class Program:
         input pipelines and of Python functions.
     """
 
-    def __init__(self, graph: Graph, loss: Tensor, train_op: Any = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        loss: Tensor,
+        train_op: Any = None,
+        *,
+        gradients: Optional[Mapping[str, Tensor]] = None,
+        from_file: bool = False,
+    ) -> None:
+        self._from_file = from_file
         self.graph = graph
         self.loss = loss
         keys = (tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.LOCAL_VARIABLES)
@@ -59,8 +77,10 @@ class Program:
         self.variables: Dict[str, Any] = {variable.op.name: variable for variable in found}
         trainable = graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
         self.trainable: List[str] = list(dict.fromkeys(v.op.name for v in trainable))
-        ops = graph.get_operations() if train_op is None else ancestors([train_op])
+        targets = train_op if isinstance(train_op, (list, tuple)) else [train_op]
+        ops = graph.get_operations() if train_op is None else ancestors(targets)
         updates = [u for u in map(_update, ops) if u is not None]
+        updates += [Update(g.op, v, g, None) for v, g in (gradients or {}).items()]
         self.updates = sorted(updates, key=lambda u: u.variable not in self.trainable)
         targets = [loss, *(update.op for update in self.updates)]
         self.sources: List[Tensor] = [
@@ -73,6 +93,8 @@ class Program:
 
     def line_of(self, name: str) -> Optional[str]:
         """Returns the line of the user's program that made an op, or None."""
+        if self._from_file:
+            return None
         try:
             return _tf.line_of(self.graph.get_operation_by_name(name.split(":")[0]))
         except KeyError:  # it is inside a function

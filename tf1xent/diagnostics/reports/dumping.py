@@ -192,7 +192,7 @@ def _flat(history: History) -> Dict[str, np.ndarray]:
 
 def _save_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
     with open(path, "wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _write_text(path: str, text: str) -> None:
