@@ -37,9 +37,7 @@ def test_what_was_not_found_is_not_claimed():
 def test_tried_is_said_only_where_it_was():
     tried = ZERO.trial._replace(after="inf", helped=False)
     lines = str(FOUND._replace(findings=[ZERO._replace(trial=tried)])).splitlines()
-    assert (
-        "tried      the loss from the logits: before inf, after inf. It does not help." in lines
-    )
+    assert "tried      the loss from the logits: before inf, after inf. It does not help." in lines
     without = str(FOUND._replace(findings=[ZERO._replace(trial=None), PARAMETERS]))
     assert "tried" not in without.lower()
     later = str(FOUND._replace(findings=[PARAMETERS, ZERO]))

@@ -86,9 +86,8 @@ def write_dump(
             path = _moved(temporary, os.path.join(folder, name))
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    except (OSError, tf.errors.OpError) as error:
-        reason = _tf.error_line(error) if isinstance(error, tf.errors.OpError) else error
-        _warn(f"{folder}: the step is not kept, and training goes on: {reason}")
+    except Exception as error:  # whatever it is, training must go on
+        _warn(f"{folder}: the step is not kept, and training goes on: {_tf.error_line(error)}")
         return None
     for note in notes:
         _warn(f"{path}: {note}")
@@ -112,7 +111,7 @@ def _write(
         write_checkpoint(step.variables, prefix)
     try:
         graph = meta_graph(program, step.variables)
-    except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
+    except Exception as error:  # what TensorFlow raises about a graph differs by version
         notes.append(f"The graph cannot be exported: {_tf.error_line(error)}")
     else:
         with open(prefix + ".meta", "wb") as file:
