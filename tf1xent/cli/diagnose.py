@@ -158,7 +158,7 @@ def _program(model: Any, loss: Any, train_op: Optional[List[str]]) -> Any:
 
     ops = None if train_op is None else [_op(model, name) for name in train_op]
     program = Program(model.graph, loss, ops, from_file=True)
-    if any(update.gradient is not None for update in program.updates):
+    if program.has_optimizer:
         return program
     with model.graph.as_default():
         gradients = tf.gradients(loss, model.variables)
@@ -183,7 +183,7 @@ def _step(model: Any, program: Any, dump: Any, feeds: Optional[str]) -> Any:
     from tf1xent.curvature.models.feed_files import named_feeds, read_arrays
     from tf1xent.diagnostics.step import Step
 
-    values: Dict[str, Any] = model.session.run({n: v.value() for n, v in program.variables.items()})
+    values: Dict[str, Any] = model.session.run(program.variables)
     if dump is not None:
         # Local variables too, which a model's session initializes.
         reader = tf.train.NewCheckpointReader(dump.prefix)

@@ -117,6 +117,7 @@ def _write(
         with open(prefix + ".meta", "wb") as file:
             file.write(graph.SerializeToString())
     notes += _not_kept(program, step)
+    said = notes + _random(program)
     gradients = {u.variable: u.gradient.name for u in program.updates if u.gradient is not None}
     script = script_text(
         headline(diagnosis),
@@ -125,18 +126,18 @@ def _write(
         name=CHECKPOINT,
         feeds=FEEDS,
         has_tables=bool(program.graph.get_collection(tf.GraphKeys.TABLE_INITIALIZERS)),
-        notes=notes,
+        notes=said,
     )
     about: Dict[str, Any] = {
         **diagnosis.to_dict(),
         "loss": program.loss.name,
-        "updates": [update.op.name for update in program.updates],
+        "updates": [u.op.name for u in program.updates] if program.has_optimizer else [],
         "value": as_json(step.loss),
         "error": step.error,
         "not_kept": notes,
     }
     _write_text(os.path.join(folder, JSON), json.dumps(about, indent=2, allow_nan=False))
-    _write_text(os.path.join(folder, TEXT), "\n".join([str(diagnosis), *notes]))
+    _write_text(os.path.join(folder, TEXT), "\n".join([str(diagnosis), *said]))
     _write_text(os.path.join(folder, SCRIPT), script.rstrip("\n"))
     return notes
 
@@ -158,6 +159,16 @@ def _not_kept(program: Program, step: Step) -> List[str]:
     if missing:
         notes.append(f"The values of the variables {', '.join(missing)} were not kept.")
     return notes
+
+
+def _random(program: Program) -> List[str]:
+    """Returns a sentence on random numbers, if the step draws any."""
+    names = program.random_ops
+    if not names:
+        return []
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    shown = ", ".join(f"`{name}`" for name in names[:3])
+    return [f"Each run draws other random numbers ({shown}{more}) than the step that went wrong."]
 
 
 def _storable(feeds: Mapping[str, np.ndarray], notes: List[str]) -> Dict[str, np.ndarray]:
