@@ -27,6 +27,7 @@ class Program:
     Attributes:
       graph: the `tf.Graph`.
       loss: the tensor that is minimised.
+      train_ops: the ops that `train_op` means, or None where it was not given.
       wiring: the `Wiring` of the graph.
       variables: by the name of their op, the tensors that read the variables: of the trainable
         ones, and of all that the loss or an update needs. A session can run it as it is.
@@ -66,7 +67,8 @@ class Program:
         trainable = graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
         parts = [part for variable in trainable for part in _tf.parts_of_variable(variable)]
         self.trainable: List[str] = list(dict.fromkeys(part.op.name for part in parts))
-        found = updates(self, _train_ops(graph, train_op))
+        self.train_ops = _train_ops(graph, train_op)
+        found = updates(self, self.train_ops)
         self.has_optimizer = any(update.gradient_name is not None for update in found)
         found += [Update(g.op, v, g, None, g.name) for v, g in (gradients or {}).items()]
         self.updates = sorted(found, key=lambda u: u.variable not in self.trainable)

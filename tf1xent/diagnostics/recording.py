@@ -72,6 +72,11 @@ class Recording:
         """Returns the records of a tensor, a round each; none if it was not computed."""
         return self._by_name.get(name, [])
 
+    def is_zero(self, name: str) -> bool:
+        """Tells whether a tensor was computed, and all its entries were 0, in each round."""
+        rounds = self.of(name)
+        return bool(rounds) and all(r.zeros == int(np.prod(r.shape)) for r in rounds)
+
     def bad(self) -> Set[str]:
         """Returns the names of the tensors that were not finite in some round."""
         return {record.name for record in self.records if record.is_bad}
