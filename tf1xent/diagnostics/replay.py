@@ -44,18 +44,27 @@ class Replay:
       program: a `Program`.
       replaced: by name of a tensor of a floating type, a function that makes another value of its
         value, which is what the rest of the graph then reads. To try a cure.
+      rewrite: changes the copy's GraphDef, with the probes in it. To try a cure too.
     """
 
-    def __init__(self, program: Program, replaced: Optional[Replaced] = None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        replaced: Optional[Replaced] = None,
+        rewrite: Optional[Callable[[GraphDef], None]] = None,
+    ) -> None:
         self.program = program
         self._recording = Recording()
         self._kept: Sequence[str] = ()
+        self._replaced = frozenset(replaced or ())
         # By name of a tensor, the name of its probe's op.
         self._probes: Dict[str, str] = {}
         # Holds the Python functions behind the probes.
         self._functions = tf.Graph()
         self.graph = tf.Graph()
         definition = self._with_probes(dict(replaced or {}))
+        if rewrite is not None:
+            rewrite(definition)
         with self.graph.as_default():
             tf.import_graph_def(definition, name="")
             self._loaders = {name: self._loader(name) for name in program.variables}
@@ -75,8 +84,9 @@ class Replay:
         self._load(step.variables)
         self._recording, self._kept = Recording(), tuple(keep)
         names = [self.program.loss.name, *self._gradients()]
+        shown = [self._probes[n] + ":0" if n in self._replaced else n for n in names]
         # Nothing in the graph reads the last tensors, and so nothing waits for their probes.
-        targets: List[Any] = [*names, [self._probes[n] for n in names if n in self._probes]]
+        targets: List[Any] = [*shown, [self._probes[n] for n in names if n in self._probes]]
         if update:
             targets.append([u.op.name for u in self.program.updates])
         feeds = {name: step.feeds[name] for name in step.feeds}
@@ -88,6 +98,21 @@ class Replay:
         if update:
             self._recording.variables = self._read()
         return self._recording
+
+    def values(self, step: Step, names: Sequence[str]) -> Optional[List[np.ndarray]]:
+        """Returns tensors of any type, of which only what they need is computed.
+
+        None where that fails: inside loops and functions, or where the run ends with an error.
+        """
+        self._load(step.variables)
+        last, self._recording = self._recording, Recording()
+        try:
+            found: List[np.ndarray] = self.session.run(list(names), dict(step.feeds))
+        except (tf.errors.OpError, ValueError, KeyError, TypeError):
+            return None
+        finally:
+            self._recording = last
+        return found
 
     def close(self) -> None:
         """Closes the session."""

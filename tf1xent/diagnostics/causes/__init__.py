@@ -2,10 +2,25 @@
 
 from typing import Tuple
 
+from tf1xent.diagnostics.causes.half_precision import HALF_PRECISION
 from tf1xent.diagnostics.causes.inputs import INPUTS
+from tf1xent.diagnostics.causes.labels import LABELS
 from tf1xent.diagnostics.causes.logarithms import LOG_OF_ZERO
+from tf1xent.diagnostics.causes.overflows import OVERFLOW
+from tf1xent.diagnostics.causes.parameters import PARAMETERS
+from tf1xent.diagnostics.causes.singular_gradients import SINGULAR_GRADIENT
+from tf1xent.diagnostics.causes.zero_divisions import ZERO_DIVISION
 from tf1xent.diagnostics.finding import Cause
 
 __all__ = ["CAUSES"]
 
-CAUSES: Tuple[Cause, ...] = (INPUTS, LOG_OF_ZERO)
+CAUSES: Tuple[Cause, ...] = (
+    INPUTS,
+    LABELS,
+    PARAMETERS,
+    HALF_PRECISION,
+    LOG_OF_ZERO,
+    SINGULAR_GRADIENT,
+    ZERO_DIVISION,
+    OVERFLOW,
+)
