@@ -1,19 +1,14 @@
 """Which origins have to be explained, and what stands around one of them."""
 
 import re
-from typing import Iterable, List, NamedTuple, Optional, Set
+from typing import List, NamedTuple, Optional
 
 import numpy as np
 
-from tf1xent._typing import Operation, Tensor
 from tf1xent.diagnostics.evidence import Evidence, Origin
-from tf1xent.diagnostics.program import ancestors
 from tf1xent.diagnostics.recording import TensorRecord
+from tf1xent.diagnostics.wiring import Node
 
-# Ops that hand on what they read, and are not probed.
-_HANDS_ON = ("Enter", "RefEnter", "NextIteration", "RefNextIteration", "Switch", "RefSwitch")
-# Where the program itself asks whether all is finite, and ends the run.
-_CHECKS = ("CheckNumerics", "CheckNumericsV2", "Assert")
 # tf.gradients makes the gradient of NAME in a scope NAME_grad.
 _GRADIENT_SCOPE = re.compile(r"(.+)_grad(_\d+)?")
 
@@ -24,21 +19,17 @@ class Suspect(NamedTuple):
     Attributes:
       origin: the `Origin`.
       record: its record.
-      op: its op; None inside a function.
-      forward: the op whose gradient it is part of; `op` itself outside gradients.
+      node: its op.
+      forward: the op of the loss whose gradient it is part of, or None if that is not known; `node`
+        itself outside gradients.
       loss_is_bad: whether the loss is not finite because of it. If not, a gradient is.
     """
 
     origin: Origin
     record: TensorRecord
-    op: Optional[Operation]
-    forward: Optional[Operation]
+    node: Node
+    forward: Optional[Node]
     loss_is_bad: bool
-
-    @property
-    def op_type(self) -> str:
-        """The type of the op in the loss that it belongs to."""
-        return self.record.op_type if self.forward is None else str(self.forward.type)
 
 
 def suspects(evidence: Evidence) -> List[Suspect]:
@@ -46,101 +37,69 @@ def suspects(evidence: Evidence) -> List[Suspect]:
 
     Where the loss is not finite, the gradient cannot be, so only origins of the loss count.
     """
-    recording = evidence.recording
-    if recording.loss is None:
-        return [_suspect(evidence, o, True) for o in _refused(evidence)]
     origins = evidence.origins
-    is_bad = not np.all(np.isfinite(recording.loss))
+    loss = evidence.recording.loss
+    is_bad = loss is not None and not np.all(np.isfinite(loss))
     if is_bad:
-        bad = _bad_on_the_way(evidence, [evidence.program.loss])
-        of_loss = [o for o in origins if o.record.name in bad]
-        origins = of_loss or [o for o in origins if not o.in_gradient] or origins
+        origins = [origin for origin in origins if origin.in_loss] or origins
     return [_suspect(evidence, origin, is_bad) for origin in origins]
 
 
 def operand(evidence: Evidence, suspect: Suspect, position: int) -> Optional[TensorRecord]:
-    """Returns the record of an input of the suspect's op, of the same round; None if unknown."""
-    if suspect.op is None:
-        inputs = [record for record in suspect.origin.inputs if record is not None]
-        return inputs[position] if position < len(inputs) else None
-    return input_record(evidence, suspect.op, position, suspect.record.round)
+    """Returns the record of an input of the suspect's op, or None if it is not known."""
+    return evidence.input_at(suspect.record, position)
 
 
-def input_record(
-    evidence: Evidence, op: Optional[Operation], position: int, number: int = 0
-) -> Optional[TensorRecord]:
-    """Returns the record of an input of an op, in a round of a loop; None if there is none."""
-    if op is None or position >= len(op.inputs):
+def operands(evidence: Evidence, suspect: Suspect) -> List[TensorRecord]:
+    """Returns the records of all inputs of the suspect's op, as far as they are known."""
+    found = [operand(evidence, suspect, position) for position in range(len(suspect.node.inputs))]
+    return [record for record in found if record is not None]
+
+
+def forward_operand(evidence: Evidence, suspect: Suspect, position: int) -> Optional[TensorRecord]:
+    """Returns the record of an input of the op of the loss that the suspect belongs to."""
+    if suspect.forward is None:
         return None
-    records = evidence.recording.of(probed(op.inputs[position]).name)
-    return records[min(number, len(records) - 1)] if records else None
-
-
-def probed(tensor: Tensor) -> Tensor:
-    """Returns the tensor whose value another hands on, which is the one with a probe."""
-    while tensor.op.type in _HANDS_ON:
-        tensor = tensor.op.inputs[0]
-    return tensor
+    records = evidence.recording.of(suspect.forward.name + ":0")
+    return evidence.input_at(records[-1], position) if records else None
 
 
 def line_of(evidence: Evidence, suspect: Suspect) -> Optional[str]:
     """Returns the line of the user's program that made the op, or that whose gradient it is."""
-    name = suspect.record.name if suspect.forward is None else suspect.forward.name
-    return evidence.program.line_of(name)
+    node = suspect.node if suspect.forward is None else suspect.forward
+    return evidence.program.line_of(node.name)
 
 
-def forward_op(evidence: Evidence, op: Operation) -> Optional[Operation]:
+def _suspect(evidence: Evidence, origin: Origin, loss_is_bad: bool) -> Suspect:
+    node = evidence.program.wiring.node_of(origin.record.name)
+    forward: Optional[Node] = node
+    if origin.in_gradient:
+        forward = _forward(evidence, node)
+    return Suspect(origin, origin.record, node, forward, loss_is_bad)
+
+
+def _forward(evidence: Evidence, node: Node) -> Optional[Node]:
     """Returns the op of the loss that an op of the gradient belongs to, by its name; else None."""
-    parts = op.name.split("/")
-    for end in range(len(parts) - 1, 0, -1):
-        scope = _GRADIENT_SCOPE.fullmatch(parts[end - 1])
+    local = _local_name(node).split("/")
+    for end in range(len(local) - 1, 0, -1):
+        scope = _GRADIENT_SCOPE.fullmatch(local[end - 1])
         if scope is None:
             continue
-        names = [*parts[: end - 1], scope.group(1)]
+        names = [*local[: end - 1], scope.group(1)]
         for start in range(len(names)):
-            found = evidence.op("/".join(names[start:]))
-            if found is not None and evidence.needed_by_loss(found.name):
+            found = _needed_by_loss(evidence, "/".join(names[start:]))
+            if found is not None:
                 return found
     return None
 
 
-def readers(op: Operation) -> Iterable[Operation]:
-    """Yields the ops that read what an op computes."""
-    for tensor in op.outputs:
-        yield from tensor.consumers()
+def _needed_by_loss(evidence: Evidence, local_name: str) -> Optional[Node]:
+    nodes = evidence.program.wiring.nodes
+    known = nodes.get(local_name)
+    # In a function the name stands behind the function's.
+    found = [known] if known else [n for n in nodes.values() if _local_name(n) == local_name]
+    return next((node for node in found if evidence.needed_by_loss(node.name)), None)
 
 
-def _suspect(evidence: Evidence, origin: Origin, loss_is_bad: bool) -> Suspect:
-    op = evidence.op(origin.record.name)
-    forward = op
-    if op is not None and origin.in_gradient:
-        forward = forward_op(evidence, op)
-    return Suspect(origin, origin.record, op, forward, loss_is_bad)
-
-
-def _refused(evidence: Evidence) -> List[Origin]:
-    """Returns the origins of what made the program's own check end the run."""
-    checked = [
-        tensor
-        for op in evidence.program.graph.get_operations()
-        if op.type in _CHECKS
-        for tensor in op.inputs
-    ]
-    # An assertion reads conditions: what those are computed from.
-    needed: Set[str] = {op.name for op in ancestors(checked)} if checked else set()
-    found = [*evidence.origins, *evidence.dropped]
-    return [origin for origin in found if origin.record.name.split(":")[0] in needed]
-
-
-def _bad_on_the_way(evidence: Evidence, targets: List[Tensor]) -> Set[str]:
-    """Returns the tensors by which the targets are not finite."""
-    bad = evidence.recording.bad()
-    waiting = [probed(tensor) for tensor in targets]
-    found: Set[str] = set()
-    while waiting:
-        tensor = waiting.pop()
-        if tensor.name in found or tensor.name not in bad:
-            continue
-        found.add(tensor.name)
-        waiting += [probed(x) for x in tensor.op.inputs]
-    return found
+def _local_name(node: Node) -> str:
+    return node.name[len(node.place) + 1 :] if node.place else node.name

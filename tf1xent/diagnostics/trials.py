@@ -29,7 +29,8 @@ def outcome(evidence: Evidence, recording: Recording) -> Outcome:
     """Returns what came out of a run of the step."""
     if recording.loss is None:
         return Outcome(f"the run ends with an error: {recording.error}", False)
-    gradients = {u.gradient.name for u in evidence.program.updates if u.gradient is not None}
+    updates = evidence.program.updates
+    gradients = {u.gradient_name for u in updates if u.gradient_name is not None}
     rounds = [recording.of(name) for name in gradients]
     bad = sum(any(record.is_bad for record in records) for records in rounds)
     loss = np.asarray(recording.loss)

@@ -1,27 +1,17 @@
-"""Curvature for TensorBoard: event files with scalars, a histogram and a picture.
+"""Curvature for TensorBoard: event files with scalars, a histogram and a picture."""
 
-An event file is a TFRecord file of Event protos, the first of which says so. Written like this it
-needs neither a graph nor a thread, and eager execution does not refuse it; TensorBoard reads it
-like those of a `tf.summary.FileWriter`.
-"""
-
-import itertools
-import os
-import socket
-import time
 from typing import Any, Iterator, Optional, Tuple
 
 import numpy as np
 
+from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Path, Proto
 from tf1xent.curvature.reports.plotting import spectrum_png
 
 __all__ = ["write_events"]
 
-_VERSION = "brain.Event:2"
 _HISTOGRAM_BUCKETS = 100
-_numbers = itertools.count()
 
 
 def write_events(
@@ -69,18 +59,7 @@ def write_events(
     summary = curvature_summary(eigenvalues, trace, density, name)
     if not summary.value:
         raise ValueError("write_events: eigenvalues, a trace or a density must be given, got none.")
-    os.makedirs(os.fspath(folder), exist_ok=True)
-    # The number keeps apart what one process writes in one second, in the order of writing.
-    place = f"{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.{next(_numbers):06d}"
-    path = os.path.join(os.fspath(folder), f"events.out.tfevents.{place}")
-    now = time.time()
-    with tf.python_io.TFRecordWriter(path) as writer:
-        for event in (
-            tf.Event(wall_time=now, file_version=_VERSION),
-            tf.Event(wall_time=now, step=step, summary=summary),
-        ):
-            writer.write(event.SerializeToString())
-    return path
+    return _tf.write_event_file(folder, step, summary)
 
 
 def curvature_summary(

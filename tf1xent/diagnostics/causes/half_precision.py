@@ -1,17 +1,15 @@
 """Numbers that float16 does not have: above 65504, or so small that they are 0 there."""
 
-from typing import Any, Dict, List, NamedTuple, Optional, Set
+from typing import Any, Dict, NamedTuple, Optional
 
 import numpy as np
 
-from tf1xent._typing import Tensor
 from tf1xent.diagnostics.causes.singular_points import POINTS, holds_singular
 from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding, Trial
-from tf1xent.diagnostics.program import ancestors
 from tf1xent.diagnostics.recording import TensorRecord
 from tf1xent.diagnostics.rows import row_of
-from tf1xent.diagnostics.suspects import Suspect, line_of, operand, probed, suspects
+from tf1xent.diagnostics.suspects import Suspect, line_of, operand, operands, suspects
 from tf1xent.diagnostics.trials import in_float32, with_values
 
 _HALF = "float16"
@@ -27,12 +25,12 @@ class Vanished(NamedTuple):
     """A constant that lost its meaning in float16.
 
     Attributes:
-      tensor: what the program's operation reads.
+      tensor: the name of what the program's operation reads.
       meant: the value before it became float16, or None if it was lost when the graph was built.
       is_now: its value in float16.
     """
 
-    tensor: Tensor
+    tensor: str
     meant: Optional[float]
     is_now: float
 
@@ -53,65 +51,62 @@ def _probe(evidence: Evidence) -> Optional[Finding]:
 
 def _of_epsilon(evidence: Evidence, suspect: Suspect) -> Optional[Finding]:
     """Looks for the epsilon that should have kept the suspect's input off its singular point."""
-    op = suspect.forward
-    point = None if op is None else POINTS.get(op.type)
-    if op is None or point is None or point.operand >= len(op.inputs):
+    node = suspect.forward
+    point = None if node is None else POINTS.get(node.op_type)
+    if node is None or point is None:
         return None
-    lost = _vanished(evidence, op.inputs[point.operand])
+    lost = _vanished(evidence, node.inputs[point.operand])
     if lost is None:
         return None
-    name = lost.tensor.name
+    name = lost.tensor
     was = "A constant" if lost.meant is None else f"The constant {lost.meant:g}"
     what = (
         f"{was} (`{name}`) is {lost.is_now:g} in float16, so it does not keep the input of "
-        f"`{op.name}` away from 0: the least number that float16 tells from 0 is 6e-08, and from 1 "
-        f"it tells none nearer than 0.0005."
+        f"`{node.name}` away from 0: the least number that float16 tells from 0 is 6e-08, and "
+        f"from 1 it tells none that is nearer than 0.0005."
     )
     better = _EPSILON if lost.is_now == 0 else 1 - 1e-3
     trial = with_values(
         evidence,
         f"`{name}` is {better:g}",
-        {probed(lost.tensor).name: lambda value: np.full_like(value, better)},
+        {name: lambda value: np.full_like(value, better)},
     )
     numbers = {"epsilon": lost.meant, "epsilon_in_float16": lost.is_now, "tried": better}
     remedy = f"Take an epsilon that float16 has, such as {_EPSILON:g}, or compute this in float32."
     return _finding(evidence, suspect, what, numbers, remedy, trial)
 
 
-def _vanished(evidence: Evidence, tensor: Tensor, depth: int = 4) -> Optional[Vanished]:
+def _vanished(evidence: Evidence, tensor: str, depth: int = 4) -> Optional[Vanished]:
     """Looks among what is added to a tensor, or bounds it, for a constant that became 0 or 1."""
-    op = tensor.op
+    wiring = evidence.program.wiring
+    node = wiring.node_of(tensor)
     if depth == 0:
         return None
-    if op.type in _ADDS and tensor.dtype.base_dtype.name == _HALF:
-        for position, read in enumerate(op.inputs):
-            bounds_from_above = op.type == "Minimum" or (op.type == "Sub" and position == 0)
-            found = _constant(evidence, read, 1.0 if bounds_from_above else 0.0)
-            # 1 - p has a 1 by right.
-            if found is not None and (op.type != "Sub" or position == 1):
+    if node.op_type in _ADDS and wiring.dtype_of(tensor).name == _HALF:
+        for read in node.inputs:
+            found = _constant(evidence, read, 1.0 if node.op_type == "Minimum" else 0.0)
+            if found is not None:
                 return found
-    for read in op.inputs:
-        if read.dtype.is_floating:
+    for read in node.inputs:
+        if wiring.dtype_of(read).is_floating:
             found = _vanished(evidence, read, depth - 1)
             if found is not None:
                 return found
     return None
 
 
-def _constant(evidence: Evidence, tensor: Tensor, wanted: float) -> Optional[Vanished]:
-    records = evidence.recording.of(probed(tensor).name)
+def _constant(evidence: Evidence, tensor: str, wanted: float) -> Optional[Vanished]:
+    records = evidence.recording.of(tensor)
     if not records or not records[0].smallest == records[0].largest == wanted:
         return None
-    op = tensor.op
-    while op.type in _PASSES and op.inputs:
-        before = probed(op.inputs[-1 if op.type == "Fill" else 0])
-        earlier = evidence.recording.of(before.name)
-        if earlier and earlier[0].dtype != _HALF:
-            meant = earlier[0].largest
-            is_lost = before.op.type == "Const" and meant != wanted
-            return Vanished(tensor, meant, wanted) if is_lost else None
-        op = before.op
-    return Vanished(tensor, None, wanted) if op.type == "Const" else None
+    record: Optional[TensorRecord] = records[0]
+    while record is not None and record.op_type in _PASSES:
+        record = evidence.input_at(record, 1 if record.op_type == "Fill" else 0)
+        if record is not None and record.dtype != _HALF:
+            is_lost = record.op_type == "Const" and record.largest != wanted
+            return Vanished(tensor, record.largest, wanted) if is_lost else None
+    is_constant = record is not None and record.op_type == "Const"
+    return Vanished(tensor, None, wanted) if is_constant else None
 
 
 def _of_range(evidence: Evidence, suspect: Suspect) -> Optional[Finding]:
@@ -120,8 +115,8 @@ def _of_range(evidence: Evidence, suspect: Suspect) -> Optional[Finding]:
     if tried is None or not tried[0].helped:
         return None
     record = suspect.record
-    reads = [r for r in _inputs(evidence, suspect) if r is not None]
-    largest = max((_magnitude(r) for r in reads), default=float("nan"))
+    reads = operands(evidence, suspect)
+    largest = max((_magnitude(r) for r in reads), default=None)
     point = POINTS.get(record.op_type)
     of_zero = point is not None and holds_singular(point, operand(evidence, suspect, point.operand))
     if record.infinities and record.dtype == _HALF and not of_zero:
@@ -142,15 +137,11 @@ def _of_range(evidence: Evidence, suspect: Suspect) -> Optional[Finding]:
 
 
 def _comes_from_half(evidence: Evidence, suspect: Suspect) -> bool:
-    if suspect.record.dtype == _HALF or suspect.op is None:
-        return suspect.record.dtype == _HALF
-    needed: Set[str] = {t.name for op in ancestors([suspect.op]) for t in op.outputs}
-    return any(r.dtype == _HALF and r.name in needed for r in evidence.recording.records)
-
-
-def _inputs(evidence: Evidence, suspect: Suspect) -> List[Optional[TensorRecord]]:
-    count = 2 if suspect.op is None else len(suspect.op.inputs)
-    return [operand(evidence, suspect, position) for position in range(count)]
+    if suspect.record.dtype == _HALF:
+        return True
+    wiring = evidence.program.wiring
+    nodes = wiring.ancestors([suspect.node.name], effects=False)
+    return any(d.name == _HALF for name in nodes for d in wiring.nodes[name].dtypes)
 
 
 def _magnitude(record: TensorRecord) -> float:
@@ -159,7 +150,7 @@ def _magnitude(record: TensorRecord) -> float:
 
 def _of_underflow(evidence: Evidence) -> Optional[Finding]:
     """Looks for a gradient that is 0 in float16, all of it, and is not in float32."""
-    updates = [(u.variable, u.gradient) for u in evidence.program.updates]
+    updates = [(u.variable, u.gradient_name) for u in evidence.program.updates]
     zero = [(v, g) for v, g in updates if g is not None and _is_zero(evidence, g)]
     if not zero or evidence.recording.loss is None:
         return None
@@ -167,10 +158,10 @@ def _of_underflow(evidence: Evidence) -> Optional[Finding]:
     if tried is None:
         return None
     for variable, gradient in zero:
-        records = tried[1].of(gradient.name)
+        records = tried[1].of(gradient)
         if not records or records[0].zeros == np.prod(records[0].shape) or records[0].is_bad:
             continue
-        name, now = gradient.name, _magnitude(records[0])
+        name, now = gradient, _magnitude(records[0])
         what = (
             f"The gradient of `{variable}` is 0 in float16, and up to {now:.3g} in float32: "
             f"on its way are numbers below 6e-08, which are 0 in float16."
@@ -179,14 +170,14 @@ def _of_underflow(evidence: Evidence) -> Optional[Finding]:
         line = evidence.program.line_of(variable)
         remedy = "Multiply the loss by a constant such as 1024 and divide the gradients by it."
         numbers = {"largest_in_float32": now, "variable": variable}
-        op_type = gradient.op.type
+        op_type = records[0].op_type
         name_of_cause = HALF_PRECISION.name
         return Finding(name_of_cause, what, name, op_type, line, None, numbers, remedy, trial)
     return None
 
 
-def _is_zero(evidence: Evidence, gradient: Tensor) -> bool:
-    records = evidence.recording.of(gradient.name)
+def _is_zero(evidence: Evidence, gradient: str) -> bool:
+    records = evidence.recording.of(gradient)
     return bool(records) and all(r.zeros == np.prod(r.shape) and r.zeros > 0 for r in records)
 
 

@@ -47,8 +47,9 @@ class Data(NamedTuple):
 
 
 def _probe(evidence: Evidence) -> Optional[Finding]:
-    if evidence.recording.error is not None:
-        return _of_error(evidence, evidence.recording.error)
+    error = evidence.recording.error or evidence.step.error
+    if error is not None:
+        return _of_error(evidence, error)
     found = label_readers(evidence)
     loss = np.asarray(evidence.recording.loss)
     explain = [_of_unbounded] if not np.all(loss >= 0) or not np.isfinite(loss).all() else []
@@ -150,7 +151,8 @@ def _data_like(evidence: Evidence, reader: Reader, is_bad: np.ndarray) -> Option
 
 def _counts(evidence: Evidence, data: Data) -> bool:
     """Tells whether the loss is another one with other labels there: they are not masked."""
-    loss = evidence.replay.run(_corrected(evidence, data)[0]).loss
+    feeds = _with_zeros(evidence, data)
+    loss = evidence.replay.run(evidence.step._replace(feeds=feeds)).loss
     before = evidence.recording.loss
     if loss is None or before is None:
         return True
@@ -237,10 +239,15 @@ def _corrected(evidence: Evidence, data: Data) -> Any:
     if replaced is not None:
         step, good = replaced
         return step, f"{rows_in_words(rows)} replaced by row {good}"
+    step = evidence.step._replace(feeds=_with_zeros(evidence, data))
+    return step, "0 in the place of the wrong labels"
+
+
+def _with_zeros(evidence: Evidence, data: Data) -> Dict[str, np.ndarray]:
     feeds = dict(evidence.step.feeds)
     value = feeds[data.tensor.name]
     feeds[data.tensor.name] = np.where(data.is_bad, np.zeros_like(value), value)
-    return evidence.step._replace(feeds=feeds), "0 in the place of the wrong labels"
+    return feeds
 
 
 def _rows(evidence: Evidence, data: Data) -> List[int]:

@@ -1,8 +1,7 @@
 """The logarithm of a probability that has become 0, and functions taken outside their domain."""
 
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
-from tf1xent._typing import Operation
 from tf1xent.diagnostics.causes.singular_points import POINTS, Point, holds_singular, kept_away
 from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding
@@ -32,28 +31,22 @@ def _probe(evidence: Evidence) -> Optional[Finding]:
         if point is None or kind not in (*_LOGARITHMS, *_OTHERS, *_ROOTS):
             continue
         read = operand(evidence, suspect, point.operand)
-        if read is None and suspect.op is not None:
+        if read is None or not holds_singular(point, read):
             continue
-        if read is not None and not holds_singular(point, read):
-            continue
-        if kind in _ROOTS and (read is None or not read.smallest < 0):
+        if kind in _ROOTS and not read.smallest < 0:
             continue
         return _finding(evidence, suspect, point, read)
     return None
 
 
-def _finding(
-    evidence: Evidence, suspect: Suspect, point: Point, read: Optional[TensorRecord]
-) -> Finding:
+def _finding(evidence: Evidence, suspect: Suspect, point: Point, read: TensorRecord) -> Finding:
     record = suspect.record
     numbers: Dict[str, Any] = {"nans": record.nans, "infinities": record.infinities}
-    what = f"`{record.name}` is {point.words} a number for which there is none."
-    if read is not None:
-        numbers.update(zeros=read.zeros, smallest=read.smallest, largest=read.largest)
-        what = f"{_held(suspect, read)}, and `{record.name}` is {point.words} it."
-    trial = kept_away(evidence, suspect.op)
+    numbers.update(zeros=read.zeros, smallest=read.smallest, largest=read.largest)
+    what = f"{_held(suspect, read)}, and `{record.name}` is {point.words} it."
+    trial = kept_away(evidence, record.op_type, read)
     line, row = line_of(evidence, suspect), row_of(evidence, record)
-    remedy = _remedy(suspect, point)
+    remedy = _remedy(evidence, suspect, point)
     name = LOG_OF_ZERO.name
     return Finding(name, what, record.name, record.op_type, line, row, numbers, remedy, trial)
 
@@ -71,23 +64,26 @@ def _held(suspect: Suspect, read: TensorRecord) -> str:
     return f"`{read.name}` holds numbers from {read.smallest:.6g} to {read.largest:.6g}"
 
 
-def _remedy(suspect: Suspect, point: Point) -> str:
-    if suspect.op is None or suspect.record.op_type not in _LOGARITHMS:
+def _remedy(evidence: Evidence, suspect: Suspect, point: Point) -> str:
+    if suspect.record.op_type not in _LOGARITHMS:
         return point.remedy
-    loss = _loss_from_logits(suspect.op, point.operand)
+    loss = _loss_from_logits(evidence, suspect.node.inputs[point.operand])
     if loss is not None:
         return f"Compute the loss from the logits: {loss}."
     return "Keep the logarithm's input above 0: tf.log(tf.maximum(p, 1e-12))."
 
 
-def _loss_from_logits(op: Operation, position: int) -> Optional[str]:
-    """Returns the loss that reads the logits of which the op's input is made, or None."""
-    waiting: List[Operation] = [op.inputs[position].op]
+def _loss_from_logits(evidence: Evidence, tensor: str) -> Optional[str]:
+    """Returns the loss that reads the logits of which probabilities are made, or None."""
+    wiring = evidence.program.wiring
+    waiting = [tensor]
     for _ in range(_NEAR):
-        for found in waiting:
-            if found.type in _LOSSES:
-                return _LOSSES[found.type]
-        waiting = [t.op for found in waiting for t in found.inputs if t.dtype.is_floating]
+        nodes = [wiring.node_of(name) for name in waiting]
+        for node in nodes:
+            if node.op_type in _LOSSES:
+                return _LOSSES[node.op_type]
+        read = [name for node in nodes for name in node.inputs]
+        waiting = [name for name in read if wiring.dtype_of(name).is_floating]
     return None
 
 

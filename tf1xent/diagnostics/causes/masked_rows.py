@@ -1,12 +1,12 @@
 """Rows of logits that are -inf in every class: masks that leave nothing."""
 
-from typing import Iterator, NamedTuple, Optional
+from typing import Iterator, List, NamedTuple, Optional
 
 import numpy as np
 
-from tf1xent._typing import Operation
 from tf1xent.diagnostics.evidence import Evidence
-from tf1xent.diagnostics.suspects import Suspect, input_record, probed, readers
+from tf1xent.diagnostics.recording import TensorRecord
+from tf1xent.diagnostics.suspects import Suspect
 
 _SOFTMAX = (
     "Softmax",
@@ -43,43 +43,38 @@ def masked_row(evidence: Evidence, suspect: Suspect) -> Optional[MaskedRow]:
 
     The suspect is where the -inf comes from: a constant, or the logarithm of a mask.
     """
-    if suspect.op is None or suspect.record.nans or not suspect.record.infinities:
+    if suspect.record.nans or not suspect.record.infinities:
         return None
-    for op in _downstream(evidence, suspect.op):
-        if op.type not in _SOFTMAX:
+    for made in _downstream(evidence, suspect.record):
+        read = evidence.input_at(made, 0)
+        if made.op_type not in _SOFTMAX or not made.nans or read is None:
             continue
-        read = input_record(evidence, op, 0)
-        made = [r for tensor in op.outputs for r in evidence.recording.of(tensor.name)]
-        if read is None or read.nans or not read.infinities or not any(r.nans for r in made):
-            continue
-        found = _counted(evidence, op)
-        if found is not None:
-            return found
+        if read.infinities and not read.nans:
+            found = _counted(evidence, made, read)
+            if found is not None:
+                return found
     return None
 
 
-def _downstream(evidence: Evidence, op: Operation) -> Iterator[Operation]:
-    """Yields the ops of the loss that an op's infinities reach, the nearest first."""
-    waiting, seen = [op], {op.name}
+def _downstream(evidence: Evidence, record: TensorRecord) -> Iterator[TensorRecord]:
+    """Yields the bad records of the loss that an op's infinities reach, the nearest first."""
+    waiting: List[TensorRecord] = [record]
+    seen = {id(record)}
     while waiting:
-        current = waiting.pop(0)
-        for reader in readers(current):
-            if reader.name in seen or not evidence.needed_by_loss(reader.name):
-                continue
-            seen.add(reader.name)
-            yield reader
-            records = [r for t in reader.outputs for r in evidence.recording.of(t.name)]
-            if any(r.is_bad for r in records) or not records:
+        for reader in evidence.readers_of(waiting.pop(0)):
+            if reader.is_bad and id(reader) not in seen and evidence.needed_by_loss(reader.name):
+                seen.add(id(reader))
                 waiting.append(reader)
+                yield reader
 
 
-def _counted(evidence: Evidence, op: Operation) -> Optional[MaskedRow]:
-    name = probed(op.inputs[0]).name
-    kept = evidence.replay.run(evidence.step, keep=[name]).kept.get(name, [])
+def _counted(evidence: Evidence, made: TensorRecord, read: TensorRecord) -> Optional[MaskedRow]:
+    kept = evidence.replay.run(evidence.step, keep=[read.name]).kept.get(read.name, [])
     for value in kept:
         wide = np.asarray(value).astype(np.float32)
         rows = (wide == -np.inf).all(axis=-1) if wide.ndim else np.zeros([], bool)
         if rows.any():
-            line = evidence.program.line_of(op.name)
-            return MaskedRow(name, op.name, int(rows.sum()), wide.shape[-1], line)
+            name = made.name.rpartition(":")[0]
+            line = evidence.program.line_of(name)
+            return MaskedRow(read.name, name, int(rows.sum()), wide.shape[-1], line)
     return None

@@ -4,9 +4,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from tf1xent._typing import Operation
 from tf1xent.diagnostics.causes.masked_rows import masked_row
-from tf1xent.diagnostics.causes.parameters import reads_bad_variable
 from tf1xent.diagnostics.causes.singular_gradients import is_dropped, singular_input
 from tf1xent.diagnostics.causes.singular_points import POINTS, holds_singular
 from tf1xent.diagnostics.causes.zero_divisions import is_of_nothing, is_sum_of_exponentials
@@ -14,7 +12,7 @@ from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding, Trial
 from tf1xent.diagnostics.recording import TensorRecord
 from tf1xent.diagnostics.rows import row_of
-from tf1xent.diagnostics.suspects import Suspect, line_of, operand, probed, suspects
+from tf1xent.diagnostics.suspects import Suspect, line_of, operand, operands, suspects
 from tf1xent.diagnostics.trials import held_at, with_values
 
 _EXPONENTIALS = ("Exp", "Expm1", "Cosh", "Sinh")
@@ -36,21 +34,21 @@ def _probe(evidence: Evidence) -> Optional[Finding]:
 
 def _is_explained(evidence: Evidence, suspect: Suspect) -> bool:
     """Tells whether another cause explains a suspect."""
-    op, record = suspect.op, suspect.record
-    if op is not None and (not op.inputs and op.type not in _CONSTANTS):
-        return True  # data
-    if reads_bad_variable(evidence, suspect) or masked_row(evidence, suspect) is not None:
+    record = suspect.record
+    if not suspect.node.inputs and record.op_type not in _CONSTANTS:
+        return True  # data and variables
+    if masked_row(evidence, suspect) is not None:
         return True
     if record.dtype == "float16" and _is_within_float32(evidence, suspect):
         return True
     if not suspect.loss_is_bad:
         if suspect.origin.in_gradient:
             return singular_input(evidence, suspect) is not None
-        return op is not None and is_dropped(evidence, op)
+        return is_dropped(evidence, record)
     if is_of_nothing(record, operand(evidence, suspect, 0)):
         return True
     point = POINTS.get(record.op_type)
-    if point is None or op is not None and is_sum_of_exponentials(op, point.operand):
+    if point is None or is_sum_of_exponentials(evidence, suspect):
         return False
     return holds_singular(point, operand(evidence, suspect, point.operand))
 
@@ -59,13 +57,12 @@ def _is_within_float32(evidence: Evidence, suspect: Suspect) -> bool:
     """Tells whether the numbers are so small that float32 would have what is made of them."""
     exponential = suspect.record.op_type in _EXPONENTIALS
     most = _GREATEST_OF_FLOAT32 if exponential else 1e18
-    return all(_magnitude(record) < most for record in _inputs(evidence, suspect))
+    return all(_magnitude(record) < most for record in operands(evidence, suspect))
 
 
 def _finding(evidence: Evidence, suspect: Suspect) -> Finding:
-    record, reads = suspect.record, _inputs(evidence, suspect)
-    point = POINTS.get(record.op_type)
-    of_zeros = point is not None and is_sum_of_exponentials(suspect.op, point.operand)
+    record, reads = suspect.record, operands(evidence, suspect)
+    of_zeros = is_sum_of_exponentials(evidence, suspect)
     numbers: Dict[str, Any] = {
         "nans": record.nans,
         "infinities": record.infinities,
@@ -108,12 +105,6 @@ def _limit(record: TensorRecord) -> str:
     return f"the largest number of {record.dtype} is {float(np.finfo(dtype).max):.3g}"
 
 
-def _inputs(evidence: Evidence, suspect: Suspect) -> List[TensorRecord]:
-    count = 2 if suspect.op is None else len(suspect.op.inputs)
-    found = [operand(evidence, suspect, position) for position in range(count)]
-    return [record for record in found if record is not None]
-
-
 def _magnitude(record: TensorRecord) -> float:
     return max(abs(record.smallest), abs(record.largest))
 
@@ -129,37 +120,34 @@ def _largest(values: Dict[str, np.ndarray]) -> Optional[float]:
 
 
 def _cure(evidence: Evidence, suspect: Suspect, of_zeros: bool) -> Tuple[str, Optional[Trial]]:
-    op, kind = suspect.op, suspect.record.op_type
+    kind = suspect.record.op_type
     if kind in _CONSTANTS:
         name = suspect.record.name
         change = f"`{name}` is 1e9 where it was inf"
         return _CONSTANT, with_values(evidence, change, {name: _without_infinities})
-    exponential = _exponential_of(suspect, of_zeros)
-    if exponential is None:
-        return _rest(evidence, op)
-    name = probed(exponential.inputs[0]).name
-    if any(reader.type == "Sum" for reader in exponential.outputs[0].consumers()):
+    exponential = _exponential_of(evidence, suspect, of_zeros)
+    exponent = None if exponential is None else evidence.input_at(exponential, 0)
+    if exponential is None or exponent is None:
+        return _rest(evidence, suspect)
+    name = exponent.name
+    nodes = evidence.program.wiring.nodes.values()
+    if any(n.op_type == "Sum" and exponential.name in n.inputs for n in nodes):
         change = f"the maximum is subtracted from `{name}`"
         return _SOFTMAX, with_values(evidence, change, {name: _without_maximum})
     return _EXPONENT, with_values(evidence, f"`{name}` is held at 80", {name: held_at(80)})
 
 
-def _exponential_of(suspect: Suspect, of_zeros: bool) -> Optional[Operation]:
-    op = suspect.op
-    if op is None:
-        return None
+def _exponential_of(evidence: Evidence, suspect: Suspect, of_zeros: bool) -> Optional[TensorRecord]:
+    record = suspect.record
     if of_zeros:
-        made: Operation = op.inputs[POINTS[op.type].operand].op
-        return made.inputs[0].op
-    return op if op.type in _EXPONENTIALS else None
+        total = operand(evidence, suspect, POINTS[record.op_type].operand)
+        return None if total is None else evidence.input_at(total, 0)
+    return record if record.op_type in _EXPONENTIALS else None
 
 
-def _rest(evidence: Evidence, op: Optional[Operation]) -> Tuple[str, Optional[Trial]]:
+def _rest(evidence: Evidence, suspect: Suspect) -> Tuple[str, Optional[Trial]]:
     """Tries smaller inputs: so small that their products and sums are numbers of the type."""
-    if op is None:
-        return OVERFLOW.remedy, None
-    names = [probed(t).name for t in op.inputs if t.dtype.is_floating]
-    names = [name for name in names if evidence.recording.of(name)]
+    names = [record.name for record in operands(evidence, suspect)]
     change = " and ".join(f"`{name}`" for name in names) + " held between -1000 and 1000"
     cure = {name: held_at(1000) for name in names}
     return OVERFLOW.remedy, with_values(evidence, change, cure)

@@ -4,10 +4,10 @@ from typing import Dict, List, Optional
 
 import numpy as np
 
-from tf1xent._typing import Operation
 from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding
-from tf1xent.diagnostics.suspects import Suspect, probed, suspects
+from tf1xent.diagnostics.state import VARIABLES
+from tf1xent.diagnostics.suspects import suspects
 from tf1xent.diagnostics.trials import with_step
 
 _MOST_SHOWN = 20
@@ -15,49 +15,36 @@ _MOST_SHOWN = 20
 
 def _probe(evidence: Evidence) -> Optional[Finding]:
     bad = _bad_variables(evidence)
-    if not bad:
-        return None
-    read = [name for name in bad if name in _read_by_suspects(evidence)]
-    if not read:
-        read = [name for name in bad if name in _read_by_updates(evidence)]
-    return _finding(evidence, read, bad) if read else None
-
-
-def reads_bad_variable(evidence: Evidence, suspect: Suspect) -> bool:
-    """Tells whether an op reads a variable that is not finite."""
-    bad = _bad_variables(evidence)
-    return suspect.op is not None and any(n in bad for n in _variables_behind(suspect.op))
+    read = [s.node.name for s in suspects(evidence) if s.node.op_type in VARIABLES]
+    read = [name for name in read if name in bad] or _read_by_updates(evidence, bad)
+    return _finding(evidence, read[0], bad) if read else None
 
 
 def _bad_variables(evidence: Evidence) -> Dict[str, int]:
     """Returns how many entries of the variables are not finite, by name; those that have some."""
     found = {}
     for name, value in evidence.step.variables.items():
-        array = np.asarray(value)
-        wide = array.astype(np.float32) if array.dtype.kind == "V" else array
-        if wide.dtype.kind == "f" and not np.isfinite(wide).all():
-            found[name] = int((~np.isfinite(wide)).sum())
+        count = int((~_is_finite(value)).sum())
+        if count:
+            found[name] = count
     return found
 
 
-def _read_by_suspects(evidence: Evidence) -> List[str]:
-    """Returns the variables that the suspects read: those are the first tensors with a probe."""
-    ops = [suspect.op for suspect in suspects(evidence) if suspect.op is not None]
-    return [name for op in ops for name in _variables_behind(op)]
+def _read_by_updates(evidence: Evidence, bad: Dict[str, int]) -> List[str]:
+    """Returns the bad variables that the updates of trainable ones read: optimizers' slots."""
+    program = evidence.program
+    found = [
+        root
+        for update in program.updates
+        if update.variable in program.trainable
+        for tensor in program.wiring.nodes[update.op.name].inputs
+        for root in program.roots.of(tensor)
+    ]
+    return [name for name in dict.fromkeys(found) if name in bad]
 
 
-def _read_by_updates(evidence: Evidence) -> List[str]:
-    """Returns the variables that the updates of trainable ones read, optimizers' slots included."""
-    updates = [u.op for u in evidence.program.updates if u.variable in evidence.program.trainable]
-    return [name for op in updates for name in _variables_behind(op)]
-
-
-def _variables_behind(op: Operation) -> List[str]:
-    return [probed(tensor).op.name for tensor in op.inputs]
-
-
-def _finding(evidence: Evidence, read: List[str], bad: Dict[str, int]) -> Finding:
-    name, variables = read[0], evidence.step.variables
+def _finding(evidence: Evidence, name: str, bad: Dict[str, int]) -> Finding:
+    variables = evidence.step.variables
     value = np.asarray(variables[name])
     others = f", and so do {len(bad) - 1} other variables" if len(bad) > 1 else ""
     what = (

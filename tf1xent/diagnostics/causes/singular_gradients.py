@@ -4,22 +4,14 @@ from typing import Dict, Optional, Tuple
 
 import numpy as np
 
-from tf1xent._typing import Operation
 from tf1xent.diagnostics.causes.singular_points import POINTS, holds_singular, kept_away
 from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding, Trial
 from tf1xent.diagnostics.recording import TensorRecord
 from tf1xent.diagnostics.rows import row_of
-from tf1xent.diagnostics.suspects import (
-    Suspect,
-    input_record,
-    line_of,
-    operand,
-    probed,
-    readers,
-    suspects,
-)
+from tf1xent.diagnostics.suspects import Suspect, forward_operand, line_of, operand, suspects
 from tf1xent.diagnostics.trials import held_at, with_values
+from tf1xent.diagnostics.wiring import Node
 
 # Ops of gradients that divide by an input: which one.
 _DIVISORS: Dict[str, int] = {
@@ -60,15 +52,15 @@ def _of_divisor(evidence: Evidence, suspect: Suspect) -> Optional[Finding]:
     if found is None:
         return None
     read, forward = found, suspect.forward
-    dropped = forward is not None and is_dropped(evidence, forward)
-    of = f"`{suspect.record.name}`" if forward is None else f"`{forward.name}` ({forward.type})"
+    dropped = forward is not None and _value_is_dropped(evidence, forward)
+    of = f"`{suspect.record.name}`" if forward is None else f"`{forward.name}` ({forward.op_type})"
     what = (
         f"The derivative of {of} does not exist at a value that `{read.name}` has in this step "
         f"({_singular_value(forward, read):.6g}): the loss is finite, its gradient is not."
     )
     if dropped:
         what += " A branch that is dropped, as by tf.where, has a gradient too: 0 * inf = NaN."
-    trial = kept_away(evidence, forward)
+    trial = None if forward is None else kept_away(evidence, forward.op_type, read)
     if trial is None or not trial.helped:
         trial = _divisor_held(evidence, suspect) or trial
     return _finding(evidence, suspect, what, read, _remedy(forward, dropped), trial)
@@ -77,11 +69,10 @@ def _of_divisor(evidence: Evidence, suspect: Suspect) -> Optional[Finding]:
 def singular_input(evidence: Evidence, suspect: Suspect) -> Optional[TensorRecord]:
     """Returns the record of the input at which the derivative does not exist, or None."""
     forward = suspect.forward
-    point = None if forward is None else POINTS.get(forward.type)
+    point = None if forward is None else POINTS.get(forward.op_type)
     # x ** 2 has a derivative at 0: its gradient is no power of 0.
-    is_point = point is not None and (forward is None or forward.type != "Pow")
-    if point is not None and is_point:
-        read = input_record(evidence, forward, point.operand, suspect.record.round)
+    if point is not None and forward is not None and forward.op_type != "Pow":
+        read = forward_operand(evidence, suspect, point.operand)
         if read is not None and holds_singular(point, read):
             return read
     position = _DIVISORS.get(suspect.record.op_type)
@@ -89,8 +80,8 @@ def singular_input(evidence: Evidence, suspect: Suspect) -> Optional[TensorRecor
     return read if read is not None and _holds_zero(read) else None
 
 
-def _singular_value(forward: Optional[Operation], read: TensorRecord) -> float:
-    point = None if forward is None else POINTS.get(forward.type)
+def _singular_value(forward: Optional[Node], read: TensorRecord) -> float:
+    point = None if forward is None else POINTS.get(forward.op_type)
     if point is None:
         return 0.0
     values = [0.0] if read.zeros else []
@@ -104,19 +95,18 @@ def _holds_zero(read: TensorRecord) -> bool:
 
 def _divisor_held(evidence: Evidence, suspect: Suspect) -> Optional[Trial]:
     position = _DIVISORS.get(suspect.record.op_type)
-    if suspect.op is None or position is None:
+    read = None if position is None else operand(evidence, suspect, position)
+    if read is None:
         return None
-    name = probed(suspect.op.inputs[position]).name
+    name = read.name
     cure = {name: lambda value: np.where(value == 0, np.ones_like(value), value)}
     return with_values(evidence, f"`{name}` is 1 where it was 0", cure)
 
 
 def _of_dropped(evidence: Evidence, suspect: Suspect) -> Optional[Finding]:
     """Explains an op of the loss whose value is not finite, and is dropped on the way to it."""
-    op, record = suspect.op, suspect.record
-    if op is None or not op.inputs or op.type in ("Identity", "ReadVariableOp"):
-        return None
-    if not is_dropped(evidence, op):
+    record = suspect.record
+    if not suspect.node.inputs or not is_dropped(evidence, record):
         return None
     read = _largest_input(evidence, suspect)
     what = (
@@ -124,23 +114,27 @@ def _of_dropped(evidence: Evidence, suspect: Suspect) -> Optional[Finding]:
         f"entries, in a branch that is dropped: the loss is finite, but the gradient of what is "
         f"dropped is 0 * inf = NaN."
     )
-    trial = kept_away(evidence, op) or _exponent_held(evidence, op)
+    trial = kept_away(evidence, record.op_type, read) or _exponent_held(evidence, suspect, read)
     return _finding(evidence, suspect, what, read, _DOUBLE_WHERE, trial)
 
 
-def is_dropped(evidence: Evidence, op: Operation) -> bool:
-    """Tells whether what is not finite in an op's value is dropped by an op that chooses."""
-    waiting, seen = [op], set()
+def _value_is_dropped(evidence: Evidence, node: Node) -> bool:
+    records = evidence.recording.of(node.name + ":0")
+    return any(record.is_bad and is_dropped(evidence, record) for record in records)
+
+
+def is_dropped(evidence: Evidence, record: TensorRecord) -> bool:
+    """Tells whether an op that chooses drops what is not finite in a value of the loss."""
+    waiting, seen = [record], set()
     while waiting:
-        current = waiting.pop()
-        if current.name in seen or not evidence.needed_by_loss(current.name):
-            continue
-        seen.add(current.name)
-        bad = [any(r.is_bad for r in evidence.recording.of(t.name)) for t in current.outputs]
-        if current.type in _CHOOSES and current is not op and not any(bad):
-            return True
-        if any(bad):
-            waiting += [reader for reader in readers(current)]
+        for reader in evidence.readers_of(waiting.pop()):
+            if id(reader) in seen or not evidence.needed_by_loss(reader.name):
+                continue
+            seen.add(id(reader))
+            if reader.is_bad:
+                waiting.append(reader)
+            elif reader.op_type in _CHOOSES:
+                return True
     return False
 
 
@@ -149,18 +143,19 @@ def _largest_input(evidence: Evidence, suspect: Suspect) -> Optional[TensorRecor
     return operand(evidence, suspect, 0 if point is None else point.operand)
 
 
-def _exponent_held(evidence: Evidence, op: Operation) -> Optional[Trial]:
-    if op.type not in ("Exp", "Expm1", "Cosh", "Sinh"):
+def _exponent_held(
+    evidence: Evidence, suspect: Suspect, read: Optional[TensorRecord]
+) -> Optional[Trial]:
+    if read is None or suspect.record.op_type not in ("Exp", "Expm1", "Cosh", "Sinh"):
         return None
-    name = probed(op.inputs[0]).name
-    return with_values(evidence, f"`{name}` is held at 80", {name: held_at(80)})
+    return with_values(evidence, f"`{read.name}` is held at 80", {read.name: held_at(80)})
 
 
-def _remedy(forward: Optional[Operation], dropped: bool) -> str:
+def _remedy(forward: Optional[Node], dropped: bool) -> str:
     if dropped:
         return _DOUBLE_WHERE
-    point = None if forward is None else POINTS.get(forward.type)
-    if forward is not None and forward.type in ("Log", "Xlogy"):
+    point = None if forward is None else POINTS.get(forward.op_type)
+    if forward is not None and forward.op_type in ("Log", "Xlogy"):
         return "Keep the logarithm's input above 0: tf.log(tf.maximum(p, 1e-12))."
     return SINGULAR_GRADIENT.remedy if point is None else point.remedy
 

@@ -4,11 +4,9 @@ from typing import Callable, Dict, NamedTuple, Optional
 
 import numpy as np
 
-from tf1xent._typing import Operation, Tensor
 from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Trial
 from tf1xent.diagnostics.recording import TensorRecord
-from tf1xent.diagnostics.suspects import probed
 from tf1xent.diagnostics.trials import with_values
 
 Test = Callable[[np.ndarray], np.ndarray]
@@ -105,17 +103,16 @@ def holds_singular(point: Point, record: Optional[TensorRecord]) -> bool:
         return bool(point.is_singular(np.array(values).astype(dtype)).any())
 
 
-def kept_away(evidence: Evidence, op: Optional[Operation]) -> Optional[Trial]:
-    """Tries the step with an op's input held away from its singular points."""
-    point = None if op is None else POINTS.get(op.type)
-    if op is None or point is None or point.operand >= len(op.inputs):
+def kept_away(evidence: Evidence, op_type: str, read: Optional[TensorRecord]) -> Optional[Trial]:
+    """Tries the step with the input of an op held away from the singular points of its type."""
+    point = POINTS.get(op_type)
+    if point is None or read is None:
         return None
-    tensor: Tensor = probed(op.inputs[point.operand])
 
     def move(value: np.ndarray) -> np.ndarray:
         safe = np.asarray(point.safe, value.dtype)
         side = np.sign(value) if point.is_two_sided else 1
         return np.where(point.is_singular(value), safe * side, value)
 
-    change = f"`{tensor.name}` is {point.safe:g} where it was singular"
-    return with_values(evidence, change, {tensor.name: move})
+    change = f"`{read.name}` is {point.safe:g} where it was singular"
+    return with_values(evidence, change, {read.name: move})

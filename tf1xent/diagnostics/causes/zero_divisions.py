@@ -4,12 +4,10 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from tf1xent._typing import Operation
 from tf1xent.diagnostics.causes.masked_rows import MaskedRow, masked_row
 from tf1xent.diagnostics.causes.singular_points import POINTS, holds_singular, kept_away
 from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding, Trial
-from tf1xent.diagnostics.program import ancestors
 from tf1xent.diagnostics.recording import TensorRecord
 from tf1xent.diagnostics.rows import data_of, row_of
 from tf1xent.diagnostics.suspects import Suspect, line_of, operand, suspects
@@ -85,41 +83,35 @@ def _of_division(evidence: Evidence, suspect: Suspect) -> Optional[Finding]:
     if record.op_type not in _DIVIDES or point is None:
         return None
     read = operand(evidence, suspect, point.operand)
-    if read is None:
-        if suspect.op is not None:
-            return None
-        what = f"`{record.name}` divides by 0."
-        return _finding(evidence, suspect, what, {}, ZERO_DIVISION.remedy, None)
-    if not holds_singular(point, read) or read.smallest < 0 and not read.zeros:
+    if read is None or not holds_singular(point, read) or read.smallest < 0 and not read.zeros:
         return None
-    if is_sum_of_exponentials(suspect.op, point.operand):
+    if is_sum_of_exponentials(evidence, suspect):
         return None  # the exponentials are too small: another cause's
     above = operand(evidence, suspect, 0) if point.operand else None
     kind = "0/0" if above is not None and above.zeros else "a division by 0"
     zeros = "0" if not read.shape else f"0 in {read.zeros} of {int(np.prod(read.shape))} entries"
     what = (
         f"`{record.name}` ({record.op_type}) is {kind}: `{read.name}` is {zeros}"
-        f"{_zero_data(evidence, suspect.op, point.operand) or _empty_data(evidence)}."
+        f"{_zero_data(evidence, suspect.node.inputs[point.operand]) or _empty_data(evidence)}."
     )
     numbers: Dict[str, Any] = {"zeros": read.zeros, "smallest": read.smallest}
     numbers.update(largest=read.largest, nans=record.nans, infinities=record.infinities)
-    trial = kept_away(evidence, suspect.op)
+    trial = kept_away(evidence, record.op_type, read)
     return _finding(evidence, suspect, what, numbers, ZERO_DIVISION.remedy, trial)
 
 
-def is_sum_of_exponentials(op: Optional[Operation], position: int) -> bool:
-    """Tells whether an input of an op is the sum of a softmax that is written by hand."""
-    if op is None:
-        return False
-    made = op.inputs[position].op
-    return made.type == "Sum" and made.inputs[0].op.type == "Exp"
+def is_sum_of_exponentials(evidence: Evidence, suspect: Suspect) -> bool:
+    """Tells whether a division is that of a softmax that is written by hand."""
+    point = POINTS.get(suspect.record.op_type)
+    read = None if point is None else operand(evidence, suspect, point.operand)
+    summed = None if read is None else evidence.input_at(read, 0)
+    return read is not None and read.op_type == "Sum" and getattr(summed, "op_type", "") == "Exp"
 
 
-def _zero_data(evidence: Evidence, op: Optional[Operation], position: int) -> str:
+def _zero_data(evidence: Evidence, divisor: str) -> str:
     """Says which data are all 0 and make the divisor."""
-    if op is None:
-        return ""
-    needed = {o.name for o in ancestors([op.inputs[position]])}
+    wiring = evidence.program.wiring
+    needed = wiring.ancestors([wiring.node_of(divisor).name], effects=False)
     for tensor, value in data_of(evidence):
         if tensor.op.name in needed and value.size:
             if value.dtype.kind in "fiub" and not value.any():

@@ -1,0 +1,39 @@
+"""The table of faults, made before any of them was shown to a tool."""
+
+from typing import Dict, List, Tuple
+
+from tools.diagnostics.faults import batches, numbers, parameters, ranges, training
+from tools.diagnostics.faults.fault import Fault
+
+__all__ = ["CAUSES", "FAULTS", "Fault", "of_cause"]
+
+FAULTS: Tuple[Fault, ...] = (
+    *batches.FAULTS,
+    *parameters.FAULTS,
+    *numbers.FAULTS,
+    *ranges.FAULTS,
+    *training.FAULTS,
+)
+CAUSES: Tuple[str, ...] = (
+    "inputs not finite",
+    "labels out of range",
+    "parameters not finite",
+    "half precision",
+    "log of 0",
+    "singular gradient",
+    "0/0",
+    "learning rate",
+    "overflow",
+    "float32 collapse",
+    "parameters do not change",
+    "NaN hidden",
+)
+
+
+def of_cause(cause: str) -> Dict[str, List[Fault]]:
+    """Returns the faults of a cause by model."""
+    found: Dict[str, List[Fault]] = {}
+    for fault in FAULTS:
+        for model in fault.models if fault.cause == cause else ():
+            found.setdefault(model, []).append(fault)
+    return found

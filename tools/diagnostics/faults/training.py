@@ -1,0 +1,217 @@
+"""Faults of the training itself: its rate, what float32 makes of it, what nobody sees."""
+
+from typing import Any, Callable, Dict, Tuple
+
+import numpy as np
+
+from tf1xent._tf import tf
+from tools.diagnostics import data
+from tools.diagnostics.data import Batch
+from tools.diagnostics.faults.fault import Fault, in_batch, row_of
+from tools.diagnostics.recipes import LOSSES, OPTIMIZERS, Recipe, planted
+
+RATE, COLLAPSE, HIDDEN = "learning rate", "float32 collapse", "NaN hidden"
+_TOO_HIGH = {"SGD": 1e2, "Momentum": 1e2, "Adam": 1e1}
+
+
+# --- Learning rate --------------------------------------------------------------------------------
+
+
+def _high(recipe: Recipe) -> float:
+    drawn = 10.0 ** recipe.rng.uniform(0, 2)
+    return float(_TOO_HIGH[recipe.plan.optimizer] * drawn * recipe.strength)
+
+
+def _constant(recipe: Recipe) -> None:
+    high = _high(recipe)
+    recipe.rate, recipe.steps = (lambda step: high), 60
+
+
+def _from_a_step_on(recipe: Recipe) -> None:
+    high, when, healthy = _high(recipe), recipe.plan.when, recipe.plan.rate
+    recipe.rate = lambda step: tf.where(step >= when - 1, tf.constant(high), tf.constant(healthy))
+    recipe.steps = when + 60
+
+
+def _growing(recipe: Recipe) -> None:
+    """The base of a decay is above 1."""
+    base, healthy = 2.0 + 2 * recipe.rng.rand() * recipe.strength, recipe.plan.rate
+    recipe.rate = lambda step: healthy * tf.pow(base, tf.cast(step, tf.float32))
+    recipe.steps = 60
+
+
+def _summed(recipe: Recipe) -> None:
+    """Gradients of many workers are summed, and the rate is not divided by their number."""
+    factor = 1e4 * recipe.strength
+    optimizer = {"Adam": "SGD"}.get(recipe.plan.optimizer, recipe.plan.optimizer)
+    recipe.optimizer = OPTIMIZERS[optimizer]
+    recipe.rate = lambda step: 0.1
+    recipe.gradients = lambda pairs: [(g * factor, v) for g, v in pairs]
+    recipe.steps = 60
+
+
+# --- Collapse in float32 --------------------------------------------------------------------------
+
+
+def _few_rows(recipe: Recipe) -> None:
+    """Every batch is the same few rows, which a model can learn by heart."""
+    batch = data.draw(recipe.plan.model, np.random.RandomState(recipe.plan.seed), 200)
+    labels = batch.labels if batch.labels.ndim == 1 else batch.labels[:, 0]
+    chosen = [int(np.argmax(labels == c)) for c in range(recipe.plan.seed % 3 + 2)]
+    batch = Batch(*(array[chosen] for array in batch))
+    if recipe.plan.model == "tagger":
+        # The first lines of two images may be the same; the last ones tell them apart.
+        weights = np.zeros_like(batch.weights)
+        weights[:, -2:] = 1
+        full = np.repeat(labels[chosen][:, np.newaxis], data.SIDE, 1).astype(np.int32)
+        batch = Batch(batch.features, full, weights)
+    recipe.change_batch = lambda step, _: batch
+    recipe.steps = 150
+
+
+def _collapse(losses: str, scale: float, rate: float) -> Callable[[Recipe], None]:
+    def plant(recipe: Recipe) -> None:
+        recipe.losses = LOSSES[losses]
+        recipe.optimizer = tf.train.AdamOptimizer
+        recipe.rate = lambda step: rate
+        if scale != 1:
+            recipe.logits = lambda logits: logits * np.float32(scale * recipe.strength)
+        recipe.place = "loss|xent|Softmax|softmax"
+        _few_rows(recipe)
+
+    return plant
+
+
+# --- Hidden ---------------------------------------------------------------------------------------
+
+
+def _darker_than_black(recipe: Recipe) -> None:
+    """One batch holds finite numbers for which the features have no real value."""
+
+    def change(batch: Batch) -> Batch:
+        features = batch.features.copy()
+        row = row_of(recipe, batch)
+        flat = features[row].reshape(-1)
+        flat[recipe.plan.seed * 5 % flat.size] = -1.5
+        return batch._replace(features=features)
+
+    in_batch(recipe, change)
+
+
+# By a number that the seed chooses: functions that have no value at -1.5.
+_NO_VALUE: Tuple[Callable[[Any], Any], ...] = (
+    tf.sqrt,
+    lambda x: tf.pow(x, 0.7),
+    lambda x: 1.5 - tf.acos(x * 0.99),
+)
+
+
+def _hide(recipe: Recipe) -> None:
+    recipe.features = planted(_NO_VALUE[recipe.plan.seed % len(_NO_VALUE)])
+    recipe.steps = recipe.plan.when + 60
+    _darker_than_black(recipe)
+
+
+def _by_relu(recipe: Recipe) -> None:
+    recipe.activation = tf.nn.relu
+    _hide(recipe)
+
+
+def _positive(h: Any) -> Any:
+    return tf.where(h > 0, h, tf.zeros_like(h))
+
+
+def _by_where(recipe: Recipe) -> None:
+    if recipe.plan.model == "tagger":
+        recipe.between = _positive
+    else:
+        recipe.activation = _positive
+    _hide(recipe)
+
+
+def _by_pool(recipe: Recipe) -> None:
+    recipe.activation = lambda h: h  # relu stands after the pool
+    recipe.between = tf.nn.relu
+    _hide(recipe)
+
+
+def _in_loss(recipe: Recipe) -> None:
+    losses = recipe.losses
+
+    def without(logits: Any, labels: Any) -> Any:
+        found = losses(logits, labels)
+        return tf.where(tf.is_nan(found), tf.zeros_like(found), found)
+
+    recipe.losses = without
+    _hide(recipe)
+
+
+FAULTS: Tuple[Fault, ...] = (
+    Fault(RATE, "far too high", "1e2 to 1e5, constant", "", _constant),
+    Fault(RATE, "from a step on", "a schedule jumps to it", "", _from_a_step_on, keras=False),
+    Fault(RATE, "growing", "the decay's base is above 1", "", _growing, keras=False),
+    Fault(RATE, "gradients summed", "the update is 1e4 times too large", "", _summed, keras=False),
+    Fault(
+        COLLAPSE,
+        "sharp logits",
+        "logits times 64, learnt by heart: the stock op's loss and gradient are 0",
+        "",
+        _collapse("sparse", 64.0, 0.01),
+    ),
+    Fault(
+        COLLAPSE,
+        "sharp logits, dense",
+        "logits times 64, learnt by heart: the stock op's loss and gradient are 0",
+        "",
+        _collapse("dense", 64.0, 0.01),
+    ),
+    Fault(
+        COLLAPSE,
+        "long training",
+        "learnt by heart until float32 has no more digits",
+        "",
+        _collapse("sparse", 1.0, 0.3),
+    ),
+    Fault(
+        COLLAPSE,
+        "long training, log_softmax",
+        "learnt by heart until float32 has no more digits",
+        "",
+        _collapse("log_softmax", 1.0, 0.3),
+    ),
+    Fault(
+        HIDDEN,
+        "relu(x w + b)",
+        "sqrt, power or acos of a number without one; TensorFlow's fused relu makes it 0",
+        "",
+        _by_relu,
+        ("MLP",),
+        keras=False,
+        needs="relu hides NaN",
+    ),
+    Fault(
+        HIDDEN,
+        "relu written as a where",
+        "sqrt, power or acos of a number without one; NaN > 0 is false",
+        "",
+        _by_where,
+        keras=False,
+    ),
+    Fault(
+        HIDDEN,
+        "relu after max_pool",
+        "sqrt, power or acos of a number without one; max_pool makes it -3.4e38, relu 0",
+        "",
+        _by_pool,
+        ("CNN",),
+        keras=False,
+    ),
+    Fault(
+        HIDDEN,
+        "where over the losses",
+        "sqrt, power or acos of a number without one; NaN losses are counted as 0",
+        "",
+        _in_loss,
+        keras=False,
+    ),
+)

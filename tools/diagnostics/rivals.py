@@ -1,0 +1,93 @@
+"""What TensorFlow's own tools say of the same runs."""
+
+import re
+import types
+from typing import Any, Dict, List, NamedTuple, Optional
+
+import numpy as np
+
+from tf1xent._tf import tf
+from tools.diagnostics import models
+from tools.diagnostics.recipes import Recipe
+from tools.diagnostics.running import Symptom, graph_of, placeholders, session
+
+# How the two kinds of checks name an op.
+_NAMED = re.compile(r'^(\S+) : Tensor had|graph op "([^"]+)"')
+
+
+class Said(NamedTuple):
+    """What a tool says of a run.
+
+    Attributes:
+      step: the step at which it raises an alarm, or None.
+      op: the op or tensor that it names, or None.
+      refused: why it could not be used, or empty.
+    """
+
+    step: Optional[int]
+    op: Optional[str]
+    refused: str = ""
+
+
+def of_losses(symptom: Symptom) -> Dict[str, Said]:
+    """Shows the losses of a run to the tools that watch nothing else."""
+    with tf.Graph().as_default():
+        hook = tf.train.NanTensorHook(tf.zeros([]), fail_on_nan_loss=False)
+    callback = tf.keras.callbacks.TerminateOnNaN()
+    callback._model = types.SimpleNamespace(stop_training=False)
+    if getattr(callback, "model", None) is None:
+        callback.model = callback._model
+    context = tf.train.SessionRunContext(None, None)
+    said: Dict[str, Said] = {"NanTensorHook": Said(None, None), "TerminateOnNaN": Said(None, None)}
+    for step, loss in enumerate(symptom.losses, 1):
+        hook.after_run(context, tf.train.SessionRunValues(loss, None, None))
+        callback.on_batch_end(step, {"loss": loss})
+        stopped = {"NanTensorHook": context.stop_requested}
+        stopped["TerminateOnNaN"] = callback._model.stop_training
+        for name, is_stopped in stopped.items():
+            if is_stopped and said[name].step is None:
+                said[name] = Said(step, None)
+    return said
+
+
+def check_numerics_ops(recipe: Recipe) -> Said:
+    """Trains with `tf.add_check_numerics_ops()`, run with every step."""
+    return _trained(recipe, lambda: [tf.add_check_numerics_ops()])
+
+
+def enable_check_numerics(recipe: Recipe) -> Said:
+    """Trains a graph that is built while `tf.debugging.enable_check_numerics` is on."""
+    enable = getattr(tf.debugging, "enable_check_numerics", None)
+    if enable is None:
+        return Said(None, None, "not in this TensorFlow")
+    enable()
+    try:
+        return _trained(recipe, lambda: [])
+    finally:
+        tf.debugging.disable_check_numerics()
+
+
+def _trained(recipe: Recipe, checks: Any) -> Said:
+    with graph_of(recipe):
+        fed = placeholders(recipe.plan.model)
+        try:
+            built = models.build(recipe, *fed)
+            fetches = [built.loss, *checks()]
+        except Exception as error:  # whatever it is, there is no graph
+            return Said(None, None, f"{type(error).__name__}: {str(error)[:100]}")
+        fetches += [built.update] if recipe.runs_update else []
+        with session() as running:
+            running.run(tf.global_variables_initializer())
+            for step, batch in enumerate(recipe.batches(), 1):
+                try:
+                    running.run(fetches, fed.of(batch))
+                except tf.errors.OpError as error:
+                    return Said(step, _named(error.message))
+                if recipe.between_steps is not None:
+                    recipe.between_steps(running, step, built)
+    return Said(None, None)
+
+
+def _named(message: str) -> Optional[str]:
+    found = _NAMED.search(message)
+    return None if found is None else found.group(1) or found.group(2)
