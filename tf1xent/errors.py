@@ -21,6 +21,10 @@ class EmptyTableWarning(UserWarning):
     """A lookup table of a model cannot be filled; the message says why."""
 
 
+class DumpWarning(UserWarning):
+    """A step of training that went wrong, or a part of it, cannot be kept; training goes on."""
+
+
 class RewriteError(ValueError):
     """A graph cannot be rewritten as requested; nothing was changed or written."""
 

@@ -20,7 +20,7 @@ from tf1xent._tf.control_flow_v2 import (
     set_control_flow_v2,
 )
 from tf1xent._tf.defuns import TIED_GRADIENT, tied_to_function_inputs
-from tf1xent._tf.distribution import across_replicas
+from tf1xent._tf.distribution import across_replicas, parts_of_variable
 from tf1xent._tf.drop_ins import (
     DENSE_FUNCTIONS,
     DENSE_STOPPED_FUNCTIONS,
@@ -52,6 +52,7 @@ from tf1xent._tf.live_ops import (
     Meaning,
     bodies,
     call_can_be_differentiated,
+    can_be_fetched,
     carries_gradients,
     copied,
     gradient_in_use,
@@ -106,6 +107,7 @@ from tf1xent._tf.protos import (
     SavedModel,
     VariableDef,
 )
+from tf1xent._tf.python_functions import function_token
 from tf1xent._tf.raw_ops import attributes, raw_op
 from tf1xent._tf.registry import (
     DENSE_OP,
@@ -132,6 +134,7 @@ from tf1xent._tf.registry import (
     set_gradient_attribute,
     swapped_gradients,
 )
+from tf1xent._tf.session_runs import Plan, Watcher, fed_name, make_callable_again, watch_runs
 from tf1xent._tf.static_shapes import set_static_shape, with_static_shape
 from tf1xent._tf.stock_ops import (
     broadcast_to,
@@ -175,6 +178,7 @@ __all__ = [
     "NEWEST_GRAPH",
     "OBSERVERS",
     "ON",
+    "Plan",
     "Primitive",
     "Residuals",
     "SPARSE_FUNCTIONS",
@@ -187,6 +191,7 @@ __all__ = [
     "TRACED_CALLS",
     "TRACED_FUNCTIONS_HAVE_HESSIANS",
     "VariableDef",
+    "Watcher",
     "across_replicas",
     "as_drop_in",
     "attributes",
@@ -196,6 +201,7 @@ __all__ = [
     "call_can_be_differentiated",
     "call_has_gradients",
     "can_be_differentiated",
+    "can_be_fetched",
     "calling_line",
     "carries_gradients",
     "constant_value",
@@ -207,7 +213,9 @@ __all__ = [
     "drop_in",
     "enum_name",
     "error_line",
+    "fed_name",
     "filled_gaps",
+    "function_token",
     "gradient_attribute",
     "gradient_in_use",
     "gradient_name",
@@ -236,6 +244,7 @@ __all__ = [
     "line_of",
     "lookup_deprecated_axis",
     "loop_around",
+    "make_callable_again",
     "meaning",
     "multiply_no_nan",
     "names_own_gradient",
@@ -246,6 +255,7 @@ __all__ = [
     "tensor_of",
     "op_type",
     "op_types_called",
+    "parts_of_variable",
     "primitive",
     "primitive_list",
     "process_override",
@@ -281,6 +291,7 @@ __all__ = [
     "tf",
     "tied_to_function_inputs",
     "version",
+    "watch_runs",
     "where",
     "with_static_shape",
     "write_event_file",

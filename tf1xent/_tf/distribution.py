@@ -1,7 +1,7 @@
 """Values over all replicas of a tf.distribute strategy."""
 
 import contextlib
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable, Iterator, List, Sequence
 
 import tensorflow.compat.v1 as tf
 
@@ -41,3 +41,15 @@ def _outside_the_step(strategy: Any) -> Iterator[None]:
         yield
     finally:
         context.Exit()
+
+
+def parts_of_variable(variable: Any) -> List[Any]:
+    """Returns a variable as a list; of one with a copy on each replica, or of a partitioned one,
+    the parts."""
+    for attribute in ("values", "_values"):
+        parts = getattr(variable, attribute, None)
+        if isinstance(parts, (list, tuple)) and parts:
+            return list(parts)
+    if not hasattr(variable, "op") and hasattr(variable, "__iter__"):
+        return list(variable)
+    return [variable]

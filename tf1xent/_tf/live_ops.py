@@ -116,6 +116,11 @@ def copied(op: Operation, inputs: List[Tensor], graph: Graph) -> Operation:
     return copy
 
 
+def can_be_fetched(tensor: Tensor) -> bool:
+    """Whether a session can always fetch a tensor: not in a v1 loop, and in no v1 branch."""
+    return not has_context(tensor.op) and bool(tensor.graph.is_fetchable(tensor))
+
+
 class Loop(NamedTuple):
     """A v1 while loop of a live graph.
 

@@ -30,7 +30,7 @@ def diagnose(
         graph.as_graph_element(key).name: np.asarray(value)
         for key, value in dict(feed_dict or {}).items()
     }
-    values = session.run({name: v.value() for name, v in program.variables.items()})
+    values = session.run(program.variables)
     values.update(variables or {})
     return diagnose_step(program, Step(None, feeds, values))
 

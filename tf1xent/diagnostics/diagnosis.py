@@ -42,17 +42,17 @@ class Diagnosis(NamedTuple):
             {**finding._asdict(), "trial": finding.trial and finding.trial._asdict()}
             for finding in self.findings
         ]
-        return {"cause": self.cause, **_as_json(dict(found))}
+        return {"cause": self.cause, **as_json(dict(found))}
 
 
-def _as_json(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """Returns NumPy numbers and arrays, and what holds them, as what JSON can hold."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, dict):
-        return {str(key): _as_json(entry) for key, entry in value.items()}
+        return {str(key): as_json(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_as_json(entry) for entry in value]
+        return [as_json(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

@@ -1,82 +1,129 @@
 """What trains a model, as its graph says it: the loss, the variables, their updates, the data."""
 
-import re
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Set
 
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Graph, Operation, Tensor
+from tf1xent.diagnostics.state import DATA, DRAWS, VARIABLES, Roots
+from tf1xent.diagnostics.updating import Update, pushed_for, updates
+from tf1xent.diagnostics.wiring import Node, Wiring
 
-# Optimizers' own ops, and what assigns to a variable in other ways. The first input is the
-# variable.
-_APPLIES = re.compile(r"(Resource)?(Sparse)?Apply\w+")
-_ASSIGNS = re.compile(r"Assign(Add|Sub)?|Assign(Add|Sub)?VariableOp|(Resource)?Scatter\w+")
-_VARIABLES = ("Variable", "VariableV2", "VarHandleOp", "AutoReloadVariable")
-# The names that the definitions of optimizers' ops give to their inputs.
-_GRADIENTS = ("grad", "delta")
-_RATES = ("lr", "alpha")
-# What hands out data that another run would not see again.
-_DATA = re.compile(
-    r"Placeholder(V2)?|\w*Iterator\w*GetNext\w*|Queue(Dequeue|Read)\w*|(Eager)?PyFunc\w*"
-)
-
-
-class Update(NamedTuple):
-    """One op that changes a variable.
-
-    Attributes:
-      op: the op.
-      variable: the name of the variable's op.
-      gradient: the tensor with the gradient, or with its rows if it is sparse; None where the op is
-        not an optimizer's.
-      rate: the tensor with the learning rate, or None where the op has none.
-    """
-
-    op: Operation
-    variable: str
-    gradient: Optional[Tensor]
-    rate: Optional[Tensor]
+__all__ = ["Program", "Update", "ancestors"]
 
 
 class Program:
     """The parts of a graph that train a model.
 
+    Args:
+      graph: a `tf.Graph`, complete.
+      loss: the tensor that is minimised, or its name.
+      train_op: what the program runs for a step: an op, a tensor, a name, or a list of these.
+        Default: the graph's optimizers, and what its collection of training ops holds.
+
     Attributes:
       graph: the `tf.Graph`.
       loss: the tensor that is minimised.
-      variables: all global and local variables, by the name of their op.
+      wiring: the `Wiring` of the graph.
+      variables: by the name of their op, the tensors that read the variables: of the trainable
+        ones, and of all that the loss or an update needs. A session can run it as it is.
       trainable: the names of the trainable ones.
       updates: a list of `Update`, those of the trainable variables first.
       sources: the tensors that bring data into the loss and the updates: placeholders, outputs of
-        input pipelines and of Python functions.
+        input pipelines, of queues, and of Python functions that read no variable.
+      random_ops: the names of the ops that draw random numbers, which running again draws anew.
+      targets: the names of the tensors by which a step is judged: the loss; the gradients; and what
+        else is assigned to trainable variables.
+      started: the names of the ops that a step asks for: those of the targets and of the updates.
+      needed: the names of all nodes that these need.
+      roots: the `Roots` of the wiring.
+      pushed: by tensor that comes out of an accumulator, the one that a step pushes into it.
+
+    Raises:
+      TypeError: the loss is not of a floating type.
+      ValueError: the loss or the training op is not in the graph.
     """
 
-    def __init__(self, graph: Graph, loss: Tensor, train_op: Any = None) -> None:
+    def __init__(self, graph: Graph, loss: Any, train_op: Any = None) -> None:
         self.graph = graph
-        self.loss = loss
-        keys = (tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.LOCAL_VARIABLES)
-        found = [variable for key in keys for variable in graph.get_collection(key)]
-        self.variables: Dict[str, Any] = {variable.op.name: variable for variable in found}
+        self.loss = _loss(graph, loss)
+        self.wiring = Wiring(graph.as_graph_def(add_shapes=False))
+        self.roots = Roots(self.wiring)
+        self.pushed: Dict[str, str] = pushed_for(self)
         trainable = graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
-        self.trainable: List[str] = list(dict.fromkeys(v.op.name for v in trainable))
-        ops = graph.get_operations() if train_op is None else ancestors([train_op])
-        updates = [u for u in map(_update, ops) if u is not None]
-        self.updates = sorted(updates, key=lambda u: u.variable not in self.trainable)
-        targets = [loss, *(update.op for update in self.updates)]
-        self.sources: List[Tensor] = [
-            output
-            for op in ancestors(targets)
-            if _DATA.fullmatch(op.type)
-            for output in op.outputs
-            if output.dtype not in (tf.resource, tf.variant)
-        ]
+        parts = [part for variable in trainable for part in _tf.parts_of_variable(variable)]
+        self.trainable: List[str] = list(dict.fromkeys(part.op.name for part in parts))
+        found = updates(self, _train_ops(graph, train_op))
+        self.updates = sorted(found, key=lambda u: u.variable not in self.trainable)
+        self.targets: List[str] = self._targets()
+        self.started: List[str] = [self.op_name(name) for name in self.targets]
+        self.started += [update.op.name for update in self.updates]
+        self.needed: Set[str] = self.wiring.ancestors(self.started)
+        self.variables: Dict[str, Tensor] = self._variables()
+        self.sources: List[Tensor] = self._sources()
+        nodes = [self.wiring.nodes[name] for name in self._in_order(self.needed)]
+        self.random_ops: List[str] = [n.name for n in nodes if DRAWS.fullmatch(n.op_type)]
 
     def line_of(self, name: str) -> Optional[str]:
         """Returns the line of the user's program that made an op, or None."""
-        try:
-            return _tf.line_of(self.graph.get_operation_by_name(name.split(":")[0]))
-        except KeyError:  # it is inside a function
-            return None
+        return _tf.line_of(self.graph.get_operation_by_name(self.op_name(name)))
+
+    def op_name(self, name: str) -> str:
+        """Returns the name of the graph's op that computes a tensor, or that calls its function."""
+        return self.wiring.outermost(name.rpartition(":")[0] if ":" in name else name)
+
+    def _targets(self) -> List[str]:
+        written = [
+            tensor
+            for update in self.updates
+            if update.gradient_name is None and update.variable in self.trainable
+            for tensor in self.wiring.nodes[update.op.name].inputs[1:]
+            if self.wiring.dtype_of(tensor).is_floating
+        ]
+        gradients = [u.gradient_name for u in self.updates if u.gradient_name is not None]
+        return list(dict.fromkeys([self.loss.name, *gradients, *written]))
+
+    def _variables(self) -> Dict[str, Tensor]:
+        found: Dict[str, Tensor] = {}
+        readers: Dict[str, str] = {}
+        for node in self.wiring.nodes.values():
+            if node.op_type == "ReadVariableOp" and not node.place and node.inputs:
+                readers.setdefault(node.inputs[0], node.name + ":0")
+        for op in self.graph.get_operations():
+            if op.type not in VARIABLES or not (
+                op.name in self.needed or op.name in self.trainable
+            ):
+                continue
+            name = op.name + ":0"
+            name = readers.get(name, "") if op.type == "VarHandleOp" else name
+            if name:
+                found[op.name] = self.graph.get_tensor_by_name(name)
+        return found
+
+    def _sources(self) -> List[Tensor]:
+        read = {tensor for name in self.needed for tensor in self.wiring.nodes[name].inputs}
+        read.update(self.targets)
+        found = []
+        for name in self._in_order(self.needed):
+            node = self.wiring.nodes[name]
+            if node.place or not DATA.fullmatch(node.op_type) or self._reads_variable(node):
+                continue
+            for number, dtype in enumerate(node.dtypes):
+                tensor = f"{name}:{number}"
+                if tensor in read and dtype not in (tf.resource, tf.variant):
+                    found.append(self.graph.get_tensor_by_name(tensor))
+        return found
+
+    def _reads_variable(self, node: Node) -> bool:
+        """Tells whether what a Python function returns depends on the model's variables."""
+        if not node.inputs:
+            return False
+        nodes = (self.wiring.nodes[n] for n in self.wiring.ancestors([node.name], effects=False))
+        return any(n.op_type in VARIABLES for n in nodes)
+
+    def _in_order(self, names: Iterable[str]) -> List[str]:
+        chosen = set(names)
+        return [name for name in self.wiring.nodes if name in chosen]
 
 
 def ancestors(targets: Sequence[Any]) -> List[Operation]:
@@ -89,34 +136,41 @@ def ancestors(targets: Sequence[Any]) -> List[Operation]:
             found.add(op)
             waiting += [tensor.op for tensor in op.inputs]
             waiting += op.control_inputs
-    return in_order(found)
-
-
-def in_order(ops: Iterable[Operation]) -> List[Operation]:
-    """Returns ops in the order in which they were made."""
-    chosen = {op.name for op in ops}
-    graph = next(iter(ops)).graph if chosen else None
+    chosen = {op.name for op in found}
+    graph = waiting[0].graph if waiting else next(iter(found)).graph if found else None
     return [] if graph is None else [op for op in graph.get_operations() if op.name in chosen]
 
 
-def _update(op: Operation) -> Optional[Update]:
-    applies = _APPLIES.fullmatch(op.type)
-    if not (applies or _ASSIGNS.fullmatch(op.type)) or not op.inputs:
-        return None
-    variable = _variable_behind(op.inputs[0])
-    if variable is None:
-        return None
-    if not applies:
-        return Update(op, variable, None, None)
-    inputs = dict(zip((argument.name for argument in op.op_def.input_arg), op.inputs))
-    gradient = next((inputs[name] for name in _GRADIENTS if name in inputs), None)
-    rate = next((inputs[name] for name in _RATES if name in inputs), None)
-    return Update(op, variable, gradient, rate)
+def _loss(graph: Graph, loss: Any) -> Tensor:
+    try:
+        tensor = graph.as_graph_element(loss, allow_tensor=True, allow_operation=False)
+    except (TypeError, ValueError, KeyError) as error:
+        kind = ValueError if isinstance(loss, str) or hasattr(loss, "graph") else TypeError
+        raise kind(
+            f"Program: `loss` must be a tensor of the graph, got {loss!r}. "
+            'Give the tensor that is minimised, or its name, as in "loss:0".'
+        ) from error
+    if not tensor.dtype.base_dtype.is_floating:
+        raise TypeError(
+            f"Program: `loss` must be of a floating type, got {tensor.dtype.base_dtype.name} of "
+            f"{tensor.name}. Give the tensor that is minimised."
+        )
+    return tensor
 
 
-def _variable_behind(tensor: Tensor) -> Optional[str]:
-    """Returns the name of the variable that a reference or a handle leads to."""
-    op = tensor.op
-    while op.type in ("Identity", "Enter", "RefEnter", "Switch", "RefSwitch", "RefIdentity"):
-        op = op.inputs[0].op
-    return op.name if op.type in _VARIABLES else None
+def _train_ops(graph: Graph, train_op: Any) -> Optional[List[Operation]]:
+    if train_op is None:
+        return None
+    given = list(train_op) if isinstance(train_op, (list, tuple)) else [train_op]
+    found = []
+    for one in given:
+        try:
+            element = graph.as_graph_element(one)
+        except (TypeError, ValueError, KeyError) as error:
+            kind = ValueError if isinstance(one, str) or hasattr(one, "graph") else TypeError
+            raise kind(
+                f"Program: `train_op` must be an op of the graph, got {one!r}. "
+                "Give what a step of the training runs."
+            ) from error
+        found.append(getattr(element, "op", element))
+    return found

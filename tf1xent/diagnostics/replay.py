@@ -2,37 +2,28 @@
 
 A probe hangs on each tensor of a floating type: a Python function that runs when the tensor is
 there, and before what reads it. So the records stand in an order of the computation, also inside
-loops and branches, of which nothing can be fetched, and nothing is kept of a tensor but numbers.
-The copy runs without grappler, which else makes one op of several: what each op computes shows.
+loops, branches and functions, of which nothing can be fetched, and nothing is kept of a tensor but
+numbers. The copy runs without grappler, which else makes one op of several: what each op computes
+shows.
 """
 
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+import functools
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
 
 import numpy as np
 
 from tf1xent import _tf
 from tf1xent._tf import tf
-from tf1xent._typing import GraphDef, Session, Tensor
+from tf1xent._typing import Session
+from tf1xent.diagnostics.probing import Probe, with_probes
 from tf1xent.diagnostics.program import Program
 from tf1xent.diagnostics.recording import Recording
 from tf1xent.diagnostics.step import Step
 
-# The values of variables are in the step; the others hand on what stands at their inputs.
-_NOT_PROBED: Tuple[str, ...] = (
-    "Variable",
-    "VariableV2",
-    "Enter",
-    "RefEnter",
-    "NextIteration",
-    "RefNextIteration",
-)
-_NOT_PROBED += ("Switch", "RefSwitch")
-# They start with the first of their inputs that is there: a probe would make them wait for both.
-_START_EARLY = ("Merge", "RefMerge")
-_SCOPE = "tf1xent_probes"
-
 # By name of a tensor, what computes the value that its readers get instead.
 Replaced = Mapping[str, Callable[[np.ndarray], np.ndarray]]
+
+_MOST_SECONDS = 600
 
 
 class Replay:
@@ -40,26 +31,37 @@ class Replay:
 
     Making one costs about as much as building the program. Close it, or use it in a ``with``.
 
+    What the program prints, checks, writes or puts into a queue is left out. Data come from the
+    step alone: input pipelines, queues and Python functions do not run. Random numbers are drawn
+    anew, see `Program.random_ops`. Lookup tables are filled by the initializers of the graph's
+    collection.
+
     Args:
       program: a `Program`.
-      replaced: by name of a tensor of a floating type, a function that makes another value of its
-        value, which is what the rest of the graph then reads. To try a cure.
+      replaced: by name of a tensor of a floating type, or of a variable, a function that makes
+        another value of its value, which is what the rest of the graph then reads. To try a cure.
+
+    Raises:
+      ValueError: `replaced` names a tensor that the step does not compute.
     """
 
     def __init__(self, program: Program, replaced: Optional[Replaced] = None) -> None:
         self.program = program
+        self._replaced = dict(replaced or {})
         self._recording = Recording()
         self._kept: Sequence[str] = ()
-        # By name of a tensor, the name of its probe's op.
-        self._probes: Dict[str, str] = {}
-        # Holds the Python functions behind the probes.
-        self._functions = tf.Graph()
+        # The functions behind the probes live as long as they stand here.
+        self._functions: List[Callable[..., Any]] = []
+        self._tables = _table_initializers(program)
+        copy = with_probes(program, self._token, self._replaced, _configuration(), self._tables)
+        self._probes, self._fed, self._instead = copy.probes, copy.fed, copy.tensors
+        self._check_replaced()
         self.graph = tf.Graph()
-        definition = self._with_probes(dict(replaced or {}))
         with self.graph.as_default():
-            tf.import_graph_def(definition, name="")
+            tf.import_graph_def(copy.definition, name="")
             self._loaders = {name: self._loader(name) for name in program.variables}
         self.session: Session = tf.Session(graph=self.graph, config=_configuration())
+        self._tables_error = self._fill_tables()
 
     def run(self, step: Step, *, update: bool = False, keep: Iterable[str] = ()) -> Recording:
         """Runs the loss and all gradients of a step again.
@@ -71,20 +73,30 @@ class Replay:
 
         Returns:
           A `Recording`. An error of TensorFlow's ends up in it, and is not raised.
+
+        Raises:
+          ValueError: the step lacks the value of a source.
         """
-        self._load(step.variables)
+        feeds = self._feeds(step)
         self._recording, self._kept = Recording(), tuple(keep)
-        names = [self.program.loss.name, *self._gradients()]
+        values = self._load(step.variables)
+        for name, tensor in self.program.variables.items():
+            if name in values and _is_number(tensor.dtype.base_dtype):
+                op_type = self.program.wiring.nodes[name].op_type
+                self._take_down(Probe(name + ":0", op_type), np.asarray(values[name]))
+        names = self.program.targets
         # Nothing in the graph reads the last tensors, and so nothing waits for their probes.
-        targets: List[Any] = [*names, [self._probes[n] for n in names if n in self._probes]]
+        ops = [self.program.op_name(name) for name in names]
+        ops += [self._probes[name] for name in names if name in self._probes]
         if update:
-            targets.append([u.op.name for u in self.program.updates])
-        feeds = {name: step.feeds[name] for name in step.feeds}
+            ops += [u.op.name for u in self.program.updates]
+        ops = [name for name in dict.fromkeys(ops) if self._has_op(name)]
+        loss = self._instead.get(names[0], names[0])
+        options = tf.RunOptions(timeout_in_ms=_MOST_SECONDS * 1000)
         try:
-            values = self.session.run(targets, feeds)
-            self._recording.loss = values[0]
+            self._recording.loss = self.session.run([loss, ops], feeds, options=options)[0]
         except tf.errors.OpError as error:
-            self._recording.error = _tf.error_line(error)
+            self._recording.error = self._tables_error or _tf.error_line(error)
         if update:
             self._recording.variables = self._read()
         return self._recording
@@ -92,6 +104,7 @@ class Replay:
     def close(self) -> None:
         """Closes the session."""
         self.session.close()
+        self._functions.clear()
 
     def __enter__(self) -> "Replay":
         return self
@@ -99,68 +112,99 @@ class Replay:
     def __exit__(self, *error: Any) -> None:
         self.close()
 
-    def _gradients(self) -> List[str]:
-        found = (u.gradient.name for u in self.program.updates if u.gradient is not None)
-        return list(dict.fromkeys(found))
+    def _token(self, probe: Probe) -> str:
+        function = functools.partial(self._take_down, probe)
+        self._functions.append(function)
+        return _tf.function_token(function)
 
-    def _with_probes(self, replaced: Dict[str, Callable[..., Any]]) -> GraphDef:
-        definition = tf.GraphDef()
-        definition.CopyFrom(self.program.graph.as_graph_def(add_shapes=False))
-        nodes = list(definition.node)
-        probes = self._probes
-        for op in self.program.graph.get_operations():
-            if op.type in _NOT_PROBED:
-                continue
-            for tensor in op.outputs:
-                if tensor.dtype.base_dtype.is_floating:
-                    probe = definition.node.add()
-                    self._write_probe(probe, tensor, replaced.get(tensor.name))
-                    probes[tensor.name] = probe.name
-        for node in nodes:
-            node.device = ""
-            if node.op in _START_EARLY:
-                continue
-            for position, name in enumerate(node.input):
-                if name.startswith("^"):
-                    continue
-                full = name if ":" in name else name + ":0"
-                if full in replaced:
-                    node.input[position] = probes[full]
-                elif full in probes:
-                    node.input.append("^" + probes[full])
-        return definition
+    def _take_down(self, probe: Probe, value: Any) -> Any:
+        name = probe.tensor
+        self._recording.add(name, probe.op_type, value, name in self._kept)
+        if name not in self._replaced:
+            return None
+        return np.asarray(self._replaced[name](value), value.dtype)
 
-    def _write_probe(self, node: Any, tensor: Tensor, replacement: Optional[Any]) -> None:
-        name, op_type, dtype = tensor.name, tensor.op.type, tensor.dtype.base_dtype
+    def _check_replaced(self) -> None:
+        for name in self._replaced:
+            known = name in self.program.wiring.references
+            node = self.program.wiring.node_of(name).name if known else name
+            if node not in self.program.needed:
+                raise ValueError(
+                    f"Replay: `replaced` must name tensors that the step computes, got {name!r}. "
+                    "Take a name from a Recording of the program."
+                )
 
-        def take_down(value: Any) -> Any:
-            self._recording.add(name, op_type, value, name in self._kept)
-            return None if replacement is None else np.asarray(replacement(value), value.dtype)
+    def _feeds(self, step: Step) -> Dict[str, np.ndarray]:
+        lacking = [
+            tensor.name
+            for tensor in self.program.sources
+            if tensor.name not in step.feeds and tensor.op.type != "PlaceholderWithDefault"
+        ]
+        if lacking:
+            raise ValueError(
+                f"Replay.run: `step.feeds` must hold all data of the step, got no {lacking[0]}. "
+                "Fetch the tensors of Program.sources together with the loss."
+            )
+        feeds = {self._fed.get(name, name): value for name, value in step.feeds.items()}
+        return {name: v for name, v in feeds.items() if self._has_op(name.rpartition(":")[0])}
 
-        with self._functions.as_default():
-            outputs = [] if replacement is None else dtype
-            made = tf.py_func(take_down, [tf.zeros([], dtype)], outputs)
-        node.CopyFrom(getattr(made, "op", made).node_def)
-        node.name = f"{_SCOPE}/{name.replace(':', '_')}"
-        node.input[:] = [name[:-2] if name.endswith(":0") else name]
+    def _has_op(self, name: str) -> bool:
+        try:
+            self.graph.get_operation_by_name(name)
+        except KeyError:
+            return False
+        return True
 
     def _loader(self, name: str) -> Any:
-        """Returns (placeholder, op) that give a variable a value."""
+        """Returns (placeholder, op) that give a variable a value, and the tensor that reads it."""
         op = self.graph.get_operation_by_name(name)
         dtype = tf.as_dtype(op.get_attr("dtype"))
         value = tf.placeholder(dtype)
         if op.type == "VarHandleOp":
-            return value, _tf.raw_op("AssignVariableOp")(resource=op.outputs[0], value=value)
-        return value, tf.assign(op.outputs[0], value, validate_shape=False).op
+            handle = op.outputs[0]
+            read = _tf.raw_op("ReadVariableOp")(resource=handle, dtype=dtype)
+            return value, _tf.raw_op("AssignVariableOp")(resource=handle, value=value), read
+        assign = tf.assign(op.outputs[0], value, validate_shape=False)
+        return value, assign.op, op.outputs[0]
 
-    def _load(self, variables: Mapping[str, np.ndarray]) -> None:
-        loaders = {name: self._loaders[name] for name in variables if name in self._loaders}
-        feeds = {loader[0]: variables[name] for name, loader in loaders.items()}
-        self.session.run([loader[1] for loader in loaders.values()], feeds)
+    def _load(self, variables: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+        values = {}
+        for name in variables:
+            if name in self._loaders:
+                change = self._replaced.get(name + ":0")
+                value = np.asarray(variables[name])
+                values[name] = value if change is None else np.asarray(change(value), value.dtype)
+        feeds = {self._loaders[name][0]: value for name, value in values.items()}
+        self.session.run([self._loaders[name][1] for name in values], feeds)
+        return values
 
     def _read(self) -> Dict[str, np.ndarray]:
-        names = {n: v.value() for n, v in self.program.variables.items()}
-        return dict(zip(names, self.session.run([t.name for t in names.values()])))
+        found: Dict[str, np.ndarray] = self.session.run(
+            {name: loader[2] for name, loader in self._loaders.items()}
+        )
+        return found
+
+    def _fill_tables(self) -> Optional[str]:
+        try:
+            self.session.run(self._tables)
+        except tf.errors.OpError as error:
+            return "A lookup table cannot be filled: " + _tf.error_line(error)
+        return None
+
+
+def _table_initializers(program: Program) -> List[str]:
+    """Returns the names of the ops that fill the tables that the step reads."""
+    found = []
+    for op in program.graph.get_collection(tf.GraphKeys.TABLE_INITIALIZERS):
+        nodes = program.wiring.ancestors([op.name]) if op.name in program.wiring.nodes else ()
+        tables = {n for n in nodes if "HashTable" in program.wiring.nodes[n].op_type}
+        if tables & program.needed:
+            found.append(op.name)
+    return found
+
+
+def _is_number(dtype: Any) -> bool:
+    return bool(dtype.is_floating or dtype.is_complex)
 
 
 def _configuration() -> Any:

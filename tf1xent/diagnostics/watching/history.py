@@ -1,0 +1,95 @@
+"""The numbers of the steps so far, as far as the memory of a few goes."""
+
+import collections
+from typing import Deque, Dict, List, Mapping, Optional, Tuple
+
+import numpy as np
+
+from tf1xent.diagnostics.copies import norm
+from tf1xent.diagnostics.program import Program
+from tf1xent.diagnostics.step import History
+from tf1xent.diagnostics.watching.summary import Summary
+
+_STEPS_KEPT = 1000
+
+
+class Numbers:
+    """Takes down each step's summary, and how the trainable variables change.
+
+    Args:
+      program: a `Program`.
+      summary: the `Summary` of the steps.
+    """
+
+    def __init__(self, program: Program, summary: Summary) -> None:
+        self._summary = summary
+        self._trainable = [name for name in program.trainable if name in program.variables]
+        self._steps: Deque[Tuple[int, np.ndarray]] = collections.deque(maxlen=_STEPS_KEPT)
+        self._ratios: Deque[Tuple[int, Dict[str, float], Dict[str, float]]] = collections.deque(
+            maxlen=_STEPS_KEPT
+        )
+        self._before: Optional[Tuple[int, Mapping[str, np.ndarray]]] = None
+        # By variable, the step since when it has had the very same value.
+        self._since: Dict[str, int] = {}
+        # Takes down a step; the fewest calls, since every step pays for them.
+        self.add = self._steps.append
+
+    def look(self, step: int, values: Mapping[str, np.ndarray]) -> None:
+        """Takes down the values of the trainable variables before a step."""
+        if self._before is None:
+            self._since = dict.fromkeys(self._trainable, step)
+        else:
+            last, before = self._before
+            moved = [n for n in self._trainable if not _same(before[n], values[n])]
+            self._since.update(dict.fromkeys(moved, step))
+            if step == last + 1:
+                self._ratios.append(self._ratio(last, before, values))
+        self._before = step, {name: values[name] for name in self._trainable}
+
+    def forget_values(self) -> None:
+        """Forgets the variables' values: another session may begin with others."""
+        self._before = None
+
+    def history(self) -> History:
+        """Returns the `History`."""
+        steps = np.array([step for step, _ in self._steps], dtype=np.int64)
+        entries = len(self._summary.entries)
+        rows = np.array([row for _, row in self._steps]).reshape(len(steps), entries)
+        ratios = list(self._ratios)
+        last = int(steps[-1]) + 1 if len(steps) else 0
+        return History(
+            steps,
+            rows[:, 0],
+            self._summary.gradient_norm(rows),
+            np.array([step for step, _, _ in ratios], dtype=np.int64),
+            {n: np.array([found[n] for _, found, _ in ratios]) for n in self._trainable},
+            {name: last - since for name, since in self._since.items()},
+            {n: np.array([found[n] for _, _, found in ratios]) for n in self._trainable},
+            _zeros_at_end(rows, self._summary.gradients()),
+        )
+
+    def _ratio(
+        self, step: int, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
+    ) -> Tuple[int, Dict[str, float], Dict[str, float]]:
+        norms = {name: norm(before[name]) for name in self._trainable}
+        return step, {n: _ratio(before[n], after[n], norms[n]) for n in norms}, norms
+
+
+def _ratio(before: np.ndarray, after: np.ndarray, size: float) -> float:
+    with np.errstate(all="ignore"):
+        change = norm(after.astype(np.float64) - before.astype(np.float64))
+    return change / size if size else (0.0 if change == 0 else float("inf"))
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Tells whether two arrays have the very same bits."""
+    return one is other or (one.shape == other.shape and one.tobytes() == other.tobytes())
+
+
+def _zeros_at_end(rows: np.ndarray, gradients: List[Tuple[int, str]]) -> Dict[str, int]:
+    """Returns for how many steps in a row, up to the last, gradients have been exactly 0."""
+    found = {}
+    for position, variable in gradients:
+        others = np.flatnonzero(rows[:, position])
+        found[variable] = len(rows) - 1 - int(others[-1]) if len(others) else len(rows)
+    return found

@@ -1,0 +1,132 @@
+"""One small tensor that tells whether a step is all right: the loss, gradients and parameters.
+
+It is fetched with the step itself. Each gradient that an optimizer's op reads becomes one number
+in one pass, so that an entry that is not finite shows; no gradient is built.
+"""
+
+from typing import Any, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from tf1xent._tf import tf
+from tf1xent._typing import Tensor
+from tf1xent.diagnostics.program import Program
+
+# A read and a pass for each variable cost more than they are worth where variables are large:
+# those are looked at with each snapshot.
+_SMALL_VARIABLE = 1 << 14
+_SMALL_VARIABLES = 1 << 16
+_NARROW = (tf.float16, tf.bfloat16)
+
+
+class Entry(NamedTuple):
+    """What one number of the summary is of.
+
+    Attributes:
+      kind: "loss", "gradient", "assigned" (what is assigned to a variable) or "variable".
+      variable: the name of the variable, or None.
+    """
+
+    kind: str
+    variable: Optional[str]
+
+
+class Summary:
+    """The tensor, and what its numbers mean.
+
+    Ops are added to the program's graph; build it when the graph is complete.
+
+    Attributes:
+      tensor: [1 + number of gradients + number of variables], of float32 or float64: the loss, then
+        half the sum of the squares of each.
+      entries: a list of `Entry`, for each number.
+    """
+
+    def __init__(self, program: Program) -> None:
+        watched = [*_updates_watched(program), *_variables_watched(program)]
+        self.entries = [Entry("loss", None), *(entry for entry, _ in watched)]
+        with program.graph.as_default(), tf.device(None), tf.name_scope("loss_doctor"):
+            numbers = [_total(program.loss), *(_squares(tensor) for _, tensor in watched)]
+            wide = any(number.dtype == tf.float64 for number in numbers)
+            dtype = tf.float64 if wide else tf.float32
+            self.tensor: Tensor = tf.stack([_cast(number, dtype) for number in numbers])
+        self._gradients = np.array([entry.kind == "gradient" for entry in self.entries])
+
+    def loss(self, values: np.ndarray) -> float:
+        """Returns the loss in a summary's value."""
+        return float(values[0])
+
+    def gradient_norm(self, values: np.ndarray) -> np.ndarray:
+        """Returns the norms over all gradients, of summaries [steps, numbers]."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.sqrt(2 * values[:, self._gradients].astype(np.float64).sum(axis=1))
+
+    def gradients(self) -> List[Tuple[int, str]]:
+        """Returns (position, variable) of the numbers that are gradients."""
+        return [(i, e.variable) for i, e in enumerate(self.entries) if e.kind == "gradient"]  # type: ignore[misc]
+
+    def not_finite(self, values: np.ndarray) -> List[Entry]:
+        """Returns the entries that are not finite."""
+        return [entry for entry, value in zip(self.entries, values) if not np.isfinite(value)]
+
+
+def _updates_watched(program: Program) -> List[Tuple[Entry, Tensor]]:
+    """Returns what the updates of trainable variables read: gradients, or what is assigned."""
+    found, seen = [], set()
+    trainable = set(program.trainable)
+    for update in program.updates:
+        if update.variable not in trainable:
+            continue
+        tensor, kind = update.gradient, "gradient"
+        if tensor is None and len(update.op.inputs) > 1:
+            tensor, kind = update.op.inputs[1], "assigned"
+        if tensor is None or tensor.name in seen or not _can_be_watched(program, tensor):
+            continue
+        seen.add(tensor.name)
+        found.append((Entry(kind, update.variable), tensor))
+    return found
+
+
+def _variables_watched(program: Program) -> List[Tuple[Entry, Tensor]]:
+    """Returns the trainable variables, as long as they are small."""
+    found, room = [], _SMALL_VARIABLES
+    for name in program.trainable:
+        if name not in program.variables:
+            continue
+        tensor = reads(program, name)
+        size = tensor.shape.num_elements() if tensor.shape.rank is not None else None
+        if size is None or size > min(room, _SMALL_VARIABLE):
+            continue
+        if _can_be_watched(program, tensor):
+            room -= size
+            found.append((Entry("variable", name), tensor))
+    return found
+
+
+def reads(program: Program, name: str) -> Tensor:
+    """Returns the tensor that reads a variable."""
+    variable = program.variables[name]
+    return program.graph.as_graph_element(variable, allow_operation=False)
+
+
+def _can_be_watched(program: Program, tensor: Tensor) -> bool:
+    is_floating = tensor.dtype.base_dtype.is_floating
+    # What stands in a loop or a branch has no value outside, or belongs to no update that is made.
+    return bool(is_floating and program.graph.is_fetchable(tensor.op))
+
+
+def _squares(tensor: Tensor) -> Tensor:
+    # Where the tensor is: only one number travels.
+    with tf.device(tensor.device or None):
+        wide = tf.cast(tensor, tf.float32) if tensor.dtype.base_dtype in _NARROW else tensor
+        return tf.nn.l2_loss(wide)
+
+
+def _total(loss: Tensor) -> Tensor:
+    """Returns a loss as a scalar; what is minimised where it has several entries is their sum."""
+    wide: Any = tf.cast(loss, tf.float32) if loss.dtype.base_dtype in _NARROW else loss
+    return wide if loss.shape.rank == 0 else tf.reduce_sum(wide)
+
+
+def _cast(number: Tensor, dtype: Any) -> Tensor:
+    return number if number.dtype.base_dtype == dtype else tf.cast(number, dtype)

@@ -1,0 +1,197 @@
+"""Watches the training runs of a session, and judges those that go wrong."""
+
+import threading
+import time
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from tf1xent import _tf
+from tf1xent._tf import tf
+from tf1xent._typing import Session, Tensor
+from tf1xent.diagnostics.diagnosing import diagnose_step
+from tf1xent.diagnostics.problems import stands_still
+from tf1xent.diagnostics.program import Program, ancestors
+from tf1xent.diagnostics.step import Step
+from tf1xent.diagnostics.watching.alarms import Alarms, Options
+from tf1xent.diagnostics.watching.history import Numbers
+from tf1xent.diagnostics.watching.rewinding import rewind
+from tf1xent.diagnostics.watching.snapshots import Schedule, Snapshot, Snapshots, is_finite
+from tf1xent.diagnostics.watching.summary import Summary, reads
+
+# A diagnosis takes about a second: after one, so many runs go by before the next, and each time
+# more, by this factor.
+_QUIET = 100
+_QUIETER = 4
+# They say nothing of the model: the data have come to an end, or the cluster is at fault.
+_NO_PROBLEM = (
+    tf.errors.OutOfRangeError,
+    tf.errors.CancelledError,
+    tf.errors.AbortedError,
+    tf.errors.UnavailableError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.ResourceExhaustedError,
+)
+
+
+class Watcher(_tf.Watcher):
+    """What `LossDoctor`, `LossDoctorHook` and `LossDoctorCallback` share.
+
+    It adds the ops of a `Summary` to the program's graph.
+
+    Args:
+      program: a `Program`.
+      options: `Options`.
+
+    Attributes:
+      alarms: `Alarms`.
+    """
+
+    def __init__(self, program: Program, options: Options) -> None:
+        self.program, self._options = program, options
+        self.alarms = Alarms(options)
+        self._summary = Summary(program)
+        self._numbers = Numbers(program, self._summary)
+        self._snapshots = Snapshots(options.memory_limit)
+        self._schedule = Schedule(options.snapshot_every)
+        made = [update.op for update in program.updates]
+        if program.train_op is not None:
+            made.append(getattr(program.train_op, "op", program.train_op))
+        self._trains = bool(made)
+        self._marks = {op.name for op in made or [program.loss.op]}
+        self._reads = {name: reads(program, name) for name in program.variables}
+        step = tf.train.get_global_step(program.graph)
+        self._global_step: Optional[str] = None if step is None else step.op.name
+        # A run's number plus this is the global step.
+        self._offset = 0
+        self._ones = np.ones(len(self._summary.entries), self._summary.tensor.dtype.as_numpy_dtype)
+        self._runs = 0
+        self._quiet_until, self._quiet = 0, _QUIET
+        self._next_still = options.patience
+        self._judging = threading.Lock()
+        self._session: Optional[Session] = None
+        self._end: Callable[[], None] = lambda: None
+
+    def attach(self, session: Session) -> None:
+        """Takes part in the runs of a session from now on, and of no other."""
+        self.detach()
+        self._session = session
+        self._snapshots.clear()
+        self._numbers.forget_values()
+        self._schedule.now(self._runs)
+        self._end = _tf.watch_runs(session, self)
+
+    def detach(self) -> None:
+        """Lets the session alone."""
+        self._end()
+        self._end = lambda: None
+
+    def plan(
+        self, asked: Sequence[Any], fed: Sequence[Any], connected: Mapping[str, Tensor]
+    ) -> Optional[_tf.Plan]:
+        """Returns what is fetched with a run that trains; None for other runs."""
+        if not self._marks.intersection(op.name for op in ancestors(asked)):
+            return None
+        names = {tensor.name for tensor in fed}
+        sources = {
+            source.name: connected.get(source.name, source)
+            for source in self.program.sources
+            if source.name not in names
+        }
+        sources = {n: t for n, t in sources.items() if self.program.graph.is_fetchable(t.op)}
+        return _tf.Plan([self._summary.tensor, *sources.values()], list(sources), asked)
+
+    def around(
+        self, plan: _tf.Plan, feeds: Sequence[Tuple[Any, Any]], run: Any
+    ) -> List[np.ndarray]:
+        """Makes a run, and looks whether it is all right."""
+        if self._runs == self._schedule.due and self._trains:
+            self._look()
+        self._snapshots.keep(feeds)
+        try:
+            results, more = run()
+        except _NO_PROBLEM:
+            raise
+        except tf.errors.OpError as error:
+            self._judge(None, _tf.error_line(error))
+            raise
+        values = more[0]
+        if plan.fed_as:
+            self._snapshots.add(plan.fed_as, more[1:])
+        self._numbers.add((self._runs + self._offset, values))
+        self._runs += 1
+        # inf and NaN stay in a sum.
+        if not abs(values.dot(self._ones)) < np.inf:
+            self._check(values)
+        return results  # type: ignore[no-any-return]
+
+    def _look(self) -> None:
+        """Reads the variables before a run."""
+        start = time.perf_counter()
+        second = self._schedule.is_second
+        if second:
+            names = [name for name in self.program.trainable if name in self._reads]
+        else:
+            names = list(self._reads)
+        values = self._read(names)
+        healthy = is_finite(values, self.program.trainable)
+        if not second:
+            if self._global_step in values:
+                self._offset = int(values[self._global_step]) - self._runs  # type: ignore[index]
+            if healthy or self._snapshots.last is None:
+                self._snapshots.put(Snapshot(self._runs, values))
+        if healthy:
+            self._numbers.look(self._runs + self._offset, values)
+        self._schedule.done(self._runs, time.perf_counter() - start)
+        if not healthy:
+            self._judge(None, None)
+        elif self._runs >= self._next_still:
+            self._next_still = self._runs + self._options.patience
+            self._judge_standing()
+
+    def _check(self, values: np.ndarray) -> None:
+        if self._summary.not_finite(values):
+            self._judge(self._summary.loss(values), None)
+
+    def _judge_standing(self) -> None:
+        history = self._numbers.history()
+        if stands_still(self.program, history, self._options.patience) is not None:
+            self._judge(float(history.losses[-1]), None)
+
+    def _judge(self, loss: Optional[float], error: Optional[str]) -> None:
+        """Finds the cause of what has gone wrong in the last run, and gives the alarm."""
+        if self._runs < self._quiet_until or not self._judging.acquire(blocking=False):
+            return
+        try:
+            self._quiet_until = self._runs + self._quiet
+            self._quiet *= _QUIETER
+            step = self._step(loss, error)
+            history = self._numbers.history()
+            diagnosis = diagnose_step(self.program, step, history)
+            # What comes after is judged by itself.
+            self._snapshots.clear()
+            self._schedule.now(self._runs)
+            if diagnosis.problem is not None:
+                self.alarms.give(diagnosis, self.program, step, history)
+        finally:
+            self._judging.release()
+
+    def _step(self, loss: Optional[float], error: Optional[str]) -> Step:
+        """Returns the first step that went wrong, as far as it can be had."""
+        data = self._snapshots.data()
+        snapshot = self._snapshots.last
+        if snapshot is None or not data:
+            values = self._read(list(self._reads))
+            return Step(self._runs - 1 + self._offset, data[-1] if data else {}, values, loss, error)
+        if not self._trains:
+            return Step(None, data[-1], snapshot.values, loss, error)
+        found = rewind(self.program, snapshot.values, data)
+        number = snapshot.run + found.position + self._offset
+        if found.position < len(data) - 1:
+            loss, error = None, None
+        return Step(number, data[found.position], found.variables, loss, error)
+
+    def _read(self, names: Sequence[str]) -> Dict[str, np.ndarray]:
+        assert self._session is not None
+        values = self._session.run([self._reads[name] for name in names])
+        return dict(zip(names, values))
