@@ -40,7 +40,6 @@ class Replay:
       program: a `Program`.
       replaced: by name of a tensor of a floating type, or of a variable, a function that makes
         another value of its value, which is what the rest of the graph then reads. To try a cure.
-
       rewrite: changes the copy's GraphDef, with the probes in it. To try a cure too.
 
     Raises:
@@ -94,13 +93,14 @@ class Replay:
                 op_type = self.program.wiring.nodes[name].op_type
                 self._take_down(Probe(name + ":0", op_type), np.asarray(values[name]))
         names = self.program.targets
+        fed = {name.rpartition(":")[0] for name in feeds}
         # Nothing in the graph reads the last tensors, and so nothing waits for their probes.
         ops = [self.program.op_name(name) for name in names]
         ops += [self._probes[name] for name in names if name in self._probes]
         if update:
             ops += [u.op.name for u in self.program.updates]
-        ops = [name for name in dict.fromkeys(ops) if self._has_op(name)]
-        loss = self._instead.get(names[0], names[0])
+        ops = [name for name in dict.fromkeys(ops) if self._has_op(name) and name not in fed]
+        loss = self._fetched(names[0])
         options = tf.RunOptions(timeout_in_ms=_MOST_SECONDS * 1000)
         try:
             self._recording.loss = self.session.run([loss, ops], feeds, options=options)[0]
@@ -113,13 +113,14 @@ class Replay:
     def values(self, step: Step, names: Sequence[str]) -> Optional[List[np.ndarray]]:
         """Returns tensors of any type, of which only what they need is computed.
 
-        None where that fails: inside loops and functions, or where the run ends with an error.
+        None where that fails: inside loops and functions, where the step does not need them, or
+        where the run ends with an error.
         """
         last, self._recording = self._recording, Recording()
         try:
             self._load(step.variables)
-            tensors = [self._instead.get(name, name) for name in names]
-            found: List[np.ndarray] = self.session.run(tensors, self._feeds(step))
+            fetched = [self._fetched(name) for name in names]
+            found: List[np.ndarray] = self.session.run(fetched, self._feeds(step))
         except (tf.errors.OpError, ValueError, KeyError, TypeError):
             return None
         finally:
@@ -148,6 +149,12 @@ class Replay:
         if name not in self._replaced:
             return None
         return np.asarray(self._replaced[name](value), value.dtype)
+
+    def _fetched(self, name: str) -> str:
+        """Returns the tensor of the copy that holds what a tensor's readers read."""
+        if name in self._replaced and name in self._probes:
+            return self._probes[name] + ":0"
+        return self._instead.get(name, name)
 
     def _check_replaced(self) -> None:
         for name in self._replaced:
