@@ -25,13 +25,14 @@ class Origin(NamedTuple):
       record: its first record of which this is so; in a loop, `record.round` says in which round.
         Of a variable that is not finite before the step, the variable's own: its op type is
         "VarHandleOp" or "VariableV2".
-      inputs: the records of what it was computed from, of the same round where there is one.
+      inputs: one record for each input of its op, of the same round where there is one; None for
+        an input without a record, such as of integers.
       in_gradient: whether it stands in the gradient, and the loss does not need it.
       in_loss: whether the loss is not finite by it.
     """
 
     record: TensorRecord
-    inputs: List[TensorRecord]
+    inputs: List[Optional[TensorRecord]]
     in_gradient: bool
     in_loss: bool = False
 
@@ -88,7 +89,7 @@ class Evidence:
         self.dropped: List[Origin] = []
         for record in _origins(self.recording, self._trace, reached):
             in_gradient = not self.needed_by_loss(record.name)
-            inputs = self.inputs_of(record)
+            inputs = self._trace.slots(record)
             origin = Origin(record, inputs, in_gradient, id(record) in of_loss)
             (self.origins if id(record) in reached else self.dropped).append(origin)
         self._copy = copy

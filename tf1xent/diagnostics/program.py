@@ -71,7 +71,8 @@ class Program:
         found = updates(self, self.train_ops)
         self.has_optimizer = any(update.gradient_name is not None for update in found)
         found += [Update(g.op, v, g, None, g.name) for v, g in (gradients or {}).items()]
-        self.updates = sorted(found, key=lambda u: u.variable not in self.trainable)
+        found = sorted(found, key=lambda u: u.variable not in self.trainable)
+        self.updates = self._without_tokens(found)
         self.targets: List[str] = self._targets()
         self.started: List[str] = [self.op_name(name) for name in self.targets]
         self.started += [update.op.name for update in self.updates]
@@ -91,12 +92,32 @@ class Program:
         """Returns the name of the graph's op that computes a tensor, or that calls its function."""
         return self.wiring.outermost(name.rpartition(":")[0] if ":" in name else name)
 
+    def _without_tokens(self, found: List[Update]) -> List[Update]:
+        """Leaves out what only counts by data of its own, such as by the tokens of a queue."""
+        wiring = self.wiring
+        counts = [u for u in found if not self._dtype(u.variable).is_floating]
+        others = [update.op.name for update in found if update not in counts]
+        known = wiring.ancestors([self.loss.op.name, *others])
+        tokens = [
+            update
+            for update in counts
+            if any(
+                DATA.fullmatch(wiring.nodes[name].op_type)
+                for name in wiring.ancestors([update.op.name]) - known
+            )
+        ]
+        return [update for update in found if update not in tokens]
+
+    def _dtype(self, variable: str) -> Any:
+        op = self.graph.get_operation_by_name(variable)
+        return tf.as_dtype(op.get_attr("dtype")).base_dtype
+
     def _targets(self) -> List[str]:
         written = [
             tensor
             for update in self.updates
             if update.gradient_name is None and update.variable in self.trainable
-            for tensor in self.wiring.nodes[update.op.name].inputs[1:]
+            for tensor in self.wiring.nodes[update.node].inputs[1:]
             if self.wiring.dtype_of(tensor).is_floating
         ]
         gradients = [u.gradient_name for u in self.updates if u.gradient_name is not None]

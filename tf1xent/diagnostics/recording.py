@@ -17,7 +17,7 @@ class TensorRecord(NamedTuple):
       nans: the number of NaN entries.
       infinities: the number of inf and -inf entries.
       zeros: the number of entries that are 0.
-      smallest: the least finite entry; NaN where there is none.
+      smallest: the least finite entry; NaN where there is none. Of complex numbers, the magnitude.
       largest: the greatest finite entry; NaN where there is none.
       first_bad: the index of the first entry that is not finite, or None.
     """
@@ -85,6 +85,7 @@ class Recording:
 def _record(name: str, op_type: str, value: np.ndarray, number: int) -> TensorRecord:
     # NumPy knows bfloat16 only as a foreign type.
     wide = value.astype(np.float32) if value.dtype.kind == "V" else value
+    wide = np.abs(wide) if wide.dtype.kind == "c" else wide
     finite = np.isfinite(wide)
     is_whole = bool(finite.all())
     nans = 0 if is_whole else int(np.isnan(wide).sum())
