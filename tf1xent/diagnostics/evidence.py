@@ -5,6 +5,9 @@ from typing import Dict, List, NamedTuple, Optional, Set
 import numpy as np
 
 from tf1xent._typing import Operation, Tensor
+from tf1xent.diagnostics.comparing import OwnRun, own_run
+from tf1xent.diagnostics.copies import Copy
+from tf1xent.diagnostics.problems import Problem, problem_of
 from tf1xent.diagnostics.program import Program
 from tf1xent.diagnostics.recording import Recording, TensorRecord
 from tf1xent.diagnostics.replay import Replay
@@ -22,13 +25,14 @@ class Origin(NamedTuple):
       record: its first record of which this is so; in a loop, `record.round` says in which round.
         Of a variable that is not finite before the step, the variable's own: its op type is
         "VarHandleOp" or "VariableV2".
-      inputs: the records of what it was computed from, of the same round where there is one.
+      inputs: one record for each input of its op, of the same round where there is one; None for
+        an input without a record, such as of integers.
       in_gradient: whether it stands in the gradient, and the loss does not need it.
       in_loss: whether the loss is not finite by it.
     """
 
     record: TensorRecord
-    inputs: List[TensorRecord]
+    inputs: List[Optional[TensorRecord]]
     in_gradient: bool
     in_loss: bool = False
 
@@ -56,6 +60,7 @@ class Evidence:
       step: the `Step`.
       history: the `History` before it.
       replay: a `Replay` of the program, to ask for more.
+      copy: a `Copy` of it, made where it is needed.
       recording: the `Recording` of the step.
       origins: a list of `Origin`: where what is not finite in the loss or a gradient comes from, in
         the order of the computation. What another op dropped again is not among them.
@@ -64,7 +69,14 @@ class Evidence:
         is not known. Where it is False, `Program.random_ops` may say why.
     """
 
-    def __init__(self, program: Program, step: Step, history: History, replay: Replay) -> None:
+    def __init__(
+        self,
+        program: Program,
+        step: Step,
+        history: History,
+        replay: Replay,
+        copy: Optional[Copy] = None,
+    ) -> None:
         self.program, self.step, self.history, self.replay = program, step, history, replay
         self.recording: Recording = replay.run(step)
         self.reproduced: Optional[bool] = _reproduced(step, self.recording)
@@ -77,9 +89,38 @@ class Evidence:
         self.dropped: List[Origin] = []
         for record in _origins(self.recording, self._trace, reached):
             in_gradient = not self.needed_by_loss(record.name)
-            inputs = self.inputs_of(record)
+            inputs = self._trace.slots(record)
             origin = Origin(record, inputs, in_gradient, id(record) in of_loss)
             (self.origins if id(record) in reached else self.dropped).append(origin)
+        self._copy = copy
+        self._own: Optional[OwnRun] = None
+        self._problem: Optional[List[Optional[Problem]]] = None
+
+    @property
+    def copy(self) -> Copy:
+        """The program's graph in another session, with grappler and without probes."""
+        if self._copy is None:
+            self._copy = Copy(self.program)
+        return self._copy
+
+    @property
+    def own(self) -> OwnRun:
+        """The step as the program's own session computes it."""
+        if self._own is None:
+            self._own = own_run(self.copy, self.step)
+        return self._own
+
+    @property
+    def problem(self) -> Optional[Problem]:
+        """What is wrong with the step, or None if nothing is."""
+        if self._problem is None:
+            self._problem = [problem_of(self)]
+        return self._problem[0]
+
+    def close(self) -> None:
+        """Closes the session of the copy."""
+        if self._copy is not None:
+            self._copy.close()
 
     def op(self, name: str) -> Optional[Operation]:
         """Returns the op that a name, or the name of a tensor, means; None inside a function."""

@@ -17,7 +17,7 @@ class TensorRecord(NamedTuple):
       nans: the number of NaN entries.
       infinities: the number of inf and -inf entries.
       zeros: the number of entries that are 0.
-      smallest: the least finite entry; NaN where there is none.
+      smallest: the least finite entry; NaN where there is none. Of complex numbers, the magnitude.
       largest: the greatest finite entry; NaN where there is none.
       first_bad: the index of the first entry that is not finite, or None.
     """
@@ -72,6 +72,11 @@ class Recording:
         """Returns the records of a tensor, a round each; none if it was not computed."""
         return self._by_name.get(name, [])
 
+    def is_zero(self, name: str) -> bool:
+        """Tells whether a tensor was computed, and all its entries were 0, in each round."""
+        rounds = self.of(name)
+        return bool(rounds) and all(r.zeros == int(np.prod(r.shape)) for r in rounds)
+
     def bad(self) -> Set[str]:
         """Returns the names of the tensors that were not finite in some round."""
         return {record.name for record in self.records if record.is_bad}
@@ -80,6 +85,7 @@ class Recording:
 def _record(name: str, op_type: str, value: np.ndarray, number: int) -> TensorRecord:
     # NumPy knows bfloat16 only as a foreign type.
     wide = value.astype(np.float32) if value.dtype.kind == "V" else value
+    wide = np.abs(wide) if wide.dtype.kind == "c" else wide
     finite = np.isfinite(wide)
     is_whole = bool(finite.all())
     nans = 0 if is_whole else int(np.isnan(wide).sum())

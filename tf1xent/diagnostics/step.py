@@ -36,6 +36,9 @@ class History(NamedTuple):
       update_ratios: by variable, norm(change of one step) / norm(value), at `ratio_steps`; where
         several steps lie between two measurements, their mean.
       unchanged: by variable, for how many steps it has had the very same value.
+      norms: by variable, norm(value) at `ratio_steps`.
+      zero_gradients: by variable, for how many steps in a row its gradient has been exactly 0.
+      same_batch: whether all steps had the same data, as in the trend that `diagnose` makes.
     """
 
     steps: np.ndarray
@@ -44,9 +47,12 @@ class History(NamedTuple):
     ratio_steps: np.ndarray
     update_ratios: Dict[str, np.ndarray]
     unchanged: Dict[str, int]
+    norms: Dict[str, np.ndarray]
+    zero_gradients: Dict[str, int]
+    same_batch: bool = False
 
 
 def no_history() -> History:
     """Returns the history of a run of which no step was watched."""
     none = np.zeros([0])
-    return History(none, none, none, none, {}, {})
+    return History(none, none, none, none, {}, {}, {}, {})

@@ -7,7 +7,7 @@ from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Operation, Tensor
 from tf1xent.diagnostics.state import VARIABLES
-from tf1xent.diagnostics.wiring import Node
+from tf1xent.diagnostics.wiring import ARGUMENT, Node
 
 if TYPE_CHECKING:
     from tf1xent.diagnostics.program import Program
@@ -41,6 +41,7 @@ class Update(NamedTuple):
       rate: the tensor with the learning rate, or None where there is none that can be fetched.
       gradient_name: the gradient's name in a `Recording`, also where it cannot be fetched; or None.
       rate_name: the same of the learning rate.
+      node: the name of the node that does it, in a function too.
     """
 
     op: Operation
@@ -49,6 +50,7 @@ class Update(NamedTuple):
     rate: Optional[Tensor]
     gradient_name: Optional[str] = None
     rate_name: Optional[str] = None
+    node: str = ""
 
 
 class _Parts(NamedTuple):
@@ -78,7 +80,7 @@ def updates(program: "Program", train_ops: Optional[Sequence[Operation]]) -> Lis
             parts = _Parts(_before_accumulator(program, parts.gradient), parts.rate)
             op = program.graph.get_operation_by_name(wiring.outermost(node.name))
             gradient, rate = (_fetchable(program, name) for name in parts)
-            found.append(Update(op, name, gradient, rate, *parts))
+            found.append(Update(op, name, gradient, rate, *parts, node.name))
     return found
 
 
@@ -120,7 +122,10 @@ def _parts_of_assignment(program: "Program", node: Node) -> _Parts:
     factors = _factors(program, change)
     if factors is not None:
         return factors
-    return _Parts(_summed_rows(program, node), None)
+    # Adam's: rate * momentum / (square root + epsilon), whose momentum the rows were added to.
+    behind = program.wiring.node_of(_through(program, change))
+    quotient = _factors(program, behind.inputs[0]) if behind.op_type == "RealDiv" else None
+    return _Parts(_summed_rows(program, node), None if quotient is None else quotient.rate)
 
 
 def _subtracts(program: "Program", node: Node) -> Optional[str]:
@@ -168,10 +173,14 @@ def _summed_rows(program: "Program", node: Node) -> Optional[str]:
 
 
 def _rank(program: "Program", tensor: str) -> Optional[int]:
-    try:
-        rank: Optional[int] = program.graph.get_tensor_by_name(tensor).shape.ndims
-    except (KeyError, ValueError):  # it is inside a function
+    node = program.wiring.node_of(tensor)
+    if node.op_type == "Const" and node.definition is not None:
+        return len(node.definition.attr["value"].tensor.tensor_shape.dim)
+    if node.op_type == ARGUMENT:
+        return _rank(program, program.wiring.sources(tensor)[0])
+    if node.place:
         return None
+    rank: Optional[int] = program.graph.get_tensor_by_name(tensor).shape.ndims
     return rank
 
 

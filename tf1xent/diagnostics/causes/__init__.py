@@ -2,10 +2,21 @@
 
 from typing import Tuple
 
+from tf1xent.diagnostics.causes.collapse import COLLAPSE
+from tf1xent.diagnostics.causes.hidden import HIDDEN
 from tf1xent.diagnostics.causes.inputs import INPUTS
+from tf1xent.diagnostics.causes.learning_rate import LEARNING_RATE
 from tf1xent.diagnostics.causes.logarithms import LOG_OF_ZERO
+from tf1xent.diagnostics.causes.standing_still import STANDING_STILL
 from tf1xent.diagnostics.finding import Cause
 
 __all__ = ["CAUSES"]
 
-CAUSES: Tuple[Cause, ...] = (INPUTS, LOG_OF_ZERO)
+CAUSES: Tuple[Cause, ...] = (
+    INPUTS,
+    LOG_OF_ZERO,
+    LEARNING_RATE,
+    COLLAPSE,
+    STANDING_STILL,
+    HIDDEN,
+)

@@ -35,8 +35,10 @@ def headline(diagnosis: "Diagnosis") -> str:
     if diagnosis.findings:
         finding = diagnosis.findings[0]
         places = _places(finding)
-        return f"{problem}: {finding.cause}" + (f" ({'; '.join(places)})" if places else "")
-    return f"{problem}: no cause found" if diagnosis.problem else problem
+        problem += f": {finding.cause}" + (f" ({'; '.join(places)})" if places else "")
+    elif diagnosis.problem:
+        problem += ": no cause found"
+    return _table.shortened(problem, None)
 
 
 def finding_rows(finding: "Finding") -> List[Tuple[str, str]]:

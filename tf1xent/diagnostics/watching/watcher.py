@@ -182,7 +182,9 @@ class Watcher(_tf.Watcher):
         snapshot = self._snapshots.last
         if snapshot is None or not data:
             values = self._read(list(self._reads))
-            return Step(self._runs - 1 + self._offset, data[-1] if data else {}, values, loss, error)
+            return Step(
+                self._runs - 1 + self._offset, data[-1] if data else {}, values, loss, error
+            )
         if not self._trains:
             return Step(None, data[-1], snapshot.values, loss, error)
         found = rewind(self.program, snapshot.values, data)

@@ -1,0 +1,1 @@
+"""Trainings that stand still, go off, or hide NaN."""

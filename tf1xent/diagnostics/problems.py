@@ -1,0 +1,133 @@
+"""What is wrong with a step, as the program itself would notice it: symptoms, no causes."""
+
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional
+
+import numpy as np
+
+from tf1xent.diagnostics.comparing import is_finite
+from tf1xent.diagnostics.copies import total
+from tf1xent.diagnostics.cross_entropies import is_perfect_fit
+from tf1xent.diagnostics.program import Program, ancestors
+from tf1xent.diagnostics.step import History
+
+if TYPE_CHECKING:
+    from tf1xent.diagnostics.evidence import Evidence
+
+# Of the trainable entries, the share from which on a model is said to stand still.
+_MOST = 0.5
+# A loss on one batch that has grown so much in a few steps of training on it.
+_DIVERGED = 10.0
+
+
+class Problem(NamedTuple):
+    """A symptom.
+
+    Attributes:
+      kind: "error", "loss", "gradient", "parameters", "still", "grows" or "averages".
+      text: what is wrong, as in "the loss is nan".
+    """
+
+    kind: str
+    text: str
+
+
+def problem_of(evidence: "Evidence") -> Optional[Problem]:
+    """Returns what is wrong with a step, or None if nothing is."""
+    step, recording = evidence.step, evidence.recording
+    error = step.error or (recording.error if step.loss is None else None)
+    if error is not None:
+        return Problem("error", f"the step ends with an error: {error}")
+    loss = step.loss if step.loss is not None else recording.loss
+    if loss is None or not is_finite(loss):
+        return Problem("loss", f"the loss is {'missing' if loss is None else total(loss)}")
+    return _of_variables(evidence, total(loss)) or _of_history(evidence)
+
+
+def stands_still(program: Program, history: History, steps: int = 50) -> Optional[str]:
+    """Says that a model does not learn any more, or returns None.
+
+    Args:
+      program: a `Program`.
+      history: the `History` of the steps.
+      steps: for how many steps it has to stand still.
+
+    Returns:
+      Such as "the loss is 2.3 for 50 steps", or None.
+    """
+    still = standing(program, history, steps)
+    sizes = {name: size_of(program, name) for name in program.trainable}
+    share = sum(sizes[name] for name in still) / max(1, sum(sizes.values()))
+    if still and share >= _MOST:
+        return (
+            f"{len(still)} of {len(sizes)} trainable variables ({share:.0%} of all entries) have "
+            f"not moved, or had no gradient, for {min(still.values())} steps"
+        )
+    last = history.losses[-steps:]
+    if len(last) == steps and is_finite(last) and len(np.unique(last)) == 1 and steps > 1:
+        return f"the loss is {last[0]:.6g} at each of the last {steps} steps"
+    return None
+
+
+def standing(program: Program, history: History, steps: int) -> Dict[str, int]:
+    """Returns for how long the trainable variables that stand still have done so, by name."""
+    counts = {
+        name: max(history.unchanged.get(name, 0), history.zero_gradients.get(name, 0))
+        for name in program.trainable
+    }
+    return {name: count for name, count in counts.items() if count >= max(steps, 1)}
+
+
+def size_of(program: Program, name: str) -> int:
+    """Returns the number of entries of a variable; 1 where the graph does not say."""
+    shape = program.variables[name].shape if name in program.variables else None
+    return 1 if shape is None else shape.num_elements() or 1
+
+
+def forgotten_averages(program: Program) -> List[str]:
+    """Returns the ops of UPDATE_OPS that a step of training does not run."""
+    if program.train_ops is None:
+        return []
+    run = {op.name for op in ancestors(program.train_ops)}
+    # The key of tf.GraphKeys.UPDATE_OPS.
+    ops = [getattr(op, "op", op).name for op in program.graph.get_collection("update_ops")]
+    return [name for name in ops if name not in run]
+
+
+def _of_variables(evidence: "Evidence", loss: float) -> Optional[Problem]:
+    bad_gradients = evidence.own.bad_gradients
+    if bad_gradients:
+        names = ", ".join(f"`{name}`" for name in bad_gradients[:3])
+        more = f" and {len(bad_gradients) - 3} more" if len(bad_gradients) > 3 else ""
+        text = f"the gradients of {names}{more} are not finite, though the loss is {loss:.6g}"
+        return Problem("gradient", text)
+    program, values = evidence.program, evidence.step.variables
+    watched = list(dict.fromkeys([*program.trainable, *(u.variable for u in program.updates)]))
+    bad = [name for name in watched if not is_finite(values.get(name, 0.0))]
+    if bad:
+        text = f"`{bad[0]}` is not finite, though the loss is {loss:.6g}"
+        return Problem("parameters", text)
+    if evidence.own.exploded:
+        text = f"the update makes `{evidence.own.exploded[0]}` infinite or NaN"
+        return Problem("parameters", f"{text}, though the loss is {loss:.6g}")
+    return None
+
+
+def _of_history(evidence: "Evidence") -> Optional[Problem]:
+    program, history = evidence.program, evidence.history
+    losses = history.losses
+    steps = len(history.gradient_norms) if history.same_batch else 50
+    still = stands_still(program, history, steps) if len(losses) else None
+    if still is not None and evidence.own.together == 0 and is_perfect_fit(evidence):
+        return None
+    if still is not None:
+        return Problem("still", still)
+    if not history.same_batch:
+        return None
+    if losses[-1] > _DIVERGED * max(losses[0], 1e-30) or not is_finite(losses):
+        text = f"the loss goes from {losses[0]:.6g} to {losses[-1]:.6g} in {steps} steps"
+        return Problem("grows", text + " on the same batch")
+    forgotten = forgotten_averages(program)
+    if forgotten:
+        text = f"{len(forgotten)} ops of UPDATE_OPS are not run by `train_op`: {forgotten[0]}"
+        return Problem("averages", text)
+    return None
