@@ -5,7 +5,6 @@ from typing import Deque, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
-from tf1xent.diagnostics.copies import norm
 from tf1xent.diagnostics.program import Program
 from tf1xent.diagnostics.step import History
 from tf1xent.diagnostics.watching.summary import Summary
@@ -25,9 +24,8 @@ class Numbers:
         self._summary = summary
         self._trainable = [name for name in program.trainable if name in program.variables]
         self._steps: Deque[Tuple[int, np.ndarray]] = collections.deque(maxlen=_STEPS_KEPT)
-        self._ratios: Deque[Tuple[int, Dict[str, float], Dict[str, float]]] = collections.deque(
-            maxlen=_STEPS_KEPT
-        )
+        # By step, the update ratios and the norms by variable.
+        self._ratios: Dict[int, Tuple[Dict[str, float], Dict[str, float]]] = {}
         self._before: Optional[Tuple[int, Mapping[str, np.ndarray]]] = None
         # By variable, the step since when it has had the very same value.
         self._since: Dict[str, int] = {}
@@ -43,8 +41,18 @@ class Numbers:
             moved = [n for n in self._trainable if not _same(before[n], values[n])]
             self._since.update(dict.fromkeys(moved, step))
             if step == last + 1:
-                self._ratios.append(self._ratio(last, before, values))
+                self.compare(last, before, values)
         self._before = step, {name: values[name] for name in self._trainable}
+
+    def compare(
+        self, step: int, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
+    ) -> None:
+        """Takes down how a step has changed the trainable variables."""
+        norms = {name: _norm(before[name]) for name in self._trainable}
+        ratios = {name: _ratio(before[name], after[name], norms[name]) for name in norms}
+        self._ratios[step] = ratios, norms
+        if len(self._ratios) > _STEPS_KEPT:
+            del self._ratios[min(self._ratios)]
 
     def forget_values(self) -> None:
         """Forgets the variables' values: another session may begin with others."""
@@ -55,30 +63,34 @@ class Numbers:
         steps = np.array([step for step, _ in self._steps], dtype=np.int64)
         entries = len(self._summary.entries)
         rows = np.array([row for _, row in self._steps]).reshape(len(steps), entries)
-        ratios = list(self._ratios)
-        last = int(steps[-1]) + 1 if len(steps) else 0
+        measured = sorted(self._ratios.items())
+        seen = 0 if self._before is None else self._before[0]
         return History(
             steps,
             rows[:, 0],
             self._summary.gradient_norm(rows),
-            np.array([step for step, _, _ in ratios], dtype=np.int64),
-            {n: np.array([found[n] for _, found, _ in ratios]) for n in self._trainable},
-            {name: last - since for name, since in self._since.items()},
-            {n: np.array([found[n] for _, _, found in ratios]) for n in self._trainable},
+            np.array([step for step, _ in measured], dtype=np.int64),
+            {n: np.array([ratios[n] for _, (ratios, _) in measured]) for n in self._trainable},
+            {name: seen - since for name, since in self._since.items()},
+            {n: np.array([norms[n] for _, (_, norms) in measured]) for n in self._trainable},
             _zeros_at_end(rows, self._summary.gradients()),
         )
-
-    def _ratio(
-        self, step: int, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
-    ) -> Tuple[int, Dict[str, float], Dict[str, float]]:
-        norms = {name: norm(before[name]) for name in self._trainable}
-        return step, {n: _ratio(before[n], after[n], norms[n]) for n in norms}, norms
 
 
 def _ratio(before: np.ndarray, after: np.ndarray, size: float) -> float:
     with np.errstate(all="ignore"):
-        change = norm(after.astype(np.float64) - before.astype(np.float64))
+        change = _norm(after.astype(np.float64) - before)
     return change / size if size else (0.0 if change == 0 else float("inf"))
+
+
+def _norm(value: np.ndarray) -> float:
+    """Returns the Euclidean norm.
+
+    Not by NumPy's own, which wakes the threads of a BLAS: these then spin beside the training.
+    """
+    flat = np.ravel(value.astype(np.float32) if value.dtype.kind == "V" else value)
+    with np.errstate(all="ignore"):
+        return float(np.sqrt(np.einsum("i,i", flat, flat, dtype=np.float64)))
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> bool:

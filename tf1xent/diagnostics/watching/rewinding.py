@@ -1,6 +1,6 @@
 """Finds the step that went wrong, and the variables before it, by running the last steps again."""
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -24,7 +24,10 @@ class Rewound(NamedTuple):
 
 
 def rewind(
-    program: Program, variables: Dict[str, np.ndarray], data: Sequence[Dict[str, np.ndarray]]
+    program: Program,
+    variables: Dict[str, np.ndarray],
+    data: Sequence[Dict[str, np.ndarray]],
+    seen: Callable[[int, Dict[str, np.ndarray], Dict[str, np.ndarray]], None],
 ) -> Rewound:
     """Runs steps again until one is not all right, or the last is reached.
 
@@ -35,6 +38,7 @@ def rewind(
       program: a `Program`.
       variables: their values before the first of the steps.
       data: by name of a tensor, what it was fed with, or gave, in each step.
+      seen: gets the position of each step that is all right, and the variables before and after.
     """
     last = len(data) - 1
     if last < 1:
@@ -48,6 +52,7 @@ def rewind(
             after = _after(copy, program, Step(None, feeds, {}), watched)
             if after is None:
                 return Rewound(position, variables)
+            seen(position, variables, after)
             variables = {**variables, **after}
     finally:
         copy.close()

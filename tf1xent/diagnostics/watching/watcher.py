@@ -187,8 +187,14 @@ class Watcher(_tf.Watcher):
             )
         if not self._trains:
             return Step(None, data[-1], snapshot.values, loss, error)
-        found = rewind(self.program, snapshot.values, data)
-        number = snapshot.run + found.position + self._offset
+        first = snapshot.run + self._offset
+        found = rewind(
+            self.program,
+            snapshot.values,
+            data,
+            lambda position, before, after: self._numbers.compare(first + position, before, after),
+        )
+        number = first + found.position
         if found.position < len(data) - 1:
             loss, error = None, None
         return Step(number, data[found.position], found.variables, loss, error)
