@@ -85,6 +85,7 @@ class Evidence:
         self._ends = [r for name in program.targets for r in self.recording.of(name) if r.is_bad]
         reached = reaching(self._trace, self._ends)
         of_loss = reaching(self._trace, self.recording.of(program.loss.name))
+        self._readers: Optional[Dict[int, List[TensorRecord]]] = None
         self.origins: List[Origin] = []
         self.dropped: List[Origin] = []
         for record in _origins(self.recording, self._trace, reached):
@@ -141,6 +142,20 @@ class Evidence:
     def inputs_of(self, record: TensorRecord) -> List[TensorRecord]:
         """Returns the records that a record was computed from, of the same round."""
         return self._trace.inputs(record)
+
+    def input_at(self, record: TensorRecord, position: int) -> Optional[TensorRecord]:
+        """Returns the record behind one input of a record's op; None if it is no single one."""
+        return self._trace.input_at(record, position)
+
+    def readers_of(self, record: TensorRecord) -> List[TensorRecord]:
+        """Returns the records that are computed from a bad one."""
+        if self._readers is None:
+            self._readers = {}
+            for reader in self.recording.records:
+                for read in self.inputs_of(reader):
+                    if read.is_bad:
+                        self._readers.setdefault(id(read), []).append(reader)
+        return self._readers.get(id(record), [])
 
     def path(self, origin: Origin) -> List[TensorRecord]:
         """Returns the bad records from an origin to the loss or a gradient; or only the origin.
