@@ -17,7 +17,8 @@ NAMES = [command.__name__.split(".")[-1].replace("_", "-") for command in COMMAN
 REWRITE = ["rewrite", "in.pb", "out.pb", "--mode", "tag"]
 # How each command begins that needs TensorFlow.
 SPECTRUM = ["spectrum", "--meta", "in.meta", "-o", "out"]
-CALLS = [["demo"], ["inspect", "in.pb"], REWRITE, SPECTRUM, ["build-kernels"], ["status"]]
+DIAGNOSE = ["diagnose", "--meta", "in.meta"]
+CALLS = [["demo"], ["inspect", "in.pb"], REWRITE, SPECTRUM, DIAGNOSE, ["build-kernels"], ["status"]]
 
 # What stands for TensorFlow, and what is said of it.
 NOT_INSTALLED = "needs TensorFlow, which is not installed. Run: pip install tensorflow"

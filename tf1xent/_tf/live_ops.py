@@ -118,7 +118,9 @@ def copied(op: Operation, inputs: List[Tensor], graph: Graph) -> Operation:
 
 def can_be_fetched(tensor: Tensor) -> bool:
     """Whether a session can always fetch a tensor: not in a v1 loop, and in no v1 branch."""
-    return not has_context(tensor.op) and bool(tensor.graph.is_fetchable(tensor))
+    context = tensor.op._get_control_flow_context()
+    outside = context is None or (tensor.op.type == "Exit" and context.outer_context is None)
+    return outside and bool(tensor.graph.is_fetchable(tensor))
 
 
 class Loop(NamedTuple):

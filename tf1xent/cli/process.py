@@ -10,6 +10,7 @@ import tf1xent
 from tf1xent.cli import (
     build_kernels,
     demo,
+    diagnose,
     doctor,
     inspect,
     migrate,
@@ -24,7 +25,19 @@ from tf1xent.cli.signals import Signals
 from tf1xent.cli.tensorflow_import import tensorflow_error
 
 # In the order in which the help lists them.
-COMMANDS = (demo, doctor, run, migrate, verify, inspect, rewrite, spectrum, build_kernels, status)
+COMMANDS = (
+    demo,
+    doctor,
+    run,
+    migrate,
+    verify,
+    inspect,
+    rewrite,
+    spectrum,
+    diagnose,
+    build_kernels,
+    status,
+)
 
 
 def parser() -> argparse.ArgumentParser:

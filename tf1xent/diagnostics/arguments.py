@@ -185,7 +185,7 @@ def _array(tensor: Tensor, value: Any, caller: str) -> np.ndarray:
 
 def _op(key: Any) -> Optional[Any]:
     try:
-        return key.op
+        return getattr(key, "deref", lambda: key)().op
     except (AttributeError, RuntimeError):
         return None
 

@@ -106,7 +106,10 @@ class Copy:
           factor: by which the learning rates are multiplied.
         """
         gradients = gradient_names(self.program)
-        loss, updates = self.program.loss.name, training_ops(self.program)
+        trainable = [name for name in self.program.trainable if name in self._elements]
+        fetches = [self.program.loss.name, *gradients.values()]
+        first = len(fetches)
+        fetches += [self._elements[name] for name in trainable]
         taken = _Taken(list(gradients))
         variables: Dict[str, np.ndarray] = {}
         error = None
@@ -115,12 +118,16 @@ class Copy:
             if factor != 1.0:
                 feeds = {n: r * r.dtype.type(factor) for n, r in self.rates(step).items()}
             self.load(step.variables)
-            variables = self.read(self.program.trainable)
-            for _ in range(number):
-                fetched = self.run(step, [loss, *gradients.values(), *updates], feeds, False)
-                before, variables = variables, self.read(self.program.trainable)
-                taken.add(total(fetched[0]), fetched[1:], before, variables)
-            taken.losses.append(total(self.run(step, [loss], feeds, False)[0]))
+            for left in range(number, -1, -1):
+                # Apart from the updates: a reference variable may be read after its update.
+                found = self.run(step, fetches, feeds, False)
+                before, variables = variables, dict(zip(trainable, found[first:]))
+                if before:
+                    taken.change(before, variables)
+                taken.losses.append(total(found[0]))
+                if left:
+                    taken.gradients(found[1:first])
+                    self.run(step, training_ops(self.program), feeds, False)
         except tf.errors.OpError as caught:
             error = _tf.error_line(caught)
         return Trend(taken.history(), variables, error)
@@ -145,19 +152,15 @@ class _Taken:
         self._unchanged: Dict[str, int] = {}
         self._zero: Dict[str, int] = {}
 
-    def add(
-        self,
-        loss: float,
-        gradients: Sequence[Any],
-        before: Mapping[str, np.ndarray],
-        after: Mapping[str, np.ndarray],
-    ) -> None:
-        """Takes down one step."""
-        self.losses.append(loss)
-        norms = dict(zip(self._names, map(norm, gradients)))
+    def gradients(self, values: Sequence[Any]) -> None:
+        """Takes down the gradients of a step."""
+        norms = dict(zip(self._names, map(norm, values)))
         self._gradient_norms.append(norm(np.array(list(norms.values()))))
         for name, size in norms.items():
             self._zero[name] = self._zero.get(name, 0) + 1 if size == 0 else 0
+
+    def change(self, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> None:
+        """Takes down what a step has made of the variables."""
         for name, value in before.items():
             with np.errstate(all="ignore"):
                 change = norm(np.asarray(after[name], np.float64) - np.asarray(value, np.float64))

@@ -25,13 +25,14 @@ class Origin(NamedTuple):
       record: its first record of which this is so; in a loop, `record.round` says in which round.
         Of a variable that is not finite before the step, the variable's own: its op type is
         "VarHandleOp" or "VariableV2".
-      inputs: the records of what it was computed from, of the same round where there is one.
+      inputs: one record for each input of its op, of the same round where there is one; None for
+        an input without a record, such as of integers.
       in_gradient: whether it stands in the gradient, and the loss does not need it.
       in_loss: whether the loss is not finite by it.
     """
 
     record: TensorRecord
-    inputs: List[TensorRecord]
+    inputs: List[Optional[TensorRecord]]
     in_gradient: bool
     in_loss: bool = False
 
@@ -84,11 +85,12 @@ class Evidence:
         self._ends = [r for name in program.targets for r in self.recording.of(name) if r.is_bad]
         reached = reaching(self._trace, self._ends)
         of_loss = reaching(self._trace, self.recording.of(program.loss.name))
+        self._readers: Optional[Dict[int, List[TensorRecord]]] = None
         self.origins: List[Origin] = []
         self.dropped: List[Origin] = []
         for record in _origins(self.recording, self._trace, reached):
             in_gradient = not self.needed_by_loss(record.name)
-            inputs = self.inputs_of(record)
+            inputs = self._trace.slots(record)
             origin = Origin(record, inputs, in_gradient, id(record) in of_loss)
             (self.origins if id(record) in reached else self.dropped).append(origin)
         self._copy = copy
@@ -140,6 +142,20 @@ class Evidence:
     def inputs_of(self, record: TensorRecord) -> List[TensorRecord]:
         """Returns the records that a record was computed from, of the same round."""
         return self._trace.inputs(record)
+
+    def input_at(self, record: TensorRecord, position: int) -> Optional[TensorRecord]:
+        """Returns the record behind one input of a record's op; None if it is no single one."""
+        return self._trace.input_at(record, position)
+
+    def readers_of(self, record: TensorRecord) -> List[TensorRecord]:
+        """Returns the records that are computed from a bad one."""
+        if self._readers is None:
+            self._readers = {}
+            for reader in self.recording.records:
+                for read in self.inputs_of(reader):
+                    if read.is_bad:
+                        self._readers.setdefault(id(read), []).append(reader)
+        return self._readers.get(id(record), [])
 
     def path(self, origin: Origin) -> List[TensorRecord]:
         """Returns the bad records from an origin to the loss or a gradient; or only the origin.

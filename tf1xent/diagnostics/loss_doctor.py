@@ -67,7 +67,9 @@ class LossDoctor:
     ['inputs not finite']
     """
 
-    def __init__(self, session: Session, loss: Tensor, train_op: Any = None, **options: Any) -> None:
+    def __init__(
+        self, session: Session, loss: Tensor, train_op: Any = None, **options: Any
+    ) -> None:
         self._watcher = make_watcher("LossDoctor", session.graph, loss, train_op, options)
         self._watcher.attach(session)
         self._session = session

@@ -1,6 +1,6 @@
 """What trains a model, as its graph says it: the loss, the variables, their updates, the data."""
 
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Set
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set
 
 from tf1xent import _tf
 from tf1xent._tf import tf
@@ -20,6 +20,9 @@ class Program:
       loss: the tensor that is minimised, or its name.
       train_op: what the program runs for a step: an op, a tensor, a name, or a list of these.
         Default: the graph's optimizers, and what its collection of training ops holds.
+      gradients: for a graph with a loss and no optimizer, gradients to judge, by the name of their
+        variable's op.
+      from_file: whether the graph was imported, so that no line of a program has made its ops.
 
     Attributes:
       graph: the `tf.Graph`.
@@ -30,6 +33,7 @@ class Program:
         ones, and of all that the loss or an update needs. A session can run it as it is.
       trainable: the names of the trainable ones.
       updates: a list of `Update`, those of the trainable variables first.
+      has_optimizer: whether an update has a gradient of the graph's own.
       sources: the tensors that bring data into the loss and the updates: placeholders, outputs of
         input pipelines, of queues, and of Python functions that read no variable.
       random_ops: the names of the ops that draw random numbers, which running again draws anew.
@@ -45,8 +49,17 @@ class Program:
       ValueError: the loss or the training op is not in the graph.
     """
 
-    def __init__(self, graph: Graph, loss: Any, train_op: Any = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        loss: Any,
+        train_op: Any = None,
+        *,
+        gradients: Optional[Mapping[str, Tensor]] = None,
+        from_file: bool = False,
+    ) -> None:
         self.graph = graph
+        self._from_file = from_file
         self.loss = _loss(graph, loss)
         self.wiring = Wiring(graph.as_graph_def(add_shapes=False))
         self.roots = Roots(self.wiring)
@@ -56,7 +69,10 @@ class Program:
         self.trainable: List[str] = list(dict.fromkeys(part.op.name for part in parts))
         self.train_ops = _train_ops(graph, train_op)
         found = updates(self, self.train_ops)
-        self.updates = sorted(found, key=lambda u: u.variable not in self.trainable)
+        self.has_optimizer = any(update.gradient_name is not None for update in found)
+        found += [Update(g.op, v, g, None, g.name) for v, g in (gradients or {}).items()]
+        found = sorted(found, key=lambda u: u.variable not in self.trainable)
+        self.updates = self._without_tokens(found)
         self.targets: List[str] = self._targets()
         self.started: List[str] = [self.op_name(name) for name in self.targets]
         self.started += [update.op.name for update in self.updates]
@@ -68,18 +84,40 @@ class Program:
 
     def line_of(self, name: str) -> Optional[str]:
         """Returns the line of the user's program that made an op, or None."""
+        if self._from_file:
+            return None
         return _tf.line_of(self.graph.get_operation_by_name(self.op_name(name)))
 
     def op_name(self, name: str) -> str:
         """Returns the name of the graph's op that computes a tensor, or that calls its function."""
         return self.wiring.outermost(name.rpartition(":")[0] if ":" in name else name)
 
+    def _without_tokens(self, found: List[Update]) -> List[Update]:
+        """Leaves out what only counts by data of its own, such as by the tokens of a queue."""
+        wiring = self.wiring
+        counts = [u for u in found if not self._dtype(u.variable).is_floating]
+        others = [update.op.name for update in found if update not in counts]
+        known = wiring.ancestors([self.loss.op.name, *others])
+        tokens = [
+            update
+            for update in counts
+            if any(
+                DATA.fullmatch(wiring.nodes[name].op_type)
+                for name in wiring.ancestors([update.op.name]) - known
+            )
+        ]
+        return [update for update in found if update not in tokens]
+
+    def _dtype(self, variable: str) -> Any:
+        op = self.graph.get_operation_by_name(variable)
+        return tf.as_dtype(op.get_attr("dtype")).base_dtype
+
     def _targets(self) -> List[str]:
         written = [
             tensor
             for update in self.updates
             if update.gradient_name is None and update.variable in self.trainable
-            for tensor in self.wiring.nodes[update.op.name].inputs[1:]
+            for tensor in self.wiring.nodes[update.node].inputs[1:]
             if self.wiring.dtype_of(tensor).is_floating
         ]
         gradients = [u.gradient_name for u in self.updates if u.gradient_name is not None]

@@ -17,7 +17,7 @@ class TensorRecord(NamedTuple):
       nans: the number of NaN entries.
       infinities: the number of inf and -inf entries.
       zeros: the number of entries that are 0.
-      smallest: the least finite entry; NaN where there is none.
+      smallest: the least finite entry; NaN where there is none. Of complex numbers, the magnitude.
       largest: the greatest finite entry; NaN where there is none.
       first_bad: the index of the first entry that is not finite, or None.
     """
@@ -85,21 +85,37 @@ class Recording:
 def _record(name: str, op_type: str, value: np.ndarray, number: int) -> TensorRecord:
     # NumPy knows bfloat16 only as a foreign type.
     wide = value.astype(np.float32) if value.dtype.kind == "V" else value
-    finite = np.isfinite(wide)
-    is_whole = bool(finite.all())
-    nans = 0 if is_whole else int(np.isnan(wide).sum())
-    inside = wide if is_whole else wide[finite]
-    bad = None if is_whole else tuple(int(i) for i in np.argwhere(~finite)[0])
+    wide = np.abs(wide) if wide.dtype.kind == "c" else wide
+    nans = infinities = 0
+    bad: Optional[Tuple[int, ...]] = None
+    inside = wide
+    # Both are NaN where an entry is: no other pass is needed where all is well.
+    smallest, largest = _range(wide)
+    if wide.size and not (np.isfinite(smallest) and np.isfinite(largest)):
+        finite = np.isfinite(wide)
+        inside = wide[finite]
+        nans = int(np.count_nonzero(np.isnan(wide)))
+        infinities = wide.size - inside.size - nans
+        bad = tuple(int(i) for i in np.unravel_index(int(finite.argmin()), wide.shape))
+        smallest, largest = _range(inside)
+    zeros = inside.size - int(np.count_nonzero(inside))
+    dtype = value.dtype.name
     return TensorRecord(
         name,
         op_type,
-        value.dtype.name,
+        dtype,
         value.shape,
         number,
         nans,
-        0 if is_whole else int((~finite).sum()) - nans,
-        int((wide == 0).sum()),
-        float(inside.min()) if inside.size else float("nan"),
-        float(inside.max()) if inside.size else float("nan"),
+        infinities,
+        zeros,
+        smallest,
+        largest,
         bad,
     )
+
+
+def _range(values: np.ndarray) -> Tuple[float, float]:
+    if not values.size:
+        return float("nan"), float("nan")
+    return float(values.min()), float(values.max())

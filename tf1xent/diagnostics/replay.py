@@ -14,7 +14,7 @@ import numpy as np
 
 from tf1xent import _tf
 from tf1xent._tf import tf
-from tf1xent._typing import Session
+from tf1xent._typing import GraphDef, Session
 from tf1xent.diagnostics.probing import Probe, with_probes
 from tf1xent.diagnostics.program import Program
 from tf1xent.diagnostics.recording import Recording
@@ -40,12 +40,18 @@ class Replay:
       program: a `Program`.
       replaced: by name of a tensor of a floating type, or of a variable, a function that makes
         another value of its value, which is what the rest of the graph then reads. To try a cure.
+      rewrite: changes the copy's GraphDef, with the probes in it. To try a cure too.
 
     Raises:
       ValueError: `replaced` names a tensor that the step does not compute.
     """
 
-    def __init__(self, program: Program, replaced: Optional[Replaced] = None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        replaced: Optional[Replaced] = None,
+        rewrite: Optional[Callable[[GraphDef], None]] = None,
+    ) -> None:
         self.program = program
         self._replaced = dict(replaced or {})
         self._recording = Recording()
@@ -56,6 +62,8 @@ class Replay:
         copy = with_probes(program, self._token, self._replaced, _configuration(), self._tables)
         self._probes, self._fed, self._instead = copy.probes, copy.fed, copy.tensors
         self._check_replaced()
+        if rewrite is not None:
+            rewrite(copy.definition)
         self.graph = tf.Graph()
         with self.graph.as_default():
             tf.import_graph_def(copy.definition, name="")
@@ -85,13 +93,14 @@ class Replay:
                 op_type = self.program.wiring.nodes[name].op_type
                 self._take_down(Probe(name + ":0", op_type), np.asarray(values[name]))
         names = self.program.targets
+        fed = {name.rpartition(":")[0] for name in feeds}
         # Nothing in the graph reads the last tensors, and so nothing waits for their probes.
         ops = [self.program.op_name(name) for name in names]
         ops += [self._probes[name] for name in names if name in self._probes]
         if update:
             ops += [u.op.name for u in self.program.updates]
-        ops = [name for name in dict.fromkeys(ops) if self._has_op(name)]
-        loss = self._instead.get(names[0], names[0])
+        ops = [name for name in dict.fromkeys(ops) if self._has_op(name) and name not in fed]
+        loss = self._fetched(names[0])
         options = tf.RunOptions(timeout_in_ms=_MOST_SECONDS * 1000)
         try:
             self._recording.loss = self.session.run([loss, ops], feeds, options=options)[0]
@@ -100,6 +109,23 @@ class Replay:
         if update:
             self._recording.variables = self._read()
         return self._recording
+
+    def values(self, step: Step, names: Sequence[str]) -> Optional[List[np.ndarray]]:
+        """Returns tensors of any type, of which only what they need is computed.
+
+        None where that fails: inside loops and functions, where the step does not need them, or
+        where the run ends with an error.
+        """
+        last, self._recording = self._recording, Recording()
+        try:
+            self._load(step.variables)
+            fetched = [self._fetched(name) for name in names]
+            found: List[np.ndarray] = self.session.run(fetched, self._feeds(step))
+        except (tf.errors.OpError, ValueError, KeyError, TypeError):
+            return None
+        finally:
+            self._recording = last
+        return found
 
     def close(self) -> None:
         """Closes the session."""
@@ -123,6 +149,12 @@ class Replay:
         if name not in self._replaced:
             return None
         return np.asarray(self._replaced[name](value), value.dtype)
+
+    def _fetched(self, name: str) -> str:
+        """Returns the tensor of the copy that holds what a tensor's readers read."""
+        if name in self._replaced and name in self._probes:
+            return self._probes[name] + ":0"
+        return self._instead.get(name, name)
 
     def _check_replaced(self) -> None:
         for name in self._replaced:

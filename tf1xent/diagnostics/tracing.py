@@ -1,6 +1,6 @@
 """Follows numbers that are not finite from record to record, back to where they come from."""
 
-from typing import Dict, List, NamedTuple, Set, Tuple
+from typing import Dict, List, NamedTuple, Optional, Set, Tuple
 
 from tf1xent.diagnostics.program import Program
 from tf1xent.diagnostics.recording import Recording, TensorRecord
@@ -43,9 +43,29 @@ class Trace:
         """Returns the records that a record was computed from."""
         return self._read(record, False)
 
+    def slots(self, record: TensorRecord) -> List[Optional[TensorRecord]]:
+        """Returns one record for each input of a record's op; None for one that has none."""
+        before, found = self._position[id(record)], []
+        for tensor in self._read_by(record.name):
+            behind = self._behind_of(tensor)
+            earlier = [self._earlier(n, before)[-1:] for n in (*behind.values, *behind.kept)]
+            records = [r for some in earlier for r in some]
+            found.append(max(records, key=self.position) if records else None)
+        return found
+
     def bad_inputs(self, record: TensorRecord) -> List[TensorRecord]:
         """Returns the records that a record was computed from, or may have been, that are bad."""
         return self._read(record, True)
+
+    def input_at(self, record: TensorRecord, position: int) -> Optional[TensorRecord]:
+        """Returns the record behind one input of a record's op; None if it is no single one."""
+        inputs = self._program.wiring.node_of(record.name).inputs
+        if position >= len(inputs):
+            return None
+        before = self._position[id(record)]
+        earlier = [self._earlier(name, before) for name in self._behind_of(inputs[position]).values]
+        found = [records[-1] for records in earlier if records]
+        return found[0] if len(found) == 1 else None
 
     def _read(self, record: TensorRecord, bad: bool) -> List[TensorRecord]:
         before = self._position[id(record)]

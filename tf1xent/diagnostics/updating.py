@@ -1,13 +1,13 @@
 """Finds the ops that change variables in a step, their gradients and their learning rates."""
 
 import re
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Operation, Tensor
 from tf1xent.diagnostics.state import VARIABLES
-from tf1xent.diagnostics.wiring import Node
+from tf1xent.diagnostics.wiring import ARGUMENT, Node
 
 if TYPE_CHECKING:
     from tf1xent.diagnostics.program import Program
@@ -27,6 +27,9 @@ _PUSHES = {"AccumulatorApplyGradient": 2, "SparseAccumulatorApplyGradient": 3}
 _PUSHES["ResourceAccumulatorApplyGradient"] = 2
 _FIRST_PUSHED = {op_type: 2 for op_type in _PUSHES}
 _TAKES = tuple(op_type.replace("Apply", "Take") for op_type in _PUSHES)
+# The scope that `tf.gradients` opens, and how far behind an assignment its gradient is looked for.
+_GRADIENT_SCOPE = re.compile(r"(^|/)gradients(_\d+)?/")
+_NEAR = 60
 _HANDS_ON = ("Identity", "Switch", "Enter", "StopGradient")
 
 
@@ -41,6 +44,7 @@ class Update(NamedTuple):
       rate: the tensor with the learning rate, or None where there is none that can be fetched.
       gradient_name: the gradient's name in a `Recording`, also where it cannot be fetched; or None.
       rate_name: the same of the learning rate.
+      node: the name of the node that does it, in a function too.
     """
 
     op: Operation
@@ -49,6 +53,7 @@ class Update(NamedTuple):
     rate: Optional[Tensor]
     gradient_name: Optional[str] = None
     rate_name: Optional[str] = None
+    node: str = ""
 
 
 class _Parts(NamedTuple):
@@ -77,8 +82,9 @@ def updates(program: "Program", train_ops: Optional[Sequence[Operation]]) -> Lis
                 parts = _parts_of_assignment(program, node)
             parts = _Parts(_before_accumulator(program, parts.gradient), parts.rate)
             op = program.graph.get_operation_by_name(wiring.outermost(node.name))
+            parts = _Parts(*(_recorded(program, name) for name in parts))
             gradient, rate = (_fetchable(program, name) for name in parts)
-            found.append(Update(op, name, gradient, rate, *parts))
+            found.append(Update(op, name, gradient, rate, *parts, node.name))
     return found
 
 
@@ -120,7 +126,11 @@ def _parts_of_assignment(program: "Program", node: Node) -> _Parts:
     factors = _factors(program, change)
     if factors is not None:
         return factors
-    return _Parts(_summed_rows(program, node), None)
+    # Adam's: rate * momentum / (square root + epsilon), whose momentum the rows were added to.
+    behind = program.wiring.node_of(_through(program, change))
+    quotient = _factors(program, behind.inputs[0]) if behind.op_type == "RealDiv" else None
+    rate = None if quotient is None else quotient.rate
+    return _Parts(_summed_rows(program, node) or _named_gradient(program, node), rate)
 
 
 def _subtracts(program: "Program", node: Node) -> Optional[str]:
@@ -153,25 +163,51 @@ def _factors(program: "Program", tensor: str) -> Optional[_Parts]:
 
 def _summed_rows(program: "Program", node: Node) -> Optional[str]:
     """Returns the rows of a sparse gradient that several ops apply, such as Adam's."""
-    waiting: List[str] = [node.name]
-    seen: Set[str] = set()
-    for name in waiting:  # grows: the nearest come first
-        if name in seen or len(seen) > 60:
-            continue
-        seen.add(name)
-        found = program.wiring.nodes[name]
+    for found in _nearest(program, node):
         if found.op_type == "UnsortedSegmentSum":
             return found.inputs[0]
-        waiting += [tensor.rpartition(":")[0] for tensor in found.inputs]
-        waiting += found.controls
     return None
 
 
-def _rank(program: "Program", tensor: str) -> Optional[int]:
-    try:
-        rank: Optional[int] = program.graph.get_tensor_by_name(tensor).shape.ndims
-    except (KeyError, ValueError):  # it is inside a function
+def _named_gradient(program: "Program", node: Node) -> Optional[str]:
+    """Returns the nearest tensor of the variable's shape that `tf.gradients` has named."""
+    if node.place:
         return None
+    shape = program.graph.get_tensor_by_name(node.inputs[-1]).shape
+    if shape.ndims is None:
+        return None
+    for found in _nearest(program, node):
+        if _GRADIENT_SCOPE.search(found.name) and len(found.dtypes) == 1 and not found.place:
+            tensor = program.graph.get_tensor_by_name(found.name + ":0")
+            alike = tensor.shape.ndims is not None and tensor.shape.as_list() == shape.as_list()
+            if alike and found.dtypes[0].is_floating:
+                return str(tensor.name)
+    return None
+
+
+def _nearest(program: "Program", node: Node) -> Iterator[Node]:
+    """Yields the nodes that a node needs, the nearest first, and not all."""
+    waiting: List[str] = [node.name]
+    seen: Set[str] = set()
+    for name in waiting:  # grows
+        if name in seen or len(seen) > _NEAR:
+            continue
+        seen.add(name)
+        found = program.wiring.nodes[name]
+        yield found
+        waiting += [tensor.rpartition(":")[0] for tensor in found.inputs]
+        waiting += found.controls
+
+
+def _rank(program: "Program", tensor: str) -> Optional[int]:
+    node = program.wiring.node_of(tensor)
+    if node.op_type == "Const" and node.definition is not None:
+        return len(node.definition.attr["value"].tensor.tensor_shape.dim)
+    if node.op_type == ARGUMENT:
+        return _rank(program, program.wiring.sources(tensor)[0])
+    if node.place:
+        return None
+    rank: Optional[int] = program.graph.get_tensor_by_name(tensor).shape.ndims
     return rank
 
 
@@ -219,18 +255,16 @@ def _before_accumulator(program: "Program", gradient: Optional[str]) -> Optional
     return gradient
 
 
+def _recorded(program: "Program", name: Optional[str]) -> Optional[str]:
+    """Returns the tensor that a branch or a loop hands on: it has a record."""
+    while name is not None and program.wiring.node_of(name).op_type in ("Switch", "Enter"):
+        name = program.wiring.node_of(name).inputs[0]
+    return name
+
+
 def _fetchable(program: "Program", name: Optional[str]) -> Optional[Tensor]:
     """Returns the tensor that a session can run for a name, or None."""
-    if name is None:
-        return None
-    node = program.wiring.node_of(name)
-    while node.op_type in _HANDS_ON and not node.place:  # to before a branch, if it is the same
-        tensor: Any = program.graph.get_tensor_by_name(name)
-        if _tf.can_be_fetched(tensor):
-            return tensor
-        name = node.inputs[0]
-        node = program.wiring.node_of(name)
-    if node.place:
+    if name is None or program.wiring.node_of(name).place:
         return None
     tensor = program.graph.get_tensor_by_name(name)
     return tensor if _tf.can_be_fetched(tensor) else None

@@ -7,10 +7,8 @@ import numpy as np
 
 from tf1xent._tf import tf
 from tools.diagnostics import clean, faults
+from tools.diagnostics.names import CLEAN
 from tools.diagnostics.recipes import HEALTHY_RATES, LOSSES, MEANS, OPTIMIZERS, VARIABLES, Plan
-
-MODELS = ("MLP", "CNN", "tagger")
-CLEAN = "none"
 
 
 def choices(cause: str, model: str) -> List[faults.Fault]:

@@ -96,14 +96,9 @@ def feed_batches(
     """
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"{caller}: `batch_size` must be at least 1, got {batch_size}.")
-    tensors = list(tensors)
-    fed = [_fed(graph, tensors, name, value, caller) for name, value in arrays.items()]
-    twice = {tensor.name for tensor, _ in fed}
-    if len(twice) < len(fed):
-        raise ValueError(f"{caller}: each tensor must be given once, got {sorted(arrays)}.")
-    _check_complete(tensors, [tensor for tensor, _ in fed], caller)
-    whole = {tensor: array for tensor, array in fed if _is_whole(tensor, array)}
-    cut = {tensor: array for tensor, array in fed if tensor not in whole}
+    fed = named_feeds(graph, tensors, arrays, caller)
+    whole = {tensor: array for tensor, array in fed.items() if _is_whole(tensor, array)}
+    cut = {tensor: array for tensor, array in fed.items() if tensor not in whole}
     lengths = {tensor.name: len(array) for tensor, array in cut.items()}
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"`{name}` {length}" for name, length in sorted(lengths.items()))
@@ -118,6 +113,24 @@ def feed_batches(
     _check_shapes(cut, parts, caller)
     feeds = [{**whole, **{tensor: array[part] for tensor, array in cut.items()}} for part in parts]
     return FeedBatches(feeds, [part.stop - part.start for part in parts])
+
+
+def named_feeds(
+    graph: Graph, tensors: Iterable[Tensor], arrays: Mapping[str, Any], caller: str
+) -> Dict[Tensor, np.ndarray]:
+    """Returns a feed dict of whole arrays; the arguments are those of `feed_batches`.
+
+    Raises:
+      ValueError: a name is unknown, or something that `tensors` need is missing.
+      TypeError: the values of an array do not fit the dtype of its tensor.
+    """
+    tensors = list(tensors)
+    fed = [_fed(graph, tensors, name, value, caller) for name, value in arrays.items()]
+    found = dict(fed)
+    if len(found) < len(fed):
+        raise ValueError(f"{caller}: each tensor must be given once, got {sorted(arrays)}.")
+    _check_complete(tensors, list(found), caller)
+    return found
 
 
 def _fed(

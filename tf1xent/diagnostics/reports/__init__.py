@@ -1,1 +1,1 @@
-"""What is told of a diagnosis: text, an event file for TensorBoard, and a folder to run it again."""
+"""What is told of a diagnosis: text, an event file for TensorBoard, a folder with the step."""

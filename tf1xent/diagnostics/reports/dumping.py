@@ -86,9 +86,8 @@ def write_dump(
             path = _moved(temporary, os.path.join(folder, name))
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    except (OSError, tf.errors.OpError) as error:
-        reason = _tf.error_line(error) if isinstance(error, tf.errors.OpError) else error
-        _warn(f"{folder}: the step is not kept, and training goes on: {reason}")
+    except Exception as error:  # whatever it is, training must go on
+        _warn(f"{folder}: the step is not kept, and training goes on: {_tf.error_line(error)}")
         return None
     for note in notes:
         _warn(f"{path}: {note}")
@@ -112,12 +111,13 @@ def _write(
         write_checkpoint(step.variables, prefix)
     try:
         graph = meta_graph(program, step.variables)
-    except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
+    except Exception as error:  # what TensorFlow raises about a graph differs by version
         notes.append(f"The graph cannot be exported: {_tf.error_line(error)}")
     else:
         with open(prefix + ".meta", "wb") as file:
             file.write(graph.SerializeToString())
     notes += _not_kept(program, step)
+    said = notes + _random(program)
     gradients = {u.variable: u.gradient.name for u in program.updates if u.gradient is not None}
     script = script_text(
         headline(diagnosis),
@@ -126,18 +126,18 @@ def _write(
         name=CHECKPOINT,
         feeds=FEEDS,
         has_tables=bool(program.graph.get_collection(tf.GraphKeys.TABLE_INITIALIZERS)),
-        notes=notes,
+        notes=said,
     )
     about: Dict[str, Any] = {
         **diagnosis.to_dict(),
         "loss": program.loss.name,
-        "updates": [update.op.name for update in program.updates],
+        "updates": [u.op.name for u in program.updates] if program.has_optimizer else [],
         "value": as_json(step.loss),
         "error": step.error,
         "not_kept": notes,
     }
     _write_text(os.path.join(folder, JSON), json.dumps(about, indent=2, allow_nan=False))
-    _write_text(os.path.join(folder, TEXT), "\n".join([str(diagnosis), *notes]))
+    _write_text(os.path.join(folder, TEXT), "\n".join([str(diagnosis), *said]))
     _write_text(os.path.join(folder, SCRIPT), script.rstrip("\n"))
     return notes
 
@@ -159,6 +159,16 @@ def _not_kept(program: Program, step: Step) -> List[str]:
     if missing:
         notes.append(f"The values of the variables {', '.join(missing)} were not kept.")
     return notes
+
+
+def _random(program: Program) -> List[str]:
+    """Returns a sentence on random numbers, if the step draws any."""
+    names = program.random_ops
+    if not names:
+        return []
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    shown = ", ".join(f"`{name}`" for name in names[:3])
+    return [f"Each run draws other random numbers ({shown}{more}) than the step that went wrong."]
 
 
 def _storable(feeds: Mapping[str, np.ndarray], notes: List[str]) -> Dict[str, np.ndarray]:
@@ -192,7 +202,7 @@ def _flat(history: History) -> Dict[str, np.ndarray]:
 
 def _save_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
     with open(path, "wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _write_text(path: str, text: str) -> None:

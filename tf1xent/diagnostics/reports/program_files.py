@@ -78,12 +78,13 @@ def meta_graph(program: Program, variables: Mapping[str, np.ndarray]) -> MetaGra
 
 
 def _exported(graph: Graph, collections: object) -> MetaGraphDef:
-    found = tf.train.export_meta_graph(
-        graph=graph,
-        collection_list=collections,
-        clear_devices=True,
-        strip_default_attrs=True,  # an earlier TensorFlow reads it then, if it has the ops
-    )
+    with graph.as_default():  # elsewhere TensorFlow may execute eagerly, and refuses
+        found = tf.train.export_meta_graph(
+            graph=graph,
+            collection_list=collections,
+            clear_devices=True,
+            strip_default_attrs=True,  # an earlier TensorFlow reads it then, if it has the ops
+        )
     for node in found.graph_def.node:
         for name in ("_output_shapes", *_NOT_NEEDED.get(node.op, ())):
             node.attr.pop(name, None)

@@ -35,8 +35,10 @@ def headline(diagnosis: "Diagnosis") -> str:
     if diagnosis.findings:
         finding = diagnosis.findings[0]
         places = _places(finding)
-        return f"{problem}: {finding.cause}" + (f" ({'; '.join(places)})" if places else "")
-    return f"{problem}: no cause found" if diagnosis.problem else problem
+        problem += f": {finding.cause}" + (f" ({'; '.join(places)})" if places else "")
+    elif diagnosis.problem:
+        problem += ": no cause found"
+    return _table.shortened(problem, None)
 
 
 def finding_rows(finding: "Finding") -> List[Tuple[str, str]]:
@@ -80,8 +82,8 @@ def _short(finding: "Finding") -> str:
 def _run_again(diagnosis: "Diagnosis") -> str:
     if diagnosis.problem is None:
         return f"{diagnosis.how}."
-    seen = "it went wrong there too" if diagnosis.reproduced else "it did not go wrong there"
-    return f"{diagnosis.how}; {seen}."
+    seen = "It went wrong there too" if diagnosis.reproduced else "It did not go wrong there"
+    return f"{diagnosis.how}. {seen}."
 
 
 def _number(value: Any) -> str:

@@ -34,6 +34,11 @@ _NO_PROBLEM = (
     tf.errors.ResourceExhaustedError,
 )
 
+_LOST = (
+    "LossDoctor: step %s ended with an error: %s The batch cannot be judged, since what `%s` gave "
+    "is lost with it. Feed the batch, or read it before the step."
+)
+
 
 class _Plan(NamedTuple):
     """What is fetched with a run that trains.
@@ -191,9 +196,15 @@ class Watcher(_tf.Watcher):
         if self._runs < self._quiet_until or not self._judging.acquire(blocking=False):
             return
         try:
+            step = self._step(loss, error)
+            missing = self._missing(step)
+            if missing is not None:
+                # Without data there is nothing to run again; the next run has some.
+                if error is not None:
+                    tf.logging.warning(_LOST, step.number, error, missing)
+                return
             self._quiet_until = self._runs + self._quiet
             self._quiet *= _QUIETER
-            step = self._step(loss, error)
             history = self._numbers.history()
             if step.loss != loss:  # it is an earlier step
                 problem = None
@@ -206,15 +217,20 @@ class Watcher(_tf.Watcher):
         finally:
             self._judging.release()
 
+    def _missing(self, step: Step) -> Optional[str]:
+        """Returns the name of a tensor whose value in a step is not known, or None."""
+        needed = (t for t in self.program.sources if t.op.type != "PlaceholderWithDefault")
+        return next((tensor.name for tensor in needed if tensor.name not in step.feeds), None)
+
     def _step(self, loss: Optional[float], error: Optional[str]) -> Step:
         """Returns the first step that went wrong, as far as it can be had."""
         data = self._snapshots.data()
         snapshot = self._snapshots.last
-        if snapshot is None or not data:
+        if snapshot is None or not data or not self._trains:
+            # A run that raises is not counted.
+            last = self._runs - (error is None) + self._offset
             values = self._read(list(self.program.variables))
-            return Step(self._runs - 1 + self._offset, data[-1] if data else {}, values, loss, error)
-        if not self._trains:
-            return Step(None, data[-1], snapshot.values, loss, error)
+            return Step(last, data[-1] if data else {}, values, loss, error)
         first = snapshot.run + self._offset
         found = rewind(
             self.program,
@@ -222,9 +238,9 @@ class Watcher(_tf.Watcher):
             data,
             lambda position, before, after: self._numbers.compare(first + position, before, after),
         )
-        number = first + found.position
         if found.position < len(data) - 1:
             loss, error = None, None
+        number = first + found.position
         return Step(number, data[found.position], found.variables, loss, error)
 
     def _read(self, names: Sequence[str]) -> Dict[str, np.ndarray]:

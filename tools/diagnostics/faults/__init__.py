@@ -5,7 +5,7 @@ from typing import Dict, List, Tuple
 from tools.diagnostics.faults import batches, numbers, parameters, ranges, training
 from tools.diagnostics.faults.fault import Fault
 
-__all__ = ["CAUSES", "FAULTS", "Fault", "of_cause"]
+__all__ = ["FAULTS", "Fault", "of_cause"]
 
 FAULTS: Tuple[Fault, ...] = (
     *batches.FAULTS,
@@ -13,20 +13,6 @@ FAULTS: Tuple[Fault, ...] = (
     *numbers.FAULTS,
     *ranges.FAULTS,
     *training.FAULTS,
-)
-CAUSES: Tuple[str, ...] = (
-    "inputs not finite",
-    "labels out of range",
-    "parameters not finite",
-    "half precision",
-    "log of 0",
-    "singular gradient",
-    "0/0",
-    "learning rate",
-    "overflow",
-    "float32 collapse",
-    "parameters do not change",
-    "NaN hidden",
 )
 
 

@@ -1,0 +1,80 @@
+"""Rows of logits that are -inf in every class: masks that leave nothing."""
+
+from typing import Iterator, List, NamedTuple, Optional
+
+import numpy as np
+
+from tf1xent.diagnostics.evidence import Evidence
+from tf1xent.diagnostics.recording import TensorRecord
+from tf1xent.diagnostics.suspects import Suspect
+
+_SOFTMAX = (
+    "Softmax",
+    "LogSoftmax",
+    "SoftmaxCrossEntropyWithLogits",
+    "SparseSoftmaxCrossEntropyWithLogits",
+    "Tf1xentKernelSparseLoss",
+    "Tf1xentKernelDenseLoss",
+    # x - max(x), by hand: -inf - -inf
+    "Sub",
+)
+
+
+class MaskedRow(NamedTuple):
+    """Rows that are masked wholly.
+
+    Attributes:
+      logits: the name of the tensor.
+      reader: the name of the op that takes their softmax.
+      rows: how many there are.
+      classes: the number of classes.
+      line: the program's line that takes the softmax, or None.
+    """
+
+    logits: str
+    reader: str
+    rows: int
+    classes: int
+    line: Optional[str]
+
+
+def masked_row(evidence: Evidence, suspect: Suspect) -> Optional[MaskedRow]:
+    """Returns the rows by which infinities become NaN in a softmax, or None.
+
+    The suspect is where the -inf comes from: a constant, or the logarithm of a mask.
+    """
+    if suspect.record.nans or not suspect.record.infinities:
+        return None
+    for made in _downstream(evidence, suspect.record):
+        read = evidence.input_at(made, 0)
+        if made.op_type not in _SOFTMAX or not made.nans or read is None:
+            continue
+        if read.infinities and not read.nans:
+            found = _counted(evidence, made, read)
+            if found is not None:
+                return found
+    return None
+
+
+def _downstream(evidence: Evidence, record: TensorRecord) -> Iterator[TensorRecord]:
+    """Yields the bad records of the loss that an op's infinities reach, the nearest first."""
+    waiting: List[TensorRecord] = [record]
+    seen = {id(record)}
+    while waiting:
+        for reader in evidence.readers_of(waiting.pop(0)):
+            if reader.is_bad and id(reader) not in seen and evidence.needed_by_loss(reader.name):
+                seen.add(id(reader))
+                waiting.append(reader)
+                yield reader
+
+
+def _counted(evidence: Evidence, made: TensorRecord, read: TensorRecord) -> Optional[MaskedRow]:
+    kept = evidence.replay.run(evidence.step, keep=[read.name]).kept.get(read.name, [])
+    for value in kept:
+        wide = np.asarray(value).astype(np.float32)
+        rows = (wide == -np.inf).all(axis=-1) if wide.ndim else np.zeros([], bool)
+        if rows.any():
+            name = made.name.rpartition(":")[0]
+            line = evidence.program.line_of(name)
+            return MaskedRow(read.name, name, int(rows.sum()), wide.shape[-1], line)
+    return None

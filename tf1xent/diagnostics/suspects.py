@@ -1,0 +1,105 @@
+"""Which origins have to be explained, and what stands around one of them."""
+
+import re
+from typing import List, NamedTuple, Optional
+
+import numpy as np
+
+from tf1xent.diagnostics.evidence import Evidence, Origin
+from tf1xent.diagnostics.recording import TensorRecord
+from tf1xent.diagnostics.wiring import Node
+
+# tf.gradients makes the gradient of NAME in a scope NAME_grad.
+_GRADIENT_SCOPE = re.compile(r"(.+)_grad(_\d+)?")
+
+
+class Suspect(NamedTuple):
+    """An origin that has to be explained.
+
+    Attributes:
+      origin: the `Origin`.
+      record: its record.
+      node: its op.
+      forward: the op of the loss whose gradient it is part of, or None if that is not known; `node`
+        itself outside gradients.
+      loss_is_bad: whether the loss is not finite because of it. If not, a gradient is.
+    """
+
+    origin: Origin
+    record: TensorRecord
+    node: Node
+    forward: Optional[Node]
+    loss_is_bad: bool
+
+
+def suspects(evidence: Evidence) -> List[Suspect]:
+    """Returns the origins that have to be explained, in the order of the computation.
+
+    Where the loss is not finite, the gradient cannot be, so only origins of the loss count.
+    """
+    origins = evidence.origins
+    loss = evidence.recording.loss
+    is_bad = loss is not None and not np.all(np.isfinite(loss))
+    if is_bad:
+        origins = [origin for origin in origins if origin.in_loss] or origins
+    return [_suspect(evidence, origin, is_bad) for origin in origins]
+
+
+def operand(evidence: Evidence, suspect: Suspect, position: int) -> Optional[TensorRecord]:
+    """Returns the record of an input of the suspect's op, or None if it is not known."""
+    return evidence.input_at(suspect.record, position)
+
+
+def operands(evidence: Evidence, suspect: Suspect) -> List[TensorRecord]:
+    """Returns the records of all inputs of the suspect's op, as far as they are known."""
+    found = [operand(evidence, suspect, position) for position in range(len(suspect.node.inputs))]
+    return [record for record in found if record is not None]
+
+
+def forward_operand(evidence: Evidence, suspect: Suspect, position: int) -> Optional[TensorRecord]:
+    """Returns the record of an input of the op of the loss that the suspect belongs to."""
+    if suspect.forward is None:
+        return None
+    records = evidence.recording.of(suspect.forward.name + ":0")
+    return evidence.input_at(records[-1], position) if records else None
+
+
+def line_of(evidence: Evidence, suspect: Suspect) -> Optional[str]:
+    """Returns the line of the user's program that made the op, or that whose gradient it is."""
+    node = suspect.node if suspect.forward is None else suspect.forward
+    return evidence.program.line_of(node.name)
+
+
+def _suspect(evidence: Evidence, origin: Origin, loss_is_bad: bool) -> Suspect:
+    node = evidence.program.wiring.node_of(origin.record.name)
+    forward: Optional[Node] = node
+    if origin.in_gradient:
+        forward = _forward(evidence, node)
+    return Suspect(origin, origin.record, node, forward, loss_is_bad)
+
+
+def _forward(evidence: Evidence, node: Node) -> Optional[Node]:
+    """Returns the op of the loss that an op of the gradient belongs to, by its name; else None."""
+    local = _local_name(node).split("/")
+    for end in range(len(local) - 1, 0, -1):
+        scope = _GRADIENT_SCOPE.fullmatch(local[end - 1])
+        if scope is None:
+            continue
+        names = [*local[: end - 1], scope.group(1)]
+        for start in range(len(names)):
+            found = _needed_by_loss(evidence, "/".join(names[start:]))
+            if found is not None:
+                return found
+    return None
+
+
+def _needed_by_loss(evidence: Evidence, local_name: str) -> Optional[Node]:
+    nodes = evidence.program.wiring.nodes
+    known = nodes.get(local_name)
+    # In a function the name stands behind the function's.
+    found = [known] if known else [n for n in nodes.values() if _local_name(n) == local_name]
+    return next((node for node in found if evidence.needed_by_loss(node.name)), None)
+
+
+def _local_name(node: Node) -> str:
+    return node.name[len(node.place) + 1 :] if node.place else node.name
