@@ -127,7 +127,7 @@ def _diagnosed(options: argparse.Namespace) -> Any:
     """Returns a `Diagnosis`, and what it is of."""
     from tf1xent.curvature.models.candidates import find_loss
     from tf1xent.curvature.models.loading import load_model
-    from tf1xent.diagnostics.diagnosing import diagnose_step
+    from tf1xent.diagnostics.diagnosing import diagnose_alone, diagnose_step
     from tf1xent.diagnostics.reports.dumping import write_dump
 
     given = _given(options)
@@ -136,7 +136,10 @@ def _diagnosed(options: argparse.Namespace) -> Any:
         program = _program(model, loss, given.train_op)
         step = _step(model, program, given.dump, options.feeds)
         history = None if given.dump is None else given.dump.history
-        diagnosis = diagnose_step(program, step, history)
+        if history is None:
+            diagnosis = diagnose_alone(program, step)
+        else:
+            diagnosis = diagnose_step(program, step, history)
         diagnosis = diagnosis._replace(how=f"{diagnosis.how}; {_NO_LINES}")
         kept = None
         if options.dump_dir is not None:

@@ -100,16 +100,33 @@ def diagnose(
     values = read_variables(session, program, list(given), caller)
     read = read_sources(session, program, feeds, caller)
     step = Step(None, {**feeds, **read}, {**values, **given})
-    copy = Copy(program)
-    try:
-        step, history = _looked_at(copy, step, [fetch.name for fetch in fetched], steps)
-        found = _diagnosis(program, step, history, None, copy)
-    finally:
-        copy.close()
+    found = diagnose_alone(program, step, [fetch.name for fetch in fetched], steps)
     if read:
         names = ", ".join(f"`{name}`" for name in sorted(read))
         found = found._replace(how=f"{found.how}; one batch was read from the pipeline: {names}")
     return found
+
+
+def diagnose_alone(
+    program: Program, step: Step, fetches: Sequence[str] = (), steps: int = 10
+) -> Diagnosis:
+    """Finds the cause of a step of which nobody has seen the loss, nor the steps before.
+
+    Args:
+      program: a `Program`.
+      step: the `Step`.
+      fetches: names of what else the step fetches.
+      steps: how many steps to train a copy, if nothing is wrong with the first.
+
+    Returns:
+      A `Diagnosis`; one without findings if nothing is wrong.
+    """
+    copy = Copy(program)
+    try:
+        step, history = _looked_at(copy, step, fetches, steps)
+        return _diagnosis(program, step, history, None, copy)
+    finally:
+        copy.close()
 
 
 def diagnose_step(
@@ -164,7 +181,7 @@ def _looked_at(copy: Copy, step: Step, fetches: Sequence[str], steps: int) -> An
     except tf.errors.OpError as error:
         return step._replace(error=_tf.error_line(error)), no_history()
     history = no_history()
-    if np.isfinite(loss) and gradient_names(program):
+    if np.isfinite(loss) and program.has_optimizer:
         history = copy.steps(step, steps).history
     return step._replace(loss=loss), history
 

@@ -21,7 +21,7 @@ from typing import Dict, List, Optional, Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # of all processes
 
-from tools.diagnostics import report  # noqa: E402
+from tools.diagnostics import report, worker  # noqa: E402
 from tools.diagnostics.names import CAUSES, CLEAN, MODELS, Key  # noqa: E402
 
 # A process is replaced after so many runs: TensorFlow keeps something of every graph.
@@ -64,13 +64,6 @@ def keys_of(options: argparse.Namespace) -> List[Key]:
     return keys
 
 
-def _make(task: Sequence[object]) -> Optional[str]:
-    from tools.diagnostics import runs  # imports TensorFlow: in the worker only
-
-    made = runs.make(*task)  # type: ignore[arg-type]
-    return None if made is None else made.line()
-
-
 def _run(options: argparse.Namespace) -> None:
     path = Path(options.runs) if options.runs else None
     done = {} if path is None or not path.exists() else report.read([path])
@@ -79,7 +72,7 @@ def _run(options: argparse.Namespace) -> None:
     context = multiprocessing.get_context("spawn")
     right = made = 0
     with context.Pool(options.jobs, maxtasksperchild=_RUNS_OF_A_PROCESS) as pool:
-        lines = pool.imap_unordered(_make, tasks)
+        lines = pool.imap_unordered(worker.make, tasks)
         for _ in tasks:
             line = lines.next(_LONGEST_RUN)
             if line is None:

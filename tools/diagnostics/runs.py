@@ -11,7 +11,7 @@ from tools.diagnostics.names import CLEAN, Key
 from tools.diagnostics.recipes import Recipe
 
 # A fault that shows nothing is made stronger, at most so often, each time by this factor.
-_TIMES, _FACTOR = 5, 5.0
+_TIMES, _FACTOR = 4, 5.0
 
 
 class Run(NamedTuple):
@@ -72,8 +72,10 @@ def make(cause: str, model: str, seed: int, with_rivals: bool) -> Optional[Run]:
         recipe = Recipe(plan, _FACTOR**i)
         fault.plant(recipe)
         symptom = running.run_plain(recipe)
-        if symptom.kind or cause == CLEAN:
+        if cause == CLEAN or (symptom.kind and fault.shows in ("", symptom.kind)):
             break
+    if fault.shows and symptom.kind != fault.shows:
+        symptom = symptom._replace(kind="")
     said: Dict[str, rivals.Said] = {}
     if with_rivals:
         said.update(rivals.of_losses(symptom))

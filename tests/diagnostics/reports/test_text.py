@@ -16,7 +16,7 @@ remedy     Compute the loss from the logits.
 tried      the loss from the logits: before inf, after 2.31. It helps.
 also       parameters not finite: 4 of 8 entries of `w` are NaN. Start again from a checkpoint
            before it.
-run again  every op by itself; it went wrong there too."""
+run again  every op by itself. It went wrong there too."""
 
 
 def test_the_text_has_the_problem_the_cause_and_its_place_in_one_line_and_then_all_of_it():
@@ -30,7 +30,7 @@ def test_what_was_not_found_is_not_claimed():
     ]
     assert str(UNKNOWN).splitlines() == [
         "the loss is nan at step 0: no cause found",
-        "run again  every op by itself; it did not go wrong there.",
+        "run again  every op by itself. It did not go wrong there.",
     ]
 
 

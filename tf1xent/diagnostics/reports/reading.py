@@ -76,12 +76,12 @@ def _arrays(path: str) -> Dict[str, np.ndarray]:
 
 def _history(arrays: Dict[str, np.ndarray]) -> History:
     """Puts a history together from what `write_dump` made of its fields."""
+    values = {name: array if array.ndim else array.item() for name, array in arrays.items()}
     found: Dict[str, Any] = {}
-    for field, value in no_history()._asdict().items():
-        if isinstance(value, dict):
+    for field, default in no_history()._asdict().items():
+        if isinstance(default, dict):
             begin = field + "/"
-            parts = {n[len(begin) :]: a for n, a in arrays.items() if n.startswith(begin)}
-            found[field] = {name: a.item() if a.ndim == 0 else a for name, a in parts.items()}
+            found[field] = {n[len(begin) :]: v for n, v in values.items() if n.startswith(begin)}
         else:
-            found[field] = arrays[field]
+            found[field] = values.get(field, default)
     return History(**found)

@@ -82,8 +82,8 @@ def _short(finding: "Finding") -> str:
 def _run_again(diagnosis: "Diagnosis") -> str:
     if diagnosis.problem is None:
         return f"{diagnosis.how}."
-    seen = "it went wrong there too" if diagnosis.reproduced else "it did not go wrong there"
-    return f"{diagnosis.how}; {seen}."
+    seen = "It went wrong there too" if diagnosis.reproduced else "It did not go wrong there"
+    return f"{diagnosis.how}. {seen}."
 
 
 def _number(value: Any) -> str:

@@ -23,6 +23,7 @@ class Fault(NamedTuple):
       models: the models in which it can be planted.
       keras: whether a Keras model can have it.
       estimator: whether an Estimator can have it.
+      shows: the kind of `Symptom` that it must have to be one; any, if empty.
       needs: "" or what TensorFlow must do for the fault to be one: the name of a probe.
     """
 
@@ -34,6 +35,7 @@ class Fault(NamedTuple):
     models: Tuple[str, ...] = ALL
     keras: bool = True
     estimator: bool = True
+    shows: str = ""
     needs: str = ""
 
 

@@ -10,7 +10,7 @@ from tools.diagnostics.recipes import Recipe, planted
 
 PARAMETERS, UNCHANGED = "parameters not finite", "parameters do not change"
 # Longer than the 50 steps for which a state must last to count as one.
-LONG = 80
+LONG = 110
 
 
 def _initial(value: float, last: str) -> Callable[[Recipe], None]:
@@ -118,7 +118,7 @@ def _saturated(recipe: Recipe) -> None:
     recipe.activation, recipe.steps = tf.nn.tanh, LONG
     recipe.place = _HIDDEN
     recipe.change_batch = lambda step, batch: batch._replace(
-        features=(batch.features * 16 + 1) * np.float32(255 * recipe.strength)
+        features=(batch.features + 0.1) * np.float32(65535 * recipe.strength)
     )
 
 
@@ -190,7 +190,7 @@ FAULTS: Tuple[Fault, ...] = (
     Fault(
         UNCHANGED,
         "saturated tanh",
-        "raw pixels: every hidden unit is 1 or -1, its slope 0",
+        "raw pixels of 16 bits: every hidden unit is 1 or -1, its slope 0",
         "",
         _saturated,
         ("MLP", "CNN"),

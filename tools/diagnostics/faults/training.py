@@ -66,7 +66,7 @@ def _few_rows(recipe: Recipe) -> None:
         full = np.repeat(labels[chosen][:, np.newaxis], data.SIDE, 1).astype(np.int32)
         batch = Batch(batch.features, full, weights)
     recipe.change_batch = lambda step, _: batch
-    recipe.steps = 150
+    recipe.steps = int(150 * recipe.strength)
 
 
 def _collapse(losses: str, scale: float, rate: float) -> Callable[[Recipe], None]:
@@ -75,7 +75,7 @@ def _collapse(losses: str, scale: float, rate: float) -> Callable[[Recipe], None
         recipe.optimizer = tf.train.AdamOptimizer
         recipe.rate = lambda step: rate
         if scale != 1:
-            recipe.logits = lambda logits: logits * np.float32(scale * recipe.strength)
+            recipe.logits = lambda logits: logits * np.float32(scale)
         recipe.place = "loss|xent|Softmax|softmax"
         _few_rows(recipe)
 
@@ -156,28 +156,32 @@ FAULTS: Tuple[Fault, ...] = (
         "sharp logits",
         "logits times 64, learnt by heart: the stock op's loss and gradient are 0",
         "",
-        _collapse("sparse", 64.0, 0.01),
+        _collapse("sparse", 64.0, 0.003),
+        shows="zero",
     ),
     Fault(
         COLLAPSE,
         "sharp logits, dense",
         "logits times 64, learnt by heart: the stock op's loss and gradient are 0",
         "",
-        _collapse("dense", 64.0, 0.01),
+        _collapse("dense", 64.0, 0.003),
+        shows="zero",
     ),
     Fault(
         COLLAPSE,
         "long training",
         "learnt by heart until float32 has no more digits",
         "",
-        _collapse("sparse", 1.0, 0.3),
+        _collapse("sparse", 1.0, 0.04),
+        shows="zero",
     ),
     Fault(
         COLLAPSE,
         "long training, log_softmax",
         "learnt by heart until float32 has no more digits",
         "",
-        _collapse("log_softmax", 1.0, 0.3),
+        _collapse("log_softmax", 1.0, 0.04),
+        shows="zero",
     ),
     Fault(
         HIDDEN,
