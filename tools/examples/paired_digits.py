@@ -23,9 +23,10 @@ def embedded(images):
         return tf.matmul(hidden, tf.get_variable("output/weights", [32, 8], initializer=start))
 
 
-def contrastive_loss(first, second, is_same, epsilon):
+def contrastive_loss(first, second, is_same, least):
     """Pulls pairs of one digit together, and pushes others apart, up to a margin."""
-    distance = tf.sqrt(tf.reduce_sum(tf.square(first - second), axis=1) + epsilon)
+    squares = tf.reduce_sum(tf.square(first - second), axis=1)
+    distance = tf.sqrt(tf.maximum(squares, least))
     apart = tf.maximum(MARGIN - distance, 0.0)
     return tf.reduce_mean(is_same * distance + (1.0 - is_same) * apart)
 
@@ -38,7 +39,7 @@ def batches(images, labels):
         yield images[first], images[second], (labels[first] == labels[second]).astype(np.float32)
 
 
-def main(watch=None, epsilon=0.0):
+def main(watch=None, least=0.0):
     """Trains, and prints the loss."""
     digits = load_digits()
     images, labels = (digits.data / 16).astype(np.float32), digits.target
@@ -48,7 +49,7 @@ def main(watch=None, epsilon=0.0):
             tf.placeholder(tf.float32, [None, 64], name=n) for n in ("first", "second")
         )
         is_same = tf.placeholder(tf.float32, [None], name="is_same")
-        loss = contrastive_loss(embedded(first), embedded(second), is_same, epsilon)
+        loss = contrastive_loss(embedded(first), embedded(second), is_same, least)
         step = tf.train.get_or_create_global_step()
         train = tf.train.AdamOptimizer(0.01).minimize(loss, step)
         hooks = []
@@ -68,5 +69,5 @@ def main(watch=None, epsilon=0.0):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--watch", metavar="DIR", help="watch the loss; keep a bad step in DIR")
-    parser.add_argument("--epsilon", type=float, default=0.0, help="under the square root")
+    parser.add_argument("--least", type=float, default=0.0, help="under the square root")
     main(**vars(parser.parse_args()))
