@@ -1,5 +1,7 @@
 """What TensorFlow's own tools say of the same runs."""
 
+import contextlib
+import io
 import re
 import types
 from typing import Any, Dict, List, NamedTuple, Optional
@@ -41,7 +43,8 @@ def of_losses(symptom: Symptom) -> Dict[str, Said]:
     said: Dict[str, Said] = {"NanTensorHook": Said(None, None), "TerminateOnNaN": Said(None, None)}
     for step, loss in enumerate(symptom.losses, 1):
         hook.after_run(context, tf.train.SessionRunValues(loss, None, None))
-        callback.on_batch_end(step, {"loss": loss})
+        with contextlib.redirect_stdout(io.StringIO()):
+            callback.on_batch_end(step, {"loss": loss})
         stopped = {"NanTensorHook": context.stop_requested}
         stopped["TerminateOnNaN"] = callback._model.stop_training
         for name, is_stopped in stopped.items():
