@@ -1,8 +1,8 @@
 """Plants faults in trainings on digits, and counts how often their cause is named.
 
-    python -m tools.diagnostics --seeds 20 --clean 100 --runs runs.jsonl
-    python -m tools.diagnostics --report runs-1.15.5.jsonl runs-2.21.0.jsonl --results FOLDER
-    python -m tools.diagnostics --faults
+    python tools/diagnostics --seeds 20 --clean 100 --runs runs.jsonl
+    python tools/diagnostics --report runs-1.15.5.jsonl runs-2.21.0.jsonl --results FOLDER
+    python tools/diagnostics --faults
 
 Each run trains an MLP, a CNN or an RNN tagger; its seed chooses the fault, the step at which it
 comes, the driver (a bare session, MonitoredSession, and on TensorFlow 1.x Estimator and Keras), the
@@ -19,10 +19,12 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # of all processes
 
-from tools.diagnostics import report, worker  # noqa: E402
-from tools.diagnostics.names import CAUSES, CLEAN, MODELS, Key  # noqa: E402
+from diagnostics import report, worker  # noqa: E402
+from diagnostics.names import CAUSES, CLEAN, MODELS, Key  # noqa: E402
 
 # A process is replaced after so many runs: TensorFlow keeps something of every graph.
 _RUNS_OF_A_PROCESS = 60
@@ -31,7 +33,9 @@ _LONGEST_RUN = 600.0
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python -m tools.diagnostics", None, __doc__, formatter_class=form)
+    parser = argparse.ArgumentParser(
+        "python tools/diagnostics", None, __doc__, formatter_class=form
+    )
     add = parser.add_argument
     add("--seeds", type=int, default=20, metavar="N", help="of each cause and model (20)")
     add("--clean", type=int, default=100, metavar="N", help="healthy trainings (100)")
