@@ -86,21 +86,36 @@ def _record(name: str, op_type: str, value: np.ndarray, number: int) -> TensorRe
     # NumPy knows bfloat16 only as a foreign type.
     wide = value.astype(np.float32) if value.dtype.kind == "V" else value
     wide = np.abs(wide) if wide.dtype.kind == "c" else wide
-    finite = np.isfinite(wide)
-    is_whole = bool(finite.all())
-    nans = 0 if is_whole else int(np.isnan(wide).sum())
-    inside = wide if is_whole else wide[finite]
-    bad = None if is_whole else tuple(int(i) for i in np.argwhere(~finite)[0])
+    nans = infinities = 0
+    bad: Optional[Tuple[int, ...]] = None
+    inside = wide
+    # Both are NaN where an entry is: no other pass is needed where all is well.
+    smallest, largest = _range(wide)
+    if wide.size and not (np.isfinite(smallest) and np.isfinite(largest)):
+        finite = np.isfinite(wide)
+        inside = wide[finite]
+        nans = int(np.count_nonzero(np.isnan(wide)))
+        infinities = wide.size - inside.size - nans
+        bad = tuple(int(i) for i in np.unravel_index(int(finite.argmin()), wide.shape))
+        smallest, largest = _range(inside)
+    zeros = inside.size - int(np.count_nonzero(inside))
+    dtype = value.dtype.name
     return TensorRecord(
         name,
         op_type,
-        value.dtype.name,
+        dtype,
         value.shape,
         number,
         nans,
-        0 if is_whole else int((~finite).sum()) - nans,
-        int((wide == 0).sum()),
-        float(inside.min()) if inside.size else float("nan"),
-        float(inside.max()) if inside.size else float("nan"),
+        infinities,
+        zeros,
+        smallest,
+        largest,
         bad,
     )
+
+
+def _range(values: np.ndarray) -> Tuple[float, float]:
+    if not values.size:
+        return float("nan"), float("nan")
+    return float(values.min()), float(values.max())

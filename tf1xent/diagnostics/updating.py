@@ -1,7 +1,7 @@
 """Finds the ops that change variables in a step, their gradients and their learning rates."""
 
 import re
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
@@ -27,6 +27,9 @@ _PUSHES = {"AccumulatorApplyGradient": 2, "SparseAccumulatorApplyGradient": 3}
 _PUSHES["ResourceAccumulatorApplyGradient"] = 2
 _FIRST_PUSHED = {op_type: 2 for op_type in _PUSHES}
 _TAKES = tuple(op_type.replace("Apply", "Take") for op_type in _PUSHES)
+# The scope that `tf.gradients` opens, and how far behind an assignment its gradient is looked for.
+_GRADIENT_SCOPE = re.compile(r"(^|/)gradients(_\d+)?/")
+_NEAR = 60
 _HANDS_ON = ("Identity", "Switch", "Enter", "StopGradient")
 
 
@@ -79,6 +82,7 @@ def updates(program: "Program", train_ops: Optional[Sequence[Operation]]) -> Lis
                 parts = _parts_of_assignment(program, node)
             parts = _Parts(_before_accumulator(program, parts.gradient), parts.rate)
             op = program.graph.get_operation_by_name(wiring.outermost(node.name))
+            parts = _Parts(*(_recorded(program, name) for name in parts))
             gradient, rate = (_fetchable(program, name) for name in parts)
             found.append(Update(op, name, gradient, rate, *parts, node.name))
     return found
@@ -125,7 +129,8 @@ def _parts_of_assignment(program: "Program", node: Node) -> _Parts:
     # Adam's: rate * momentum / (square root + epsilon), whose momentum the rows were added to.
     behind = program.wiring.node_of(_through(program, change))
     quotient = _factors(program, behind.inputs[0]) if behind.op_type == "RealDiv" else None
-    return _Parts(_summed_rows(program, node), None if quotient is None else quotient.rate)
+    rate = None if quotient is None else quotient.rate
+    return _Parts(_summed_rows(program, node) or _named_gradient(program, node), rate)
 
 
 def _subtracts(program: "Program", node: Node) -> Optional[str]:
@@ -158,18 +163,40 @@ def _factors(program: "Program", tensor: str) -> Optional[_Parts]:
 
 def _summed_rows(program: "Program", node: Node) -> Optional[str]:
     """Returns the rows of a sparse gradient that several ops apply, such as Adam's."""
+    for found in _nearest(program, node):
+        if found.op_type == "UnsortedSegmentSum":
+            return found.inputs[0]
+    return None
+
+
+def _named_gradient(program: "Program", node: Node) -> Optional[str]:
+    """Returns the nearest tensor of the variable's shape that `tf.gradients` has named."""
+    if node.place:
+        return None
+    shape = program.graph.get_tensor_by_name(node.inputs[-1]).shape
+    if shape.ndims is None:
+        return None
+    for found in _nearest(program, node):
+        if _GRADIENT_SCOPE.search(found.name) and len(found.dtypes) == 1 and not found.place:
+            tensor = program.graph.get_tensor_by_name(found.name + ":0")
+            alike = tensor.shape.ndims is not None and tensor.shape.as_list() == shape.as_list()
+            if alike and found.dtypes[0].is_floating:
+                return str(tensor.name)
+    return None
+
+
+def _nearest(program: "Program", node: Node) -> Iterator[Node]:
+    """Yields the nodes that a node needs, the nearest first, and not all."""
     waiting: List[str] = [node.name]
     seen: Set[str] = set()
-    for name in waiting:  # grows: the nearest come first
-        if name in seen or len(seen) > 60:
+    for name in waiting:  # grows
+        if name in seen or len(seen) > _NEAR:
             continue
         seen.add(name)
         found = program.wiring.nodes[name]
-        if found.op_type == "UnsortedSegmentSum":
-            return found.inputs[0]
+        yield found
         waiting += [tensor.rpartition(":")[0] for tensor in found.inputs]
         waiting += found.controls
-    return None
 
 
 def _rank(program: "Program", tensor: str) -> Optional[int]:
@@ -228,18 +255,16 @@ def _before_accumulator(program: "Program", gradient: Optional[str]) -> Optional
     return gradient
 
 
+def _recorded(program: "Program", name: Optional[str]) -> Optional[str]:
+    """Returns the tensor that a branch or a loop hands on: it has a record."""
+    while name is not None and program.wiring.node_of(name).op_type in ("Switch", "Enter"):
+        name = program.wiring.node_of(name).inputs[0]
+    return name
+
+
 def _fetchable(program: "Program", name: Optional[str]) -> Optional[Tensor]:
     """Returns the tensor that a session can run for a name, or None."""
-    if name is None:
-        return None
-    node = program.wiring.node_of(name)
-    while node.op_type in _HANDS_ON and not node.place:  # to before a branch, if it is the same
-        tensor: Any = program.graph.get_tensor_by_name(name)
-        if _tf.can_be_fetched(tensor):
-            return tensor
-        name = node.inputs[0]
-        node = program.wiring.node_of(name)
-    if node.place:
+    if name is None or program.wiring.node_of(name).place:
         return None
     tensor = program.graph.get_tensor_by_name(name)
     return tensor if _tf.can_be_fetched(tensor) else None
