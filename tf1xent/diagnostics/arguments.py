@@ -180,7 +180,9 @@ def _array(tensor: Tensor, value: Any, caller: str) -> np.ndarray:
             f"{caller}: `feed_dict` must give `{tensor.name}` the shape {tensor.shape}, got "
             f"{list(array.shape)}. Pass the feed_dict of session.run."
         )
-    return array
+    # The session cuts fractions off without a word: what was given shows that.
+    given = np.asarray(value)
+    return given if tensor.dtype.is_integer and given.dtype.kind == "f" else array
 
 
 def _op(key: Any) -> Optional[Any]:

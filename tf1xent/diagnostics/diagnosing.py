@@ -17,6 +17,7 @@ from tf1xent.diagnostics.arguments import (
     variables_of,
 )
 from tf1xent.diagnostics.causes import CAUSES
+from tf1xent.diagnostics.causes.labels import LABELS
 from tf1xent.diagnostics.comparing import how_it_ran
 from tf1xent.diagnostics.copies import Copy, gradient_names, total
 from tf1xent.diagnostics.diagnosis import Diagnosis
@@ -159,11 +160,15 @@ def _diagnosis(
     with Replay(program) as replay:
         evidence = Evidence(program, step, history, replay, copy)
         seen = evidence.problem
-        found = [] if seen is None else [cause.probe(evidence) for cause in CAUSES]
+        # Wrong labels may give a finite loss, and no symptom.
+        causes = (LABELS,) if seen is None else CAUSES
+        found = [cause.probe(evidence) for cause in causes]
         how = how_it_ran(evidence.own, evidence.recording, step.loss)
         reproduced = seen is not None and _shows(evidence, seen)
     text = problem if seen is None else seen.text
     findings = [finding for finding in found if finding is not None]
+    if findings and text is None:
+        text = "the loss is finite, but it is not that of the labels"
     return Diagnosis(text, step.number, findings, how, reproduced)
 
 

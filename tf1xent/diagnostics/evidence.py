@@ -144,8 +144,9 @@ class Evidence:
         return self._trace.inputs(record)
 
     def input_at(self, record: TensorRecord, position: int) -> Optional[TensorRecord]:
-        """Returns the record behind one input of a record's op; None if it is no single one."""
-        return self._trace.input_at(record, position)
+        """Returns the record behind one input of a record's op; None if it has none."""
+        slots = self._trace.slots(record)
+        return slots[position] if position < len(slots) else None
 
     def readers_of(self, record: TensorRecord) -> List[TensorRecord]:
         """Returns the records that are computed from a bad one."""
