@@ -31,7 +31,7 @@ _RUNS_OF_A_PROCESS = 60
 _LONGEST_RUN = 600.0
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         "python tools/diagnostics", None, __doc__, formatter_class=form
@@ -83,7 +83,8 @@ def _run(options: argparse.Namespace) -> None:
                 continue
             if path is not None:
                 with path.open("a", encoding="utf-8") as file:
-                    file.write(line + "\n")
+                    # A run that was cut off may have left a part of a line.
+                    file.write("\n" + line + "\n")
             run = json.loads(line)
             made, right = made + 1, right + report.is_right(run)
             print(f"{right}/{made} {report.line_of(run)}", flush=True)
@@ -91,7 +92,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Runs the command."""
-    options = _parse(sys.argv[1:] if arguments is None else arguments)
+    options = parse(sys.argv[1:] if arguments is None else arguments)
     if options.faults:
         print(report.table_of_faults())
         return 0

@@ -12,7 +12,7 @@ _NONE, _FAILED = "no alarm", "failed"
 TOOLS = ("NanTensorHook", "TerminateOnNaN", "add_check_numerics_ops", "enable_check_numerics")
 _INTRODUCTION = """# Results
 
-Written by `python tools/diagnostics --report`, from runs that `python -m tools.diagnostics`
+Written by `python tools/diagnostics --report`, from runs that `python tools/diagnostics`
 made on each TensorFlow. In every run a fault with one known cause is planted into a training on
 scikit-learn's digits; `python tools/diagnostics --faults` prints all of them with the reason why
 the cause is that one. A fault was decided before it was shown to any tool; one that shows nothing
