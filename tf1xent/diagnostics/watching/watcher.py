@@ -54,7 +54,8 @@ class Watcher(_tf.Watcher):
         self._numbers = Numbers(program, self._summary)
         self._snapshots = Snapshots(options.memory_limit)
         self._schedule = Schedule(options.snapshot_every)
-        made = [*(update.op for update in program.updates), *(program.train_ops or ())]
+        made = [update.op for update in program.updates]
+        made += program.train_ops or []
         self._trains = bool(made)
         self._marks = {op.name for op in made or [program.loss.op]}
         self._reads = {name: reads(program, name) for name in program.variables}
