@@ -7,6 +7,7 @@ import numpy as np
 
 from tf1xent.diagnostics.evidence import Evidence, Origin
 from tf1xent.diagnostics.recording import TensorRecord
+from tf1xent.diagnostics.state import VARIABLES
 from tf1xent.diagnostics.wiring import Node
 
 # tf.gradients makes the gradient of NAME in a scope NAME_grad.
@@ -30,6 +31,12 @@ class Suspect(NamedTuple):
     node: Node
     forward: Optional[Node]
     loss_is_bad: bool
+
+    @property
+    def is_given(self) -> bool:
+        """Tells whether it is data or a variable: computed from nothing."""
+        op_type = self.record.op_type
+        return not self.node.inputs or op_type.startswith("Placeholder") or op_type in VARIABLES
 
 
 def suspects(evidence: Evidence) -> List[Suspect]:

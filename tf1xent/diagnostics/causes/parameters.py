@@ -16,9 +16,20 @@ def _probe(evidence: Evidence) -> Optional[Finding]:
     bad = _bad_variables(evidence)
     found = suspects(evidence)
     read = [s.node.name for s in found if s.node.name in bad]
+    if found and not read and bad:
+        return _behind_suspects(evidence, bad)
     if not found:  # loss and gradients are finite: what the updates read besides
         read = _read_by_updates(evidence, bad)
     return _finding(evidence, read[0], bad) if read else None
+
+
+def _behind_suspects(evidence: Evidence, bad: Dict[str, int]) -> Optional[Finding]:
+    """Looks for variables that are not finite, although an op on the way, as max_pool, hides it."""
+    needed = [name for name in bad if evidence.needed_by_loss(name)]
+    if not needed:
+        return None
+    finding = _finding(evidence, needed[0], bad)
+    return finding if finding.trial is not None and finding.trial.helped else None
 
 
 def _bad_variables(evidence: Evidence) -> Dict[str, int]:
