@@ -90,6 +90,8 @@ class Watcher(_tf.Watcher):
         self._seconds = 0.0
         self._quiet_until, self._quiet = 0, _QUIET
         self._next_still = options.patience
+        # Whether to judge after the next run, which has data.
+        self._is_postponed = False
         self._judging = threading.Lock()
         self._session: Optional[Session] = None
         self._readers: Dict[Tuple[str, ...], Callable[[], List[np.ndarray]]] = {}
@@ -154,6 +156,9 @@ class Watcher(_tf.Watcher):
             self._check(values)
         elif loss is not None and not math.isfinite(loss):
             self._judge(float(loss), None, f"the loss is {loss}")
+        elif self._is_postponed:
+            self._is_postponed = False
+            self._judge(None, None)
         return results  # type: ignore[no-any-return]
 
     def _look(self) -> None:
@@ -202,6 +207,7 @@ class Watcher(_tf.Watcher):
                 # Without data there is nothing to run again; the next run has some.
                 if error is not None:
                     tf.logging.warning(_LOST, step.number, error, missing)
+                self._is_postponed = error is None
                 return
             self._quiet_until = self._runs + self._quiet
             self._quiet *= _QUIETER
