@@ -153,7 +153,8 @@ def _of_history(evidence: "Evidence") -> Optional[Problem]:
     losses = history.losses
     steps = len(history.gradient_norms) if history.same_batch else _PATIENCE
     lasting = _lasting(program, history, steps) if len(losses) else None
-    lasting = lasting or _explodes(losses)
+    if not history.same_batch:
+        lasting = lasting or _explodes(losses)
     if lasting is not None and evidence.own.together == 0 and is_perfect_fit(evidence):
         return None
     if lasting is not None:
