@@ -76,4 +76,4 @@ def diagnosed(loss_of, spoil=None, *, steps=3, dtype=tf.float32, variables=None,
             if variables is not None:
                 changed = {v.op.name: session.run(v) for v in tf.global_variables()}
                 variables(changed)
-            return diagnose(session, loss, feeds, variables=changed)
+            return diagnose(session, loss, feeds, variables=changed, steps=1)

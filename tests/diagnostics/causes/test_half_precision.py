@@ -26,8 +26,10 @@ def test_a_square_above_65504():
     assert "float32" in finding.trial.change and finding.trial.helped
 
 
-def test_bfloat16_is_not_float16():
-    assert cause_of(squares, one_confident_row, dtype=tf.float32) is None
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+def test_a_wider_range_has_the_square(dtype):
+    assert cause_of(squares, one_confident_row, dtype=dtype) is None
 
 
 def guarded_log(epsilon):
@@ -52,12 +54,14 @@ def test_an_epsilon_that_is_0(epsilon, meant):
     assert finding.row == 6 and "0.0001" in finding.trial.change and finding.trial.helped
 
 
+@pytest.mark.lengthy
 def test_an_epsilon_that_float16_has_is_no_fault():
     loss = guarded_log(lambda: 1e-4)
     found = diagnosed(loss, one_confident_row, dtype=tf.float16)
     assert found.cause not in ("half precision", "log of 0", "singular gradient")
 
 
+@pytest.mark.lengthy
 def test_a_loss_scale_by_which_gradients_overflow():
     def loss(model):
         return 1e6 * mean(model)
@@ -67,6 +71,7 @@ def test_a_loss_scale_by_which_gradients_overflow():
     assert "gradients/" in finding.tensor
 
 
+@pytest.mark.exhaustive
 def test_a_division_by_0_is_one_in_float32_too():
     def loss(model):
         half = tf.cast(model.mask, tf.float16)
@@ -79,5 +84,6 @@ def test_a_division_by_0_is_one_in_float32_too():
     assert cause_of(loss, spoil, dtype=tf.float16) == "0/0"
 
 
+@pytest.mark.exhaustive
 def test_a_training_in_float16_that_goes_well():
     assert cause_of(mean, dtype=tf.float16) is None

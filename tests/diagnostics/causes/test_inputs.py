@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from tests.diagnostics.causes.digits import cause_of, diagnosed
+from tests.diagnostics.causes.digits import cause_of, dense, diagnosed
 
 
 def mean_loss(model):
@@ -24,6 +24,7 @@ def test_the_row_of_a_nan_and_the_step_without_it():
     assert "nan" in found.trial.before and "finite" in found.trial.after
 
 
+@pytest.mark.exhaustive
 def test_every_row_may_be_bad():
     def spoil(model, images, labels):
         images[:, 3] = -np.inf
@@ -58,3 +59,21 @@ def test_a_nan_that_is_masked_is_no_fault(masked):
 
 def test_a_healthy_step_has_no_cause():
     assert cause_of(mean_loss) is None
+
+
+@pytest.mark.lengthy
+def test_max_pool_makes_a_finite_number_of_a_nan():
+    """The path of what is not finite is cut; -3.4e38 overflows behind it."""
+
+    def loss(model):
+        pixels = tf.reshape(model.x, [-1, 8, 8, 1])
+        largest = tf.nn.max_pool(pixels, [1, 2, 2, 1], [1, 2, 2, 1], "SAME")
+        images = tf.reshape(tf.image.resize_nearest_neighbor(largest, [8, 8]), [-1, 64])
+        hidden = dense(tf.square(images), 64, 10, "pooled")
+        return tf.losses.sparse_softmax_cross_entropy(model.y, hidden)
+
+    def spoil(model, images, labels):
+        images[5] = np.nan
+
+    found = diagnosed(loss, spoil).findings[0]
+    assert found.cause == "inputs not finite" and found.row == 5

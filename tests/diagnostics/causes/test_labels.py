@@ -32,8 +32,7 @@ def label(value, masked=False):
     return spoil
 
 
-@pytest.mark.parametrize("patched", [False, True])
-@pytest.mark.parametrize("value", [10, -1])
+@pytest.mark.parametrize("value, patched", [(10, False), (-1, True)])
 def test_the_error_of_a_sparse_loss_is_traced_to_its_row(value, patched):
     if patched:
         with tf1xent.patched():
@@ -46,6 +45,7 @@ def test_the_error_of_a_sparse_loss_is_traced_to_its_row(value, patched):
     assert found.trial.helped and "row 4" in found.trial.change
 
 
+@pytest.mark.lengthy
 def test_an_index_of_a_gather_is_a_label_too():
     def loss(model):
         logs = tf.nn.log_softmax(model.logits)
@@ -65,6 +65,7 @@ def test_one_hot_makes_a_row_of_zeros_without_an_error(loss):
     assert ("but a gradient" in found.what) == (loss is dense)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     "loss, spoil",
     [
@@ -83,10 +84,12 @@ def test_fractions_are_cut_off_without_a_word():
     assert found.numbers["label"] == pytest.approx(0.75 * round(found.numbers["label"] / 0.75))
 
 
+@pytest.mark.exhaustive
 def test_floats_that_are_integers_are_none():
     assert cause_of(sparse, lambda model, x, y: {model.y: y.astype(np.float64)}) is None
 
 
+@pytest.mark.exhaustive
 def test_floats_cast_in_the_graph():
     def loss(model):
         labels = tf.cast(model.mask, tf.int32)
@@ -96,6 +99,7 @@ def test_floats_cast_in_the_graph():
     assert diagnosed(loss, spoil).cause == "labels out of range"
 
 
+@pytest.mark.lengthy
 def test_binary_labels_outside_0_and_1_have_no_least_loss():
     def loss(model):
         labels = tf.tile(model.mask[:, tf.newaxis], [1, 10])
@@ -112,6 +116,7 @@ def test_binary_labels_outside_0_and_1_have_no_least_loss():
     assert found.cause == "labels out of range" and "no least value" in found.findings[0].what
 
 
+@pytest.mark.exhaustive
 def test_rows_that_do_not_sum_to_1():
     def loss(model):
         labels = model.one_hot * model.mask[:, tf.newaxis]

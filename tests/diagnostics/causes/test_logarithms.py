@@ -26,6 +26,7 @@ def test_log_of_a_softmax():
     assert found.trial.helped and "nan" in found.trial.before
 
 
+@pytest.mark.exhaustive
 def test_log_of_a_clipped_softmax_is_none():
     def loss(model):
         logs = tf.log(tf.clip_by_value(tf.nn.softmax(model.logits), 1e-10, 1.0))
@@ -35,6 +36,7 @@ def test_log_of_a_clipped_softmax_is_none():
     assert found.cause not in ("log of 0", "singular gradient")
 
 
+@pytest.mark.exhaustive
 def test_an_epsilon_that_float32_does_not_have_beside_1():
     """1 - 1e-10 is 1 in float32, so the clip leaves a log of 0."""
 
@@ -48,6 +50,7 @@ def test_an_epsilon_that_float32_does_not_have_beside_1():
     assert "sigmoid_cross_entropy_with_logits" in found.remedy and found.trial.helped
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     "function, words",
     [

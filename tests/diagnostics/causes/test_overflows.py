@@ -37,10 +37,12 @@ def test_a_softmax_without_its_maximum():
     assert "maximum is subtracted" in finding.trial.change and finding.trial.helped
 
 
+@pytest.mark.exhaustive
 def test_with_its_maximum_it_is_no_fault():
     assert cause_of(shifted_softmax_by_hand, scaled(2e4)) not in ("overflow", "0/0", "log of 0")
 
 
+@pytest.mark.lengthy
 def test_exponentials_that_are_all_0():
     def loss(model):
         model.logits -= 200 * (1 - model.mask[:, tf.newaxis])
@@ -67,6 +69,7 @@ def test_activations(op):
     assert finding.numbers["largest_of_the_data"] >= 1e24
 
 
+@pytest.mark.lengthy
 def test_a_sigmoid_by_hand_has_a_bad_gradient():
     """1 / (1 + inf) is 0, and its derivative inf / inf ** 2."""
 

@@ -1,6 +1,7 @@
 """Parameters that were not finite before the step: which, and since when."""
 
 import numpy as np
+import pytest
 import tensorflow.compat.v1 as tf
 
 from tests.diagnostics.causes.digits import diagnosed
@@ -22,6 +23,7 @@ def test_entries_are_counted_and_tried_without():
     assert found.trial.helped
 
 
+@pytest.mark.exhaustive
 def test_a_slot_of_the_optimizer_counts_though_the_loss_does_not_read_it():
     def change(values):
         values["logits/kernel/Momentum"][0] = np.inf
@@ -31,6 +33,7 @@ def test_a_slot_of_the_optimizer_counts_though_the_loss_does_not_read_it():
     assert found.problem is None or found.cause == "parameters not finite"
 
 
+@pytest.mark.exhaustive
 def test_a_bad_row_that_is_not_read_is_not_blamed():
     """An embedding of which this batch reads other rows; the loss is bad by something else."""
 

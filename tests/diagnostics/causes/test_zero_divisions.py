@@ -41,6 +41,7 @@ def test_a_mean_of_nothing(loss, spoil, words):
     assert f"in {loss.__name__}" in finding.line and finding.trial.helped
 
 
+@pytest.mark.exhaustive
 def test_losses_that_divide_safely_are_no_fault():
     def loss(model):
         return tf.losses.compute_weighted_loss(model.losses(), model.mask) + mean(model)
@@ -48,6 +49,7 @@ def test_losses_that_divide_safely_are_no_fault():
     assert cause_of(loss, no_weight) is None
 
 
+@pytest.mark.exhaustive
 def test_a_row_that_is_divided_by_its_length():
     def loss(model):
         length = tf.sqrt(tf.reduce_sum(tf.square(model.hidden), 1, keepdims=True))
