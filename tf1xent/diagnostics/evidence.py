@@ -7,6 +7,7 @@ import numpy as np
 from tf1xent._typing import Operation, Tensor
 from tf1xent.diagnostics.comparing import OwnRun, own_run
 from tf1xent.diagnostics.copies import Copy
+from tf1xent.diagnostics.hiding import Hiding, find_hiding
 from tf1xent.diagnostics.problems import Problem, problem_of
 from tf1xent.diagnostics.program import Program
 from tf1xent.diagnostics.recording import Recording, TensorRecord
@@ -96,6 +97,7 @@ class Evidence:
         self._copy = copy
         self._own: Optional[OwnRun] = None
         self._problem: Optional[List[Optional[Problem]]] = None
+        self._hiding: Optional[List[Optional[Hiding]]] = None
 
     @property
     def copy(self) -> Copy:
@@ -117,6 +119,13 @@ class Evidence:
         if self._problem is None:
             self._problem = [problem_of(self)]
         return self._problem[0]
+
+    @property
+    def hiding(self) -> Optional[Hiding]:
+        """The op that hides NaN from the loss, or None if none does."""
+        if self._hiding is None:
+            self._hiding = [find_hiding(self)]
+        return self._hiding[0]
 
     def close(self) -> None:
         """Closes the session of the copy."""
