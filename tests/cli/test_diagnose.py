@@ -109,7 +109,7 @@ def test_a_graph_without_an_optimizer_gets_gradients(capsys, tmp_path):
     assert (code, errors) == (0, ""), output
     kept = json.loads(output)["kept"]
     with open(os.path.join(kept, "run_step.py"), encoding="utf-8") as file:
-        assert "{'weights': 'gradients/" in file.read()
+        assert "        'weights': 'gradients/" in file.read()
     code, output, errors = run(capsys, kept)
     assert (code, errors) == (0, "")
 
@@ -134,11 +134,14 @@ def test_a_folder_that_a_hook_kept_needs_no_options(capsys, tmp_path):
         program = Program(graph, loss, train)
     values = {"weight": np.float32(1), "seen": np.float32(-2)}
     step = Step(40, {"x:0": np.array([3, 2, 4], np.float32)}, values, -np.inf)
-    folder = write_dump(FOUND._replace(step=40), program, step, tmp_path)
+    known = FOUND.findings[0]._replace(tensor="logs:0")
+    folder = write_dump(FOUND._replace(step=40, findings=[known]), program, step, tmp_path)
     assert other.name not in read_dump(folder, "test").updates
     code, output, errors = run(capsys, folder)
     assert (code, errors) == (1, "")
-    assert output.splitlines()[0] == "the loss is -inf at step 40: log of 0 (row 1)"
+    where = "train.py:41, in model; row 1"
+    assert output.splitlines()[0] == f"the loss is -inf at step 40: log of 0 ({where})"
+    assert "source lines" not in output
 
 
 # What it refuses ---------------------------------------------------------------------------------

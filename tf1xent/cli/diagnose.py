@@ -140,7 +140,7 @@ def _diagnosed(options: argparse.Namespace) -> Any:
             diagnosis = diagnose_alone(program, step)
         else:
             diagnosis = diagnose_step(program, step, history)
-        diagnosis = diagnosis._replace(how=f"{diagnosis.how}; {_NO_LINES}")
+        diagnosis = _with_lines(diagnosis, {} if given.dump is None else given.dump.lines)
         kept = None
         if options.dump_dir is not None:
             kept = write_dump(diagnosis, program, step, options.dump_dir, history)
@@ -152,6 +152,14 @@ def _diagnosed(options: argparse.Namespace) -> Any:
             "kept": kept,
         }
         return diagnosis, about
+
+
+def _with_lines(diagnosis: Any, lines: Dict[Any, Any]) -> Any:
+    """Gives findings the source lines that were kept with the step; says where there are none."""
+    findings = [f._replace(line=lines.get((f.cause, f.tensor))) for f in diagnosis.findings]
+    if all(finding.line for finding in findings):
+        return diagnosis._replace(findings=findings)
+    return diagnosis._replace(findings=findings, how=f"{diagnosis.how}; {_NO_LINES}")
 
 
 def _program(model: Any, loss: Any, train_op: Optional[List[str]]) -> Any:

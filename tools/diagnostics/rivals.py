@@ -1,15 +1,15 @@
 """What TensorFlow's own tools say of the same runs."""
 
+import contextlib
+import io
 import re
 import types
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, NamedTuple, Optional
 
-import numpy as np
-
+from diagnostics import models
+from diagnostics.recipes import Recipe
+from diagnostics.running import Symptom, graph_of, placeholders, session
 from tf1xent._tf import tf
-from tools.diagnostics import models
-from tools.diagnostics.recipes import Recipe
-from tools.diagnostics.running import Symptom, graph_of, placeholders, session
 
 # How the two kinds of checks name an op.
 _NAMED = re.compile(r'^(\S+) : Tensor had|graph op "([^"]+)"')
@@ -41,7 +41,8 @@ def of_losses(symptom: Symptom) -> Dict[str, Said]:
     said: Dict[str, Said] = {"NanTensorHook": Said(None, None), "TerminateOnNaN": Said(None, None)}
     for step, loss in enumerate(symptom.losses, 1):
         hook.after_run(context, tf.train.SessionRunValues(loss, None, None))
-        callback.on_batch_end(step, {"loss": loss})
+        with contextlib.redirect_stdout(io.StringIO()):
+            callback.on_batch_end(step, {"loss": loss})
         stopped = {"NanTensorHook": context.stop_requested}
         stopped["TerminateOnNaN"] = callback._model.stop_training
         for name, is_stopped in stopped.items():

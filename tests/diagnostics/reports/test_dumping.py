@@ -72,6 +72,7 @@ class Run:
                 session.run([v.initializer for v in variables])
                 self.loss = session.run(loss, self.feeds)
                 self.values = session.run({v.op.name: v for v in variables})
+        graph.finalize()
         self.step = Step(150, self.feeds, self.values, self.loss)
 
 

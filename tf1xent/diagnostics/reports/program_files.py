@@ -82,10 +82,11 @@ def _exported(graph: Graph, collections: object) -> MetaGraphDef:
         found = tf.train.export_meta_graph(
             graph=graph,
             collection_list=collections,
-            clear_devices=True,
             strip_default_attrs=True,  # an earlier TensorFlow reads it then, if it has the ops
         )
     for node in found.graph_def.node:
+        # To leave that to TensorFlow would change the graph, which may be finalized.
+        node.device = ""
         for name in ("_output_shapes", *_NOT_NEEDED.get(node.op, ())):
             node.attr.pop(name, None)
     return found

@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -23,6 +23,8 @@ class Dump(NamedTuple):
       value: the loss as the program's own run gave it, or None.
       error: the message with which the program's own run ended, or None.
       history: the `History` of the steps before.
+      lines: by cause and tensor of a finding, the line of the program, which the graph's file does
+        not hold.
     """
 
     prefix: str
@@ -33,6 +35,7 @@ class Dump(NamedTuple):
     value: Optional[float]
     error: Optional[str]
     history: History
+    lines: Dict[Tuple[str, Optional[str]], Optional[str]]
 
 
 def read_dump(folder: Path, caller: str) -> Dump:
@@ -64,6 +67,7 @@ def read_dump(folder: Path, caller: str) -> Dump:
             value=None if about["value"] is None else float(about["value"]),
             error=about["error"],
             history=history,
+            lines={(found["cause"], found["tensor"]): found["line"] for found in about["findings"]},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{caller}: {folder} is damaged: {error!r}.") from error

@@ -1,6 +1,5 @@
 """The script of a dump: runs its step again, with nothing but TensorFlow and NumPy."""
 
-import pprint
 import textwrap
 from typing import List, Mapping, Sequence
 
@@ -60,15 +59,13 @@ def script_text(
       notes: sentences on what the files lack.
     """
     if gradients:
-        built = "gradients = " + pprint.pformat(dict(gradients), width=84)
+        entries = "".join(f"    {name!r}: {gradient!r},\n" for name, gradient in gradients.items())
+        built = f"gradients = {{\n{entries}}}"
     else:
         built = _BUILT.format(loss=loss)
-    lines: List[str] = []
-    for note in notes:
-        lines += textwrap.wrap(note, 100, break_long_words=False, break_on_hyphens=False)
     return _SCRIPT.format(
-        headline=_quoted(headline),
-        notes="".join("\n" + _quoted(line) for line in lines),
+        headline="\n".join(_filled(headline)),
+        notes="".join("\n" + line for note in notes for line in _filled(note)),
         name=name,
         gradients=textwrap.indent(built, "    "),
         tables=_TABLES if has_tables else "",
@@ -77,6 +74,7 @@ def script_text(
     )
 
 
-def _quoted(text: str) -> str:
-    """Makes a text of names, which can hold anything, one for a docstring."""
-    return text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+def _filled(text: str) -> List[str]:
+    """Returns the lines of a docstring for a text of names, which can hold anything."""
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    return textwrap.wrap(quoted, 97, break_long_words=False, break_on_hyphens=False)
