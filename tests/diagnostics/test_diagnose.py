@@ -6,6 +6,8 @@ import tensorflow.compat.v1 as tf
 
 from tests.diagnostics.stuck.trainings import IMAGES, LABELS, Training
 from tf1xent.diagnostics import diagnose
+from tf1xent.diagnostics.diagnosing import diagnose_step
+from tf1xent.diagnostics.step import Step
 
 
 def log_of_softmax(logits, labels):
@@ -153,6 +155,16 @@ def test_a_step_that_ends_with_an_error():
         found = training.diagnose(feed)
     assert found.problem.startswith("the step ends with an error: Received a label value of")
     assert found.reproduced
+
+def test_an_error_whose_data_are_lost_is_judged_by_its_words():
+    with Training() as training:
+        message = "Received a label value of 12 which is outside the valid range of [0, 10)."
+        step = Step(7, {}, training.values(), None, message)
+        found = diagnose_step(training.program, step)
+    assert found.cause == "labels out of range"
+    assert found.findings[0].numbers == {"label": 12, "num_classes": 10}
+    assert found.how == "not at all, since its data are lost: `x:0`, `y:0`"
+    assert not found.reproduced
 
 
 def test_numbers_that_depend_on_what_is_fetched_are_told():

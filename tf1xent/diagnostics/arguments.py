@@ -116,15 +116,16 @@ def read_variables(session: Session, program: Program, given: Sequence[str], cal
     return found
 
 
+def data_of_step(program: Program) -> List[Tensor]:
+    """Returns the tensors whose values a step must have: sources without a default."""
+    return [t for t in program.sources if t.op.type != "PlaceholderWithDefault"]
+
+
 def read_sources(
     session: Session, program: Program, feeds: Mapping[str, np.ndarray], caller: str
 ) -> Dict[str, np.ndarray]:
     """Reads one batch of what is not fed from the session's own input pipeline."""
-    missing = [
-        tensor
-        for tensor in program.sources
-        if tensor.name not in feeds and tensor.op.type != "PlaceholderWithDefault"
-    ]
+    missing = [tensor for tensor in data_of_step(program) if tensor.name not in feeds]
     unfed = [
         tensor.name for tensor in missing if tensor.op.type in ("Placeholder", "PlaceholderV2")
     ]
@@ -180,7 +181,9 @@ def _array(tensor: Tensor, value: Any, caller: str) -> np.ndarray:
             f"{caller}: `feed_dict` must give `{tensor.name}` the shape {tensor.shape}, got "
             f"{list(array.shape)}. Pass the feed_dict of session.run."
         )
-    return array
+    # The session cuts fractions off without a word: what was given shows that.
+    given = np.asarray(value)
+    return given if tensor.dtype.is_integer and given.dtype.kind == "f" else array
 
 
 def _op(key: Any) -> Optional[Any]:

@@ -8,6 +8,7 @@ from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Session, Tensor
 from tf1xent.diagnostics.arguments import (
+    data_of_step,
     element_of,
     feeds_of,
     loss_of,
@@ -17,11 +18,12 @@ from tf1xent.diagnostics.arguments import (
     variables_of,
 )
 from tf1xent.diagnostics.causes import CAUSES
+from tf1xent.diagnostics.causes.labels import LABELS, finding_of_message
 from tf1xent.diagnostics.comparing import how_it_ran
 from tf1xent.diagnostics.copies import Copy, gradient_names, total
 from tf1xent.diagnostics.diagnosis import Diagnosis
 from tf1xent.diagnostics.evidence import Evidence
-from tf1xent.diagnostics.problems import Problem
+from tf1xent.diagnostics.problems import Problem, stands_still
 from tf1xent.diagnostics.program import Program
 from tf1xent.diagnostics.replay import Replay
 from tf1xent.diagnostics.step import History, Step, no_history
@@ -156,15 +158,39 @@ def diagnose_step(
 def _diagnosis(
     program: Program, step: Step, history: History, problem: Optional[str], copy: Copy
 ) -> Diagnosis:
+    lost = [tensor.name for tensor in data_of_step(program) if tensor.name not in step.feeds]
+    if lost:
+        return _without_data(program, step, history, problem, lost)
     with Replay(program) as replay:
         evidence = Evidence(program, step, history, replay, copy)
         seen = evidence.problem
-        found = [] if seen is None else [cause.probe(evidence) for cause in CAUSES]
+        # Wrong labels may give a finite loss, and no symptom.
+        causes = (LABELS,) if seen is None else CAUSES
+        found = [cause.probe(evidence) for cause in causes]
         how = how_it_ran(evidence.own, evidence.recording, step.loss)
         reproduced = seen is not None and _shows(evidence, seen)
     text = problem if seen is None else seen.text
     findings = [finding for finding in found if finding is not None]
+    if findings and text is None:
+        text = "the loss is finite, but it is not that of the labels"
     return Diagnosis(text, step.number, findings, how, reproduced)
+
+
+def _without_data(
+    program: Program, step: Step, history: History, problem: Optional[str], lost: Sequence[str]
+) -> Diagnosis:
+    """Judges a step that cannot run again by what the program has seen."""
+    findings = []
+    text = problem
+    if step.error is not None:
+        text = f"the step ends with an error: {step.error}"
+        finding = finding_of_message(step.error)
+        findings = [] if finding is None else [finding]
+    elif step.loss is not None and not np.isfinite(step.loss):
+        text = f"the loss is {step.loss}"
+    text = text or stands_still(program, history)
+    how = f"not at all, since its data are lost: {', '.join(f'`{name}`' for name in lost[:4])}"
+    return Diagnosis(text, step.number, findings, how, False)
 
 
 def _looked_at(copy: Copy, step: Step, fetches: Sequence[str], steps: int) -> Any:

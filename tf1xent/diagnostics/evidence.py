@@ -7,6 +7,7 @@ import numpy as np
 from tf1xent._typing import Operation, Tensor
 from tf1xent.diagnostics.comparing import OwnRun, own_run
 from tf1xent.diagnostics.copies import Copy
+from tf1xent.diagnostics.hiding import Hiding, find_hiding
 from tf1xent.diagnostics.problems import Problem, problem_of
 from tf1xent.diagnostics.program import Program
 from tf1xent.diagnostics.recording import Recording, TensorRecord
@@ -96,6 +97,7 @@ class Evidence:
         self._copy = copy
         self._own: Optional[OwnRun] = None
         self._problem: Optional[List[Optional[Problem]]] = None
+        self._hiding: Optional[List[Optional[Hiding]]] = None
 
     @property
     def copy(self) -> Copy:
@@ -117,6 +119,13 @@ class Evidence:
         if self._problem is None:
             self._problem = [problem_of(self)]
         return self._problem[0]
+
+    @property
+    def hiding(self) -> Optional[Hiding]:
+        """The op that hides NaN from the loss, or None if none does."""
+        if self._hiding is None:
+            self._hiding = [find_hiding(self)]
+        return self._hiding[0]
 
     def close(self) -> None:
         """Closes the session of the copy."""
@@ -144,8 +153,9 @@ class Evidence:
         return self._trace.inputs(record)
 
     def input_at(self, record: TensorRecord, position: int) -> Optional[TensorRecord]:
-        """Returns the record behind one input of a record's op; None if it is no single one."""
-        return self._trace.input_at(record, position)
+        """Returns the record behind one input of a record's op; None if it has none."""
+        slots = self._trace.slots(record)
+        return slots[position] if position < len(slots) else None
 
     def readers_of(self, record: TensorRecord) -> List[TensorRecord]:
         """Returns the records that are computed from a bad one."""

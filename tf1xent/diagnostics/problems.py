@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 # Of the trainable entries, the share from which on a model is said to stand still.
 _MOST = 0.5
+_PATIENCE = 50  # steps
+# A loss that has been so many times the first one for long.
+_OFF = 3.0
 # A loss on one batch that has grown so much in a few steps of training on it.
 _DIVERGED = 10.0
 
@@ -43,29 +46,19 @@ def problem_of(evidence: "Evidence") -> Optional[Problem]:
     return _of_variables(evidence, total(loss)) or _of_history(evidence)
 
 
-def stands_still(program: Program, history: History, steps: int = 50) -> Optional[str]:
+def stands_still(program: Program, history: History, steps: int = _PATIENCE) -> Optional[str]:
     """Says that a model does not learn any more, or returns None.
 
     Args:
       program: a `Program`.
       history: the `History` of the steps.
-      steps: for how many steps it has to stand still.
+      steps: for how many steps it has to stand still, or to be off.
 
     Returns:
-      Such as "the loss is 2.3 for 50 steps", or None.
+      Such as "the loss is 2.3 at each of the last 50 steps", or None.
     """
-    still = standing(program, history, steps)
-    sizes = {name: size_of(program, name) for name in program.trainable}
-    share = sum(sizes[name] for name in still) / max(1, sum(sizes.values()))
-    if still and share >= _MOST:
-        return (
-            f"{len(still)} of {len(sizes)} trainable variables ({share:.0%} of all entries) have "
-            f"not moved, or had no gradient, for {min(still.values())} steps"
-        )
-    last = history.losses[-steps:]
-    if len(last) == steps and is_finite(last) and len(np.unique(last)) == 1 and steps > 1:
-        return f"the loss is {last[0]:.6g} at each of the last {steps} steps"
-    return None
+    found = _lasting(program, history, steps)
+    return None if found is None else found.text
 
 
 def standing(program: Program, history: History, steps: int) -> Dict[str, int]:
@@ -75,6 +68,34 @@ def standing(program: Program, history: History, steps: int) -> Dict[str, int]:
         for name in program.trainable
     }
     return {name: count for name, count in counts.items() if count >= max(steps, 1)}
+
+
+def _lasting(program: Program, history: History, steps: int) -> Optional[Problem]:
+    still = standing(program, history, steps)
+    sizes = {name: size_of(program, name) for name in program.trainable}
+    share = sum(sizes[name] for name in still) / max(1, sum(sizes.values()))
+    if still and max(share, len(still) / len(sizes)) >= _MOST:
+        text = (
+            f"{len(still)} of {len(sizes)} trainable variables ({share:.0%} of all entries) have "
+            f"not moved, or had no gradient, for {min(still.values())} steps"
+        )
+        return Problem("still", text)
+    losses, numbers = history.losses, history.steps
+    if not len(losses) or len(numbers) != len(losses) or numbers[-1] - numbers[0] < steps - 1:
+        return None
+    last = losses[numbers > numbers[-1] - steps]
+    if len(last) < 2 or not is_finite(last):
+        return None
+    if len(np.unique(last)) == 1:
+        return Problem("still", f"the loss is {last[0]:.6g} at each of the last {steps} steps")
+    first = losses[: max(1, min(5, len(losses) - len(last)))]
+    start = float(np.median(first))
+    if len(losses) > len(last) and start > 0 and last.min() > _OFF * start:
+        text = (
+            f"the loss began at {start:.4g} and has been {last.min():.4g} or more for {steps} steps"
+        )
+        return Problem("grows", text)
+    return None
 
 
 def size_of(program: Program, name: str) -> int:
@@ -115,12 +136,12 @@ def _of_variables(evidence: "Evidence", loss: float) -> Optional[Problem]:
 def _of_history(evidence: "Evidence") -> Optional[Problem]:
     program, history = evidence.program, evidence.history
     losses = history.losses
-    steps = len(history.gradient_norms) if history.same_batch else 50
-    still = stands_still(program, history, steps) if len(losses) else None
-    if still is not None and evidence.own.together == 0 and is_perfect_fit(evidence):
+    steps = len(history.gradient_norms) if history.same_batch else _PATIENCE
+    lasting = _lasting(program, history, steps) if len(losses) else None
+    if lasting is not None and evidence.own.together == 0 and is_perfect_fit(evidence):
         return None
-    if still is not None:
-        return Problem("still", still)
+    if lasting is not None:
+        return lasting
     if not history.same_batch:
         return None
     if losses[-1] > _DIVERGED * max(losses[0], 1e-30) or not is_finite(losses):

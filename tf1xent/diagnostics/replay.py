@@ -8,7 +8,7 @@ shows.
 """
 
 import functools
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set
 
 import numpy as np
 
@@ -69,6 +69,8 @@ class Replay:
             tf.import_graph_def(copy.definition, name="")
             self._loaders = {name: self._loader(name) for name in program.variables}
         self.session: Session = tf.Session(graph=self.graph, config=_configuration())
+        # The names of the variables that have had a value.
+        self._loaded: Set[str] = set()
         self._tables_error = self._fill_tables()
 
     def run(self, step: Step, *, update: bool = False, keep: Iterable[str] = ()) -> Recording:
@@ -76,7 +78,8 @@ class Replay:
 
         Args:
           step: a `Step`.
-          update: whether the variables are updated too.
+          update: whether the variables are updated too; then `step.variables` has to hold all that
+            an update reads, and what is not in it is not read afterwards.
           keep: names of tensors whose values are wanted whole.
 
         Returns:
@@ -208,11 +211,12 @@ class Replay:
                 values[name] = value if change is None else np.asarray(change(value), value.dtype)
         feeds = {self._loaders[name][0]: value for name, value in values.items()}
         self.session.run([self._loaders[name][1] for name in values], feeds)
+        self._loaded.update(values)
         return values
 
     def _read(self) -> Dict[str, np.ndarray]:
         found: Dict[str, np.ndarray] = self.session.run(
-            {name: loader[2] for name, loader in self._loaders.items()}
+            {name: self._loaders[name][2] for name in self._loaded}
         )
         return found
 

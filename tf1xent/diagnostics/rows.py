@@ -29,8 +29,12 @@ def row_of(evidence: Evidence, record: TensorRecord) -> Optional[int]:
     kept = evidence.replay.run(evidence.step, keep=[record.name]).kept.get(record.name, [])
     if len(kept) <= record.round or kept[record.round].shape != record.shape:
         return None
-    bad = ~np.isfinite(np.asarray(kept[record.round]).astype(np.float32))
-    for row, by_row in _guesses(bad, record.first_bad, size):
+    rounds = [~np.isfinite(np.asarray(value).astype(np.float32)) for value in kept]
+    guesses = list(_guesses(rounds[record.round], record.first_bad, size))
+    if len(rounds) == size:  # a loop over the rows, or back over them
+        by_round = np.array([bad.any() for bad in rounds])
+        guesses += [(record.round, by_round), (size - 1 - record.round, by_round[::-1])]
+    for row, by_row in guesses:
         good = np.flatnonzero(~by_row)
         if by_row[row] and len(good) and _proved(evidence, record, row, int(good[0])):
             return row

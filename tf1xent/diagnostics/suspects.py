@@ -7,8 +7,11 @@ import numpy as np
 
 from tf1xent.diagnostics.evidence import Evidence, Origin
 from tf1xent.diagnostics.recording import TensorRecord
+from tf1xent.diagnostics.state import VARIABLES
 from tf1xent.diagnostics.wiring import Node
 
+# NaN of a logarithm or a division is named by that, also where an op hides it from the loss.
+_EXPLAINED = ("Log", "Log1p", "Xlogy", "Xlog1py", "RealDiv", "Div", "Xdivy", "Mean", "Softmax")
 # tf.gradients makes the gradient of NAME in a scope NAME_grad.
 _GRADIENT_SCOPE = re.compile(r"(.+)_grad(_\d+)?")
 
@@ -31,6 +34,12 @@ class Suspect(NamedTuple):
     forward: Optional[Node]
     loss_is_bad: bool
 
+    @property
+    def is_given(self) -> bool:
+        """Tells whether it is data or a variable: computed from nothing."""
+        op_type = self.record.op_type
+        return not self.node.inputs or op_type.startswith("Placeholder") or op_type in VARIABLES
+
 
 def suspects(evidence: Evidence) -> List[Suspect]:
     """Returns the origins that have to be explained, in the order of the computation.
@@ -42,6 +51,8 @@ def suspects(evidence: Evidence) -> List[Suspect]:
     is_bad = loss is not None and not np.all(np.isfinite(loss))
     if is_bad:
         origins = [origin for origin in origins if origin.in_loss] or origins
+    if evidence.hiding is not None:
+        origins = [origin for origin in origins if not _is_hidden(evidence, origin)]
     return [_suspect(evidence, origin, is_bad) for origin in origins]
 
 
@@ -68,6 +79,15 @@ def line_of(evidence: Evidence, suspect: Suspect) -> Optional[str]:
     """Returns the line of the user's program that made the op, or that whose gradient it is."""
     node = suspect.node if suspect.forward is None else suspect.forward
     return evidence.program.line_of(node.name)
+
+
+def _is_hidden(evidence: Evidence, origin: Origin) -> bool:
+    """Tells whether an origin is NaN that an op hides, and that no other cause explains better."""
+    record = origin.record
+    if origin.in_gradient or not record.nans or record.dtype == "float16":
+        return False
+    node = evidence.program.wiring.node_of(record.name)
+    return bool(node.inputs) and record.op_type not in _EXPLAINED
 
 
 def _suspect(evidence: Evidence, origin: Origin, loss_is_bad: bool) -> Suspect:

@@ -57,16 +57,6 @@ class Trace:
         """Returns the records that a record was computed from, or may have been, that are bad."""
         return self._read(record, True)
 
-    def input_at(self, record: TensorRecord, position: int) -> Optional[TensorRecord]:
-        """Returns the record behind one input of a record's op; None if it is no single one."""
-        inputs = self._program.wiring.node_of(record.name).inputs
-        if position >= len(inputs):
-            return None
-        before = self._position[id(record)]
-        earlier = [self._earlier(name, before) for name in self._behind_of(inputs[position]).values]
-        found = [records[-1] for records in earlier if records]
-        return found[0] if len(found) == 1 else None
-
     def _read(self, record: TensorRecord, bad: bool) -> List[TensorRecord]:
         before = self._position[id(record)]
         found: Dict[int, TensorRecord] = {}

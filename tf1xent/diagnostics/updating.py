@@ -257,8 +257,13 @@ def _before_accumulator(program: "Program", gradient: Optional[str]) -> Optional
 
 def _recorded(program: "Program", name: Optional[str]) -> Optional[str]:
     """Returns the tensor that a branch or a loop hands on: it has a record."""
-    while name is not None and program.wiring.node_of(name).op_type in ("Switch", "Enter"):
-        name = program.wiring.node_of(name).inputs[0]
+    wiring = program.wiring
+    while name is not None:
+        node = wiring.node_of(name)
+        sources = wiring.sources(name) if node.op_type in (ARGUMENT, "Switch", "Enter") else []
+        if len(sources) != 1:
+            break
+        name = sources[0]
     return name
 
 

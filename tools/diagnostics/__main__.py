@@ -1,8 +1,8 @@
 """Plants faults in trainings on digits, and counts how often their cause is named.
 
-    python -m tools.diagnostics --seeds 20 --clean 100 --runs runs.jsonl
-    python -m tools.diagnostics --report runs-1.15.5.jsonl runs-2.21.0.jsonl --results FOLDER
-    python -m tools.diagnostics --faults
+    python tools/diagnostics --seeds 20 --clean 100 --runs runs.jsonl
+    python tools/diagnostics --report runs-1.15.5.jsonl runs-2.21.0.jsonl --results FOLDER
+    python tools/diagnostics --faults
 
 Each run trains an MLP, a CNN or an RNN tagger; its seed chooses the fault, the step at which it
 comes, the driver (a bare session, MonitoredSession, and on TensorFlow 1.x Estimator and Keras), the
@@ -19,19 +19,23 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # of all processes
 
-from tools.diagnostics import report, worker  # noqa: E402
-from tools.diagnostics.names import CAUSES, CLEAN, MODELS, Key  # noqa: E402
+from diagnostics import report, worker  # noqa: E402
+from diagnostics.names import CAUSES, CLEAN, MODELS, Key  # noqa: E402
 
 # A process is replaced after so many runs: TensorFlow keeps something of every graph.
 _RUNS_OF_A_PROCESS = 60
 _LONGEST_RUN = 600.0
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python -m tools.diagnostics", None, __doc__, formatter_class=form)
+    parser = argparse.ArgumentParser(
+        "python tools/diagnostics", None, __doc__, formatter_class=form
+    )
     add = parser.add_argument
     add("--seeds", type=int, default=20, metavar="N", help="of each cause and model (20)")
     add("--clean", type=int, default=100, metavar="N", help="healthy trainings (100)")
@@ -79,7 +83,8 @@ def _run(options: argparse.Namespace) -> None:
                 continue
             if path is not None:
                 with path.open("a", encoding="utf-8") as file:
-                    file.write(line + "\n")
+                    # A run that was cut off may have left a part of a line.
+                    file.write("\n" + line + "\n")
             run = json.loads(line)
             made, right = made + 1, right + report.is_right(run)
             print(f"{right}/{made} {report.line_of(run)}", flush=True)
@@ -87,7 +92,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Runs the command."""
-    options = _parse(sys.argv[1:] if arguments is None else arguments)
+    options = parse(sys.argv[1:] if arguments is None else arguments)
     if options.faults:
         print(report.table_of_faults())
         return 0

@@ -4,10 +4,10 @@ from typing import Any, Tuple
 
 import numpy as np
 
+from diagnostics.data import CLASSES, Batch
+from diagnostics.faults.fault import Fault
+from diagnostics.recipes import LOSSES, OPTIMIZERS, Parts, Recipe, one_hot, planted
 from tf1xent._tf import tf
-from tools.diagnostics.data import CLASSES, Batch
-from tools.diagnostics.faults.fault import Fault
-from tools.diagnostics.recipes import LOSSES, OPTIMIZERS, Parts, Recipe, one_hot, planted
 
 # Longer than the 50 steps for which a state must last to count as one.
 STEPS = 80
@@ -126,7 +126,9 @@ def _batch_norm(recipe: Recipe) -> None:
         width = int(hidden.shape[-1])
         gain = tf.get_variable("gain", [width], initializer=tf.ones_initializer())
         offset = tf.get_variable("offset", [width], initializer=tf.zeros_initializer())
-        kept = tf.get_variable("kept", initializer=np.zeros([2, width], np.float32), trainable=False)
+        kept = tf.get_variable(
+            "kept", initializer=np.zeros([2, width], np.float32), trainable=False
+        )
         mean, variance = tf.nn.moments(hidden, [0])
         update = tf.assign(kept, 0.9 * kept + 0.1 * tf.stack([mean, variance]))
         tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, getattr(update, "op", update))

@@ -30,7 +30,7 @@ def _digits() -> Tuple[np.ndarray, np.ndarray]:
 
 
 def draw(model: str, rng: np.random.RandomState, size: int) -> Batch:
-    """Returns one batch; the tagger gives each row of an image the digit's class, up to a length."""
+    """Returns one batch; the tagger labels each line of an image, up to some length."""
     images, digits = _digits()
     chosen = rng.randint(len(digits), size=size)
     features = images[chosen].reshape((size,) + SHAPES[model])

@@ -7,11 +7,9 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 import numpy as np
 
-from tf1xent._tf import tf
-from tf1xent.diagnostics import Diagnosis, LossDoctor, LossDoctorHook, diagnose
-from tools.diagnostics import data, models
-from tools.diagnostics.recipes import Recipe
-from tools.diagnostics.running import (
+from diagnostics import data, models
+from diagnostics.recipes import Recipe
+from diagnostics.running import (
     LASTING,
     configuration,
     floating,
@@ -19,6 +17,8 @@ from tools.diagnostics.running import (
     placeholders,
     session,
 )
+from tf1xent._tf import tf
+from tf1xent.diagnostics import Diagnosis, LossDoctor, LossDoctorHook, diagnose
 
 _OPTIONS = {"on_problem": "stop", "patience": LASTING}
 
@@ -212,7 +212,7 @@ def _folder() -> Iterator[str]:
 
 
 def _by_keras(recipe: Recipe) -> Answer:
-    from tools.diagnostics.keras_model import train
+    from diagnostics.keras_model import train
 
     return answer_of(train(recipe, _OPTIONS))
 

@@ -5,11 +5,11 @@ from typing import Any, Dict, List
 
 import numpy as np
 
+from diagnostics import data
+from diagnostics.recipes import Recipe, shapes_of
+from diagnostics.running import configuration, graph_of
 from tf1xent._tf import tf
 from tf1xent.diagnostics import Diagnosis, LossDoctorCallback
-from tools.diagnostics import data
-from tools.diagnostics.recipes import Recipe, shapes_of
-from tools.diagnostics.running import configuration, graph_of
 
 
 def train(recipe: Recipe, options: Dict[str, Any]) -> List[Diagnosis]:

@@ -4,9 +4,9 @@ from typing import Any, Dict, NamedTuple, Tuple
 
 import numpy as np
 
+from diagnostics import data
+from diagnostics.recipes import Parts, Recipe
 from tf1xent._tf import tf
-from tools.diagnostics import data
-from tools.diagnostics.recipes import Parts, Recipe
 
 
 class Built(NamedTuple):

@@ -5,10 +5,10 @@ from typing import List, Optional, Tuple
 
 import numpy as np
 
+from diagnostics import clean, faults
+from diagnostics.names import CLEAN
+from diagnostics.recipes import HEALTHY_RATES, LOSSES, MEANS, OPTIMIZERS, VARIABLES, Plan
 from tf1xent._tf import tf
-from tools.diagnostics import clean, faults
-from tools.diagnostics.names import CLEAN
-from tools.diagnostics.recipes import HEALTHY_RATES, LOSSES, MEANS, OPTIMIZERS, VARIABLES, Plan
 
 
 def choices(cause: str, model: str) -> List[faults.Fault]:

@@ -5,8 +5,8 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 import numpy as np
 
+from diagnostics import data
 from tf1xent._tf import tf
-from tools.diagnostics import data
 
 # Ops that a fault adds stand in this scope: a tool that names one of them has found the place.
 PLANTED = "planted"

@@ -5,16 +5,16 @@ import json
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
+from diagnostics.names import CAUSES, CLEAN, MODELS
 from tf1xent._table import markdown
-from tools.diagnostics.names import CAUSES, CLEAN, MODELS
 
 _NONE, _FAILED = "no alarm", "failed"
 TOOLS = ("NanTensorHook", "TerminateOnNaN", "add_check_numerics_ops", "enable_check_numerics")
 _INTRODUCTION = """# Results
 
-Written by `python -m tools.diagnostics --report`, from runs that `python -m tools.diagnostics`
+Written by `python tools/diagnostics --report`, from runs that `python tools/diagnostics`
 made on each TensorFlow. In every run a fault with one known cause is planted into a training on
-scikit-learn's digits; `python -m tools.diagnostics --faults` prints all of them with the reason why
+scikit-learn's digits; `python tools/diagnostics --faults` prints all of them with the reason why
 the cause is that one. A fault was decided before it was shown to any tool; one that shows nothing
 (loss, parameters and error as they should be, all variables moving) is made stronger, at most four
 times. Where two causes are right, only the first counts.
@@ -25,7 +25,7 @@ Results = Dict[str, Any]
 
 
 def read(paths: Iterable[Path]) -> Dict[Tuple[str, str, str, int], Run]:
-    """Returns the runs of files by TensorFlow, cause, model and seed; a torn last line is left out."""
+    """Returns runs by TensorFlow, cause, model and seed; a torn last line is left out."""
     runs = {}
     for path in paths:
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -77,7 +77,9 @@ def _of_version(runs: Sequence[Run]) -> Results:
     faults = [r for r in runs if r["plan"]["cause"] != CLEAN and r["symptom"]]
     clean = [r for r in runs if r["plan"]["cause"] == CLEAN]
     silent = [r for r in runs if r["plan"]["cause"] != CLEAN and not r["symptom"]]
-    confusion = {c: _counts(answer_of(r) for r in faults if r["plan"]["cause"] == c) for c in CAUSES}
+    confusion = {
+        c: _counts(answer_of(r) for r in faults if r["plan"]["cause"] == c) for c in CAUSES
+    }
     return {
         "confusion": confusion,
         "by model": {c: {m: _rights(_of(faults, c, m)) for m in MODELS} for c in CAUSES},
@@ -115,15 +117,17 @@ def _each(runs: Sequence[Run]) -> List[Results]:
         found.setdefault((run["plan"]["cause"], run["plan"]["fault"]), []).append(run)
     rows = []
     for (cause, name), group in sorted(found.items(), key=_in_order):
-        rows.append({
-            "cause": cause,
-            "fault": name,
-            "runs": len(group),
-            "answers": _counts(map(answer_of, group)),
-            "place": sum(run["found_place"] for run in group),
-            "error": sum(run["symptom"] == "error" for run in group),
-            "tools": {tool: _said(group, tool) for tool in TOOLS},
-        })
+        rows.append(
+            {
+                "cause": cause,
+                "fault": name,
+                "runs": len(group),
+                "answers": _counts(map(answer_of, group)),
+                "place": sum(run["found_place"] for run in group),
+                "error": sum(run["symptom"] == "error" for run in group),
+                "tools": {tool: _said(group, tool) for tool in TOOLS},
+            }
+        )
     return rows
 
 
@@ -263,7 +267,7 @@ def _alarms_text(said: Mapping[str, int]) -> str:
 
 def table_of_faults() -> str:
     """Returns the table of faults; imports TensorFlow."""
-    from tools.diagnostics import clean, faults
+    from diagnostics import clean, faults
 
     rows = [["cause", "fault", "why it is the cause", "right too, not counted", "models"]]
     for fault in (*faults.FAULTS, *clean.TRAININGS):

@@ -4,14 +4,12 @@ import contextlib
 import io
 import re
 import types
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, NamedTuple, Optional
 
-import numpy as np
-
+from diagnostics import models
+from diagnostics.recipes import Recipe
+from diagnostics.running import Symptom, graph_of, placeholders, session
 from tf1xent._tf import tf
-from tools.diagnostics import models
-from tools.diagnostics.recipes import Recipe
-from tools.diagnostics.running import Symptom, graph_of, placeholders, session
 
 # How the two kinds of checks name an op.
 _NAMED = re.compile(r'^(\S+) : Tensor had|graph op "([^"]+)"')

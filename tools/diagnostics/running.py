@@ -6,10 +6,10 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 import numpy as np
 
 import tf1xent
+from diagnostics import data, models
+from diagnostics.recipes import Recipe
 from tf1xent import _tf
 from tf1xent._tf import tf
-from tools.diagnostics import data, models
-from tools.diagnostics.recipes import Recipe
 
 # A state that lasts this many steps counts as one.
 LASTING = 50
@@ -19,7 +19,7 @@ class Symptom(NamedTuple):
     """What is wrong with a run, seen without any tool.
 
     Attributes:
-      kind: "error", "loss", "parameters" (not finite), "zero" (loss), "unchanged"; "" if nothing is.
+      kind: "error", "loss" or "parameters" (not finite), "zero" (loss), "unchanged"; or empty.
       step: the step of it.
       error: the message that ended the run.
       losses: the loss of each step.
@@ -56,18 +56,28 @@ def placeholders(model: str) -> Fed:
 @contextlib.contextmanager
 def graph_of(recipe: Recipe) -> Iterator[Any]:
     """Makes a graph the default one, with the plan's control flow and patch."""
-    version = recipe.plan.control_flow
-    (tf.enable_control_flow_v2 if version == "v2" else tf.disable_control_flow_v2)()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_control_flow(recipe.plan.control_flow))
         if recipe.plan.patch:
             stack.enter_context(tf1xent.patched())
         graph = tf.Graph()
         stack.enter_context(graph.as_default())
         tf.set_random_seed(recipe.plan.seed)
-        try:
-            yield graph
-        finally:
-            tf.disable_control_flow_v2()
+        yield graph
+
+
+@contextlib.contextmanager
+def _control_flow(version: str) -> Iterator[None]:
+    if not hasattr(tf, "control_flow_v2_enabled"):  # TensorFlow 1.13 has version 1 only
+        yield
+        return
+    switches = {True: tf.enable_control_flow_v2, False: tf.disable_control_flow_v2}
+    before = tf.control_flow_v2_enabled()
+    switches[version == "v2"]()
+    try:
+        yield
+    finally:
+        switches[before]()
 
 
 def session() -> Any:
@@ -107,8 +117,9 @@ def run_plain(recipe: Recipe) -> Symptom:
                 if not np.isfinite(losses[-1]):
                     return Symptom("loss", step, "", losses)
                 if not all(np.isfinite(value).all() for value in now):
-                    return Symptom("parameters", step, "", _carry_on(
-                        running, fetches, fed, recipe, step, losses))
+                    rest = [fed.of(batch) for batch in recipe.batches()[step:]]
+                    losses += _losses(running, fetches, rest)
+                    return Symptom("parameters", step, "", losses)
                 for name, i in kept.items():
                     since[name] = since[name] + 1 if np.array_equal(now[i], last[i]) else 0
                 last = now
@@ -117,15 +128,12 @@ def run_plain(recipe: Recipe) -> Symptom:
     return _lasting(losses, since)
 
 
-def _carry_on(
-    running: Any, fetches: Any, fed: Fed, recipe: Recipe, step: int, losses: List[float]
-) -> List[float]:
-    """Returns the losses with those of the remaining steps: some tools wait for them."""
-    for batch in recipe.batches()[step:]:
-        try:
-            losses.append(float(running.run(fetches, fed.of(batch))[0]))
-        except tf.errors.OpError:
-            break
+def _losses(running: Any, fetches: Any, feeds: List[Dict[Any, np.ndarray]]) -> List[float]:
+    """Returns the losses of the remaining steps: some tools wait for them."""
+    losses = []
+    with contextlib.suppress(tf.errors.OpError):
+        for fed in feeds:
+            losses.append(float(running.run(fetches, fed)[0]))
     return losses
 
 

@@ -5,10 +5,10 @@ import time
 import traceback
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
+from diagnostics import drivers, plans, rivals, running
+from diagnostics.names import CLEAN, Key
+from diagnostics.recipes import Recipe
 from tf1xent._tf import version
-from tools.diagnostics import drivers, plans, rivals, running
-from tools.diagnostics.names import CLEAN, Key
-from tools.diagnostics.recipes import Recipe
 
 # A fault that shows nothing is made stronger, at most so often, each time by this factor.
 _TIMES, _FACTOR = 4, 5.0
@@ -82,9 +82,7 @@ def make(cause: str, model: str, seed: int, with_rivals: bool) -> Optional[Run]:
         said["add_check_numerics_ops"] = rivals.check_numerics_ops(recipe)
         said["enable_check_numerics"] = rivals.enable_check_numerics(recipe)
     middle = time.process_time()
-    run = Run(
-        version(), dict(plan._asdict()), recipe.strength, *symptom[:3]
-    )
+    run = Run(version(), dict(plan._asdict()), recipe.strength, *symptom[:3])
     try:
         answer = drivers.ask(recipe)
         run = run._replace(

@@ -5,7 +5,7 @@ from typing import Any, Optional, Tuple
 
 def make(task: Tuple[Any, ...]) -> Optional[str]:
     """Makes a run, given (cause, model, seed, whether side by side); returns its line."""
-    from tools.diagnostics import runs
+    from diagnostics import runs
 
     made = runs.make(*task)
     return None if made is None else made.line()

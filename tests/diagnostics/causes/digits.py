@@ -42,19 +42,27 @@ def batch(number):
     return IMAGES[rows].copy(), LABELS[rows].copy()
 
 
-def diagnosed(loss_of, spoil=None, *, steps=3, rate=0.1, dtype=tf.float32, variables=None):
+def cause_of(loss_of, spoil=None, **options):
+    """The cause that a diagnosis names, or None."""
+    return diagnosed(loss_of, spoil, **options).cause
+
+
+def diagnosed(loss_of, spoil=None, *, steps=3, dtype=tf.float32, variables=None, optimizer=None):
     """Trains a few steps, then diagnoses the next one.
 
     Args:
       loss_of: takes a `Model`, returns the loss.
       spoil: takes a `Model`, images and labels; may change them, or return other feeds.
+      steps: how many steps go well before.
+      dtype: of the activations.
       variables: takes the variables' values by name, and changes them.
+      optimizer: the program's, by default gradient descent.
     """
     with tf.Graph().as_default():
         tf.set_random_seed(1)
         model = Model(dtype)
         loss = loss_of(model)
-        train = tf.train.GradientDescentOptimizer(rate).minimize(loss)
+        train = (optimizer or tf.train.GradientDescentOptimizer(0.1)).minimize(loss)
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
             for number in range(steps):
@@ -68,4 +76,4 @@ def diagnosed(loss_of, spoil=None, *, steps=3, rate=0.1, dtype=tf.float32, varia
             if variables is not None:
                 changed = {v.op.name: session.run(v) for v in tf.global_variables()}
                 variables(changed)
-            return diagnose(session, loss, feeds, variables=changed)
+            return diagnose(session, loss, feeds, variables=changed, steps=1)

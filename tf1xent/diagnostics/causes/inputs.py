@@ -22,6 +22,17 @@ def _probe(evidence: Evidence) -> Optional[Finding]:
     for tensor in evidence.program.sources:
         if tensor.name in names:
             return _without_values(evidence, tensor)
+    return _behind_suspects(evidence) if names else None
+
+
+def _behind_suspects(evidence: Evidence) -> Optional[Finding]:
+    """Looks for data that are not finite, although an op on the way, as max_pool, hides it."""
+    for tensor, value in data_of(evidence):
+        wide = _wide(value)
+        if wide.dtype.kind in "fc" and not np.isfinite(wide).all():
+            found = _finding(evidence, tensor, wide)
+            if found.trial is not None and found.trial.helped:
+                return found
     return None
 
 

@@ -70,11 +70,27 @@ def _of_error(evidence: Evidence, error: str) -> Optional[Finding]:
         return None
     readers = [r for r in label_readers(evidence) if r.kind in (INDICES, ONE_HOT)]
     data = _data_out_of_range(evidence, readers, value, classes)
-    shown = "A label" if value is None else f"The label {value}"
-    what = f"{shown} is outside [0, {classes}): the run ends with an error on a CPU, and with NaN "
-    what += "on a GPU."
+    what = _outside(value, classes)
     op = readers[0].op if readers else None
     return _finding(evidence, what, op, data, {"label": value, "num_classes": classes})
+
+
+def finding_of_message(error: str) -> Optional[Finding]:
+    """Returns what an error alone says, where the data of the step are lost."""
+    value, classes = _parsed(error)
+    if classes is None:
+        return None
+    numbers = {"label": value, "num_classes": classes}
+    what = _outside(value, classes)
+    return Finding(LABELS.name, what, None, None, None, None, numbers, LABELS.remedy)
+
+
+def _outside(value: Optional[int], classes: int) -> str:
+    shown = "A label" if value is None else f"The label {value}"
+    return (
+        f"{shown} is outside [0, {classes}): the run ends with an error on a CPU, and with NaN on a "
+        "GPU."
+    )
 
 
 def _parsed(error: str) -> Any:

@@ -49,20 +49,22 @@ def _probe(evidence: Evidence) -> Optional[Finding]:
     signs = _signs(evidence, initial)
     if signs is None:
         return None
-    if problem.kind == "grows":
+    if problem.kind == "grows" and evidence.history.same_batch:
         history = evidence.history
         steps = len(history.gradient_norms)
         trial = _first_that_helps(evidence, history, evidence.step.variables, steps)
         is_it = (trial is not None and trial.helped) or signs.are_huge
     else:
         is_it = _is_too_high(evidence, problem.kind, signs)
-        if not is_it and (problem.kind != "still" or not _has_no_gradient(evidence)):
+        may_be = problem.kind == "grows" or (problem.kind == "still" and _has_no_gradient(evidence))
+        if not is_it and not may_be:
             return None
         again = _trained_anew(evidence, initial)
-        is_it = is_it or _dies(evidence, again)
-        if not is_it:
-            return None
-        trial = None if again is None else _first_that_helps(evidence, again, initial, _STEPS)
+        is_it = is_it or (problem.kind == "still" and _dies(evidence, again))
+        trial = None
+        if again is not None and (is_it or problem.kind == "grows"):
+            trial = _first_that_helps(evidence, again, initial, _STEPS)
+        is_it = is_it or (trial is not None and trial.helped)
     return _finding(evidence, signs, trial) if is_it else None
 
 
@@ -78,6 +80,8 @@ def _is_too_high(evidence: Evidence, kind: str, signs: _Signs) -> bool:
     if evidence.own.exploded:
         return True
     ratio = 0.0 if signs.ratio is None else signs.ratio
+    if kind == "grows":
+        return signs.growth >= _THROWN_FAR or ratio >= _LARGE_RATIO
     if kind == "still":
         loss = evidence.recording.loss
         moved_far = signs.growth >= _THROWN_FAR or ratio >= _LARGE_RATIO

@@ -2,6 +2,9 @@
 
 from typing import Any, Dict, Optional
 
+import numpy as np
+
+from tf1xent.diagnostics.causes.masked_rows import masked_row
 from tf1xent.diagnostics.causes.singular_points import POINTS, Point, holds_singular, kept_away
 from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding
@@ -33,6 +36,8 @@ def _probe(evidence: Evidence) -> Optional[Finding]:
         read = operand(evidence, suspect, point.operand)
         if read is None or not holds_singular(point, read):
             continue
+        if masked_row(evidence, suspect) is not None:  # a mask: another cause's
+            continue
         if kind in _ROOTS and not read.smallest < 0:
             continue
         return _finding(evidence, suspect, point, read)
@@ -53,12 +58,8 @@ def _finding(evidence: Evidence, suspect: Suspect, point: Point, read: TensorRec
 
 def _held(suspect: Suspect, read: TensorRecord) -> str:
     if suspect.record.op_type in _LOGARITHMS and read.zeros and read.smallest >= 0:
-        count = read.zeros
-        entries = "entry" if count == 1 else "entries"
-        size = 1
-        for length in read.shape:
-            size *= length
-        return f"{count} {entries} of the {size} of `{read.name}` are 0"
+        size = int(np.prod(read.shape))
+        return f"{read.zeros} of {size} entries of `{read.name}` are 0"
     if read.smallest < 0:
         return f"`{read.name}` holds negative numbers, down to {read.smallest:.6g}"
     return f"`{read.name}` holds numbers from {read.smallest:.6g} to {read.largest:.6g}"

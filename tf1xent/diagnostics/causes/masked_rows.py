@@ -25,17 +25,15 @@ class MaskedRow(NamedTuple):
 
     Attributes:
       logits: the name of the tensor.
-      reader: the name of the op that takes their softmax.
+      softmax: the record of what is computed of them, the first that is NaN.
       rows: how many there are.
       classes: the number of classes.
-      line: the program's line that takes the softmax, or None.
     """
 
     logits: str
-    reader: str
+    softmax: TensorRecord
     rows: int
     classes: int
-    line: Optional[str]
 
 
 def masked_row(evidence: Evidence, suspect: Suspect) -> Optional[MaskedRow]:
@@ -74,7 +72,5 @@ def _counted(evidence: Evidence, made: TensorRecord, read: TensorRecord) -> Opti
         wide = np.asarray(value).astype(np.float32)
         rows = (wide == -np.inf).all(axis=-1) if wide.ndim else np.zeros([], bool)
         if rows.any():
-            name = made.name.rpartition(":")[0]
-            line = evidence.program.line_of(name)
-            return MaskedRow(read.name, name, int(rows.sum()), wide.shape[-1], line)
+            return MaskedRow(read.name, made, int(rows.sum()), wide.shape[-1])
     return None

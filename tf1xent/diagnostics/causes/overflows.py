@@ -35,8 +35,8 @@ def _probe(evidence: Evidence) -> Optional[Finding]:
 def _is_explained(evidence: Evidence, suspect: Suspect) -> bool:
     """Tells whether another cause explains a suspect."""
     record = suspect.record
-    if not suspect.node.inputs and record.op_type not in _CONSTANTS:
-        return True  # data and variables
+    if suspect.is_given and record.op_type not in _CONSTANTS:
+        return True
     if masked_row(evidence, suspect) is not None:
         return True
     if record.dtype == "float16" and _is_within_float32(evidence, suspect):

@@ -6,7 +6,6 @@ import numpy as np
 
 from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding
-from tf1xent.diagnostics.state import VARIABLES
 from tf1xent.diagnostics.suspects import suspects
 from tf1xent.diagnostics.trials import with_step
 
@@ -15,9 +14,22 @@ _MOST_SHOWN = 20
 
 def _probe(evidence: Evidence) -> Optional[Finding]:
     bad = _bad_variables(evidence)
-    read = [s.node.name for s in suspects(evidence) if s.node.op_type in VARIABLES]
-    read = [name for name in read if name in bad] or _read_by_updates(evidence, bad)
+    found = suspects(evidence)
+    read = [s.node.name for s in found if s.node.name in bad]
+    if found and not read and bad:
+        return _behind_suspects(evidence, bad)
+    if not found:  # loss and gradients are finite: what the updates read besides
+        read = _read_by_updates(evidence, bad)
     return _finding(evidence, read[0], bad) if read else None
+
+
+def _behind_suspects(evidence: Evidence, bad: Dict[str, int]) -> Optional[Finding]:
+    """Looks for variables that are not finite, although an op on the way, as max_pool, hides it."""
+    needed = [name for name in bad if evidence.needed_by_loss(name)]
+    if not needed:
+        return None
+    finding = _finding(evidence, needed[0], bad)
+    return finding if finding.trial is not None and finding.trial.helped else None
 
 
 def _bad_variables(evidence: Evidence) -> Dict[str, int]:

@@ -106,7 +106,7 @@ def _divisor_held(evidence: Evidence, suspect: Suspect) -> Optional[Trial]:
 def _of_dropped(evidence: Evidence, suspect: Suspect) -> Optional[Finding]:
     """Explains an op of the loss whose value is not finite, and is dropped on the way to it."""
     record = suspect.record
-    if not suspect.node.inputs or not is_dropped(evidence, record):
+    if suspect.is_given or not is_dropped(evidence, record):
         return None
     read = _largest_input(evidence, suspect)
     what = (

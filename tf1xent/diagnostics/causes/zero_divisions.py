@@ -10,7 +10,7 @@ from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding, Trial
 from tf1xent.diagnostics.recording import TensorRecord
 from tf1xent.diagnostics.rows import data_of, row_of
-from tf1xent.diagnostics.suspects import Suspect, line_of, operand, suspects
+from tf1xent.diagnostics.suspects import Suspect, operand, suspects
 from tf1xent.diagnostics.trials import with_values
 
 _DIVIDES = ("RealDiv", "Div", "Xdivy", "FloorMod", "Mod", "Reciprocal", "Inv", "Rsqrt")
@@ -61,14 +61,14 @@ def _of_masked_row(evidence: Evidence, suspect: Suspect) -> Optional[Finding]:
     if found is None:
         return None
     what = (
-        f"`{found.logits}` is -inf in every class of {found.rows} rows, so their softmax in "
-        f"`{found.reader}` is 0/0."
+        f"`{found.logits}` is -inf in every class of {found.rows} row{'s' * (found.rows > 1)}, so "
+        f"that the softmax in `{found.softmax.name}` is 0/0."
     )
     cure = {found.logits: lambda x: np.where(_masked_wholly(x), np.zeros_like(x), x)}
     trial = with_values(evidence, f"`{found.logits}` is 0 in these rows", cure)
     numbers = {"rows": found.count, "classes": found.classes}
     remedy = "Mask with a large finite number such as -1e9, or leave these rows out."
-    return _finding(evidence, suspect, what, numbers, remedy, trial, found.line)
+    return _finding(evidence, suspect, what, numbers, remedy, trial, found.softmax)
 
 
 def _masked_wholly(values: np.ndarray) -> np.ndarray:
@@ -136,9 +136,10 @@ def _finding(
     numbers: Dict[str, Any],
     remedy: str,
     trial: Optional[Trial],
-    line: Optional[str] = None,
+    record: Optional[TensorRecord] = None,
 ) -> Finding:
-    record, line = suspect.record, line or line_of(evidence, suspect)
+    record = record or suspect.record
+    line = evidence.program.line_of(record.name)
     row = row_of(evidence, record)
     name = ZERO_DIVISION.name
     return Finding(name, what, record.name, record.op_type, line, row, numbers, remedy, trial)

@@ -55,8 +55,7 @@ class Watcher(_tf.Watcher):
         self._snapshots = Snapshots(options.memory_limit)
         self._schedule = Schedule(options.snapshot_every)
         made = [update.op for update in program.updates]
-        if program.train_op is not None:
-            made.append(getattr(program.train_op, "op", program.train_op))
+        made += program.train_ops or []
         self._trains = bool(made)
         self._marks = {op.name for op in made or [program.loss.op]}
         self._reads = {name: reads(program, name) for name in program.variables}

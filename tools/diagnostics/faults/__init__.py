@@ -2,8 +2,8 @@
 
 from typing import Dict, List, Tuple
 
-from tools.diagnostics.faults import batches, numbers, parameters, ranges, training
-from tools.diagnostics.faults.fault import Fault
+from diagnostics.faults import batches, numbers, parameters, ranges, training
+from diagnostics.faults.fault import Fault
 
 __all__ = ["FAULTS", "Fault", "of_cause"]
 

@@ -4,10 +4,10 @@ from typing import Any, Callable, Tuple
 
 import numpy as np
 
+from diagnostics.data import CLASSES, Batch
+from diagnostics.faults.fault import Fault, in_batch, row_of
+from diagnostics.recipes import LOSSES, Recipe, one_hot, planted
 from tf1xent._tf import tf
-from tools.diagnostics.data import CLASSES, Batch
-from tools.diagnostics.faults.fault import Fault, in_batch, row_of
-from tools.diagnostics.recipes import LOSSES, Recipe, one_hot, planted
 
 INPUTS, LABELS = "inputs not finite", "labels out of range"
 _FED = "features|weights|Iterator"
@@ -166,7 +166,9 @@ FAULTS: Tuple[Fault, ...] = (
     Fault(INPUTS, "log of a width", "NumPy's log of a negative width is fed", "", _width),
     Fault(INPUTS, "too large for float32", "1e39 becomes inf before it is fed", "", _large_double),
     Fault(INPUTS, "NaN weight of a row", "a weight that is fed is NaN", "", _weight, keras=False),
-    Fault(LABELS, "label -1", "one label is -1", "", _labels(-1, LOSSES["sparse"], "SparseSoftmax")),
+    Fault(
+        LABELS, "label -1", "one label is -1", "", _labels(-1, LOSSES["sparse"], "SparseSoftmax")
+    ),
     Fault(
         LABELS,
         "label 255",

@@ -4,9 +4,9 @@ from typing import Any, Callable, NamedTuple, Tuple
 
 import numpy as np
 
+from diagnostics.data import Batch
+from diagnostics.recipes import Recipe
 from tf1xent._tf import tf
-from tools.diagnostics.data import Batch
-from tools.diagnostics.recipes import Recipe
 
 ALL = ("MLP", "CNN", "tagger")
 

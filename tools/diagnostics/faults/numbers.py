@@ -4,10 +4,10 @@ from typing import Any, Callable, Tuple
 
 import numpy as np
 
+from diagnostics.data import Batch
+from diagnostics.faults.fault import Fault, confident, in_batch, row_of
+from diagnostics.recipes import Function, Parts, Recipe, one_hot, planted
 from tf1xent._tf import tf
-from tools.diagnostics.data import Batch
-from tools.diagnostics.faults.fault import Fault, confident, in_batch, row_of
-from tools.diagnostics.recipes import Function, Parts, Recipe, one_hot, planted
 
 LOG, SINGULAR = "log of 0", "singular gradient"
 
@@ -217,9 +217,7 @@ FAULTS: Tuple[Fault, ...] = (
         keras=False,
     ),
     Fault(SINGULAR, "norm", "tf.norm of a difference of 0", "", _of_twins(_normed), keras=False),
-    Fault(
-        SINGULAR, "power 0.5", "tf.pow's slope at 0", "", _of_twins(_powered), keras=False
-    ),
+    Fault(SINGULAR, "power 0.5", "tf.pow's slope at 0", "", _of_twins(_powered), keras=False),
     Fault(
         SINGULAR,
         "where over a power",

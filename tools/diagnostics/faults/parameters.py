@@ -4,9 +4,9 @@ from typing import Any, Callable, Dict, List, Tuple
 
 import numpy as np
 
+from diagnostics.faults.fault import Fault
+from diagnostics.recipes import Recipe, planted
 from tf1xent._tf import tf
-from tools.diagnostics.faults.fault import Fault
-from tools.diagnostics.recipes import Recipe, planted
 
 PARAMETERS, UNCHANGED = "parameters not finite", "parameters do not change"
 # Longer than the 50 steps for which a state must last to count as one.
@@ -109,7 +109,7 @@ def _dead(recipe: Recipe) -> None:
     def change(values: Dict[str, np.ndarray]) -> None:
         for name in values:
             if name.endswith("bias") and not name.startswith("output"):
-                values[name][:] = -10.0 ** (1 + recipe.plan.seed % 3) * recipe.strength
+                values[name][:] = -(10.0 ** (1 + recipe.plan.seed % 3)) * recipe.strength
 
     recipe.change_values = change
 
@@ -173,9 +173,7 @@ FAULTS: Tuple[Fault, ...] = (
         _moving_variance,
         keras=False,
     ),
-    Fault(
-        UNCHANGED, "stop_gradient", "no gradient passes to the first layers", "", _stop_gradient
-    ),
+    Fault(UNCHANGED, "stop_gradient", "no gradient passes to the first layers", "", _stop_gradient),
     Fault(UNCHANGED, "cast to integers", "no gradient passes a cast", "", _integers),
     Fault(
         UNCHANGED,
@@ -204,5 +202,7 @@ FAULTS: Tuple[Fault, ...] = (
         keras=False,
         estimator=False,
     ),
-    Fault(UNCHANGED, "clipped to 0", "each gradient is clipped to [0, 0]", "", _clipped, keras=False),
+    Fault(
+        UNCHANGED, "clipped to 0", "each gradient is clipped to [0, 0]", "", _clipped, keras=False
+    ),
 )

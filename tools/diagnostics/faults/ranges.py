@@ -4,10 +4,10 @@ from typing import Any, Callable, Tuple
 
 import numpy as np
 
+from diagnostics.data import CLASSES, Batch
+from diagnostics.faults.fault import Fault, confident, in_batch, louder
+from diagnostics.recipes import Function, Parts, Recipe, one_hot, planted
 from tf1xent._tf import tf
-from tools.diagnostics.data import CLASSES, Batch
-from tools.diagnostics.faults.fault import Fault, confident, in_batch, louder
-from tools.diagnostics.recipes import Function, Parts, Recipe, one_hot, planted
 
 ZERO, OVERFLOW, HALF = "0/0", "overflow", "half precision"
 
@@ -227,13 +227,17 @@ def _exp_in_half(recipe: Recipe) -> None:
 
 FAULTS: Tuple[Fault, ...] = (
     # A process of TensorFlow 2.21 dies of the gradient of max_pool of no rows.
-    Fault(
-        ZERO, "empty batch", "the mean of no rows", "", _empty, ("MLP", "tagger"), keras=False
-    ),
+    Fault(ZERO, "empty batch", "the mean of no rows", "", _empty, ("MLP", "tagger"), keras=False),
     Fault(ZERO, "all rows masked", "sum of weights is 0", "", _all_masked, keras=False),
     Fault(ZERO, "boolean_mask keeps none", "the mean of no rows", "", _none_chosen, keras=False),
     Fault(
-        ZERO, "a row all masked", "a row's mean over 0 steps", "", _row_masked, ("tagger",), keras=False
+        ZERO,
+        "a row all masked",
+        "a row's mean over 0 steps",
+        "",
+        _row_masked,
+        ("tagger",),
+        keras=False,
     ),
     Fault(
         ZERO,
@@ -252,9 +256,7 @@ FAULTS: Tuple[Fault, ...] = (
         keras=False,
     ),
     Fault(ZERO, "mean of an absent class", "a sum and a count of 0", "", _class_means, keras=False),
-    Fault(
-        OVERFLOW, "softmax by hand", "exp of a logit above 88: inf/inf", "", _in_loss(_softmax)
-    ),
+    Fault(OVERFLOW, "softmax by hand", "exp of a logit above 88: inf/inf", "", _in_loss(_softmax)),
     Fault(OVERFLOW, "logsumexp by hand", "exp of a logit above 88", "", _in_loss(_logsumexp)),
     Fault(OVERFLOW, "log(cosh)", "exp of an error above 88", "", _in_loss(_log_cosh)),
     Fault(OVERFLOW, "exp units", "exp of a hidden unit above 88", "", _in_layers(tf.exp)),

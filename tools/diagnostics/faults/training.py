@@ -1,14 +1,14 @@
 """Faults of the training itself: its rate, what float32 makes of it, what nobody sees."""
 
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Tuple
 
 import numpy as np
 
+from diagnostics import data
+from diagnostics.data import Batch
+from diagnostics.faults.fault import Fault, in_batch, row_of
+from diagnostics.recipes import LOSSES, OPTIMIZERS, Recipe, one_hot, planted
 from tf1xent._tf import tf
-from tools.diagnostics import data
-from tools.diagnostics.data import Batch
-from tools.diagnostics.faults.fault import Fault, in_batch, row_of
-from tools.diagnostics.recipes import LOSSES, OPTIMIZERS, Recipe, planted
 
 RATE, COLLAPSE, HIDDEN = "learning rate", "float32 collapse", "NaN hidden"
 _TOO_HIGH = {"SGD": 1e2, "Momentum": 1e2, "Adam": 1e1}
@@ -17,7 +17,16 @@ _TOO_HIGH = {"SGD": 1e2, "Momentum": 1e2, "Adam": 1e1}
 # --- Learning rate --------------------------------------------------------------------------------
 
 
+def _squared(logits: Any, labels: Any) -> Any:
+    return tf.reduce_sum(tf.square(logits - one_hot(labels)), axis=1)
+
+
 def _high(recipe: Recipe) -> float:
+    """Returns a rate; where nothing came of a lower one, of a loss whose gradient has no bound."""
+    if recipe.strength > 1 or recipe.rng.randint(2):
+        recipe.losses = _squared
+    if recipe.strength > 1:
+        recipe.optimizer = OPTIMIZERS["SGD"]
     drawn = 10.0 ** recipe.rng.uniform(0, 2)
     return float(_TOO_HIGH[recipe.plan.optimizer] * drawn * recipe.strength)
 
