@@ -17,6 +17,7 @@ class Options(NamedTuple):
     """The options of `LossDoctor`, which has their meaning."""
 
     on_problem: str = "warn"
+    summary_every: Optional[int] = None
     snapshot_every: Optional[int] = None
     patience: int = 100
     memory_limit: int = 1 << 29
@@ -94,7 +95,7 @@ def checked_options(function: str, options: Any) -> Options:
             f"{function}: `on_problem` must be one of {', '.join(_ON_PROBLEM)}, got "
             f"{found.on_problem!r}. Give one of these."
         )
-    for name in ("snapshot_every", "patience", "memory_limit"):
+    for name in ("summary_every", "snapshot_every", "patience", "memory_limit"):
         value = getattr(found, name)
         if value is not None and value < 1:
             raise ValueError(f"{function}: `{name}` must be at least 1, got {value}. Raise it.")
