@@ -34,7 +34,7 @@ def train(recipe: Recipe, options: Dict[str, Any]) -> List[Diagnosis]:
                 )
             return callback.diagnoses
         finally:
-            keras.backend.clear_session()
+            keras.backend.set_session(None)
 
 
 def _model(recipe: Recipe) -> Any:

@@ -23,7 +23,10 @@ class Numbers:
     def __init__(self, program: Program, summary: Summary) -> None:
         self._summary = summary
         self._trainable = [name for name in program.trainable if name in program.variables]
-        self._steps: Deque[Tuple[int, np.ndarray]] = collections.deque(maxlen=_STEPS_KEPT)
+        # The step, its loss where that was fetched, and its summary where that was.
+        self._steps: Deque[Tuple[int, Optional[float], Optional[np.ndarray]]] = collections.deque(
+            maxlen=_STEPS_KEPT
+        )
         # By step, the update ratios and the norms by variable.
         self._ratios: Dict[int, Tuple[Dict[str, float], Dict[str, float]]] = {}
         self._before: Optional[Tuple[int, Mapping[str, np.ndarray]]] = None
@@ -44,6 +47,20 @@ class Numbers:
                 self.compare(last, before, values)
         self._before = step, {name: values[name] for name in self._trainable}
 
+    def _rows(self) -> np.ndarray:
+        """Returns the summaries of all steps [steps, numbers].
+
+        Where a step had none, the last one before stands for it, with the step's loss.
+        """
+        rows = np.zeros([len(self._steps), len(self._summary.entries)])
+        seen = next((row for _, _, row in self._steps if row is not None), rows[:1].sum(axis=0))
+        for position, (_, loss, row) in enumerate(self._steps):
+            seen = seen if row is None else row
+            rows[position] = seen
+            if loss is not None:
+                rows[position, 0] = loss
+        return rows
+
     def compare(
         self, step: int, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
     ) -> None:
@@ -60,9 +77,8 @@ class Numbers:
 
     def history(self) -> History:
         """Returns the `History`."""
-        steps = np.array([step for step, _ in self._steps], dtype=np.int64)
-        entries = len(self._summary.entries)
-        rows = np.array([row for _, row in self._steps]).reshape(len(steps), entries)
+        steps = np.array([step for step, _, _ in self._steps], dtype=np.int64)
+        rows = self._rows()
         measured = sorted(self._ratios.items())
         seen = 0 if self._before is None else self._before[0]
         return History(

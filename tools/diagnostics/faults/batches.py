@@ -15,11 +15,11 @@ _FED = "features|weights|Iterator"
 
 def _pixel(value: float) -> Callable[[Recipe], None]:
     def plant(recipe: Recipe) -> None:
-        recipe.place = _FED
+        recipe.place, position = _FED, recipe.rng.randint(64)
 
         def change(batch: Batch) -> Batch:
             flat = batch.features.reshape(len(batch.features), -1).copy()
-            flat[row_of(recipe, batch), recipe.rng.randint(flat.shape[1])] = value
+            flat[row_of(recipe, batch), position] = value
             return batch._replace(features=flat.reshape(batch.features.shape))
 
         in_batch(recipe, change)
