@@ -104,6 +104,15 @@ def test_a_program_that_does_not_run_its_updates():
     assert "does not run the optimizer's op" in found.findings[0].what
 
 
+def test_a_step_that_does_not_fetch_the_train_op():
+    with Training() as training:
+        found = training.diagnose(fetches=[training.loss], steps=3)
+        assert found.cause == CAUSE
+        assert "the step does not run the optimizer's op" in found.findings[0].what
+        both = training.diagnose(fetches=[training.loss, training.train], steps=3)
+        assert both.problem is None
+
+
 def test_what_is_frozen_on_purpose_is_no_problem():
     with Training(hidden=dict(trainable=False)) as training:
         assert training.diagnose(steps=3).problem is None

@@ -21,7 +21,7 @@ class Options(NamedTuple):
     on_problem: str = "warn"
     summary_every: Optional[int] = None
     snapshot_every: Optional[int] = None
-    patience: int = 100
+    patience: int = 50
     memory_limit: int = 1 << 29
     dump_dir: Optional[Path] = None
     output_dir: Optional[Path] = None

@@ -25,6 +25,8 @@ from tf1xent.diagnostics.watching.summary import Pace, Summary
 # more, by this factor.
 _QUIET = 100
 _QUIETER = 4
+# The share of the time of training that looking for a model that stands still may take.
+_SHARE = 0.005
 # They say nothing of the model: the data have come to an end, or the cluster is at fault.
 _NO_PROBLEM = (
     tf.errors.OutOfRangeError,
@@ -152,6 +154,8 @@ class Watcher(_tf.Watcher):
         if self._postponed is not None:
             symptom, self._postponed = self._postponed, None
             self._judge(symptom, None if values is None else self._summary.loss(values))
+        elif self._runs >= self._next_still:
+            self._look_for_standing()
         # inf and NaN stay in a sum.
         if values is not None and not math.isfinite(values.dot(self._ones)):
             self._check(values)
@@ -182,9 +186,6 @@ class Watcher(_tf.Watcher):
                 self._judge("parameters")
             else:
                 self._postponed = "parameters"
-        elif self._runs >= self._next_still:
-            self._next_still = self._runs + self._options.patience
-            self._judge_standing()
 
     def _check(self, values: np.ndarray) -> None:
         if self._summary.not_finite(values):
@@ -192,10 +193,14 @@ class Watcher(_tf.Watcher):
             symptom = "perhaps not finite" if problem is None else "not finite"
             self._judge(symptom, self._summary.loss(values), problem=problem)
 
-    def _judge_standing(self) -> None:
-        history = self._numbers.history()
-        if stands_still(self.program, history, self._options.patience) is not None:
+    def _look_for_standing(self) -> None:
+        """Looks whether the model learns; if not, it is judged after the next run."""
+        start, patience = time.perf_counter(), self._options.patience
+        if stands_still(self.program, self._numbers.history(patience), patience) is not None:
             self._postponed = "still"
+            self._schedule.now(self._runs)
+        seconds, a_run = time.perf_counter() - start, self._seconds / self._runs
+        self._next_still = self._runs + max(patience // 5, int(seconds / (_SHARE * a_run)))
 
     def _judge(
         self,
