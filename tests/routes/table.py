@@ -18,7 +18,7 @@ SOFT_LABELS = np.array(
 ONE_HOT = np.eye(4, dtype=np.float32)[LABELS]
 VECTORS = np.random.RandomState(5).normal(size=(3,) + LOGITS.shape).astype(np.float32)
 
-# What is computed of confident rows, and of ordinary ones too: what tells whose function was called.
+# What is computed of confident rows, and of ordinary ones too: it tells whose function was called.
 DERIVATIVES = ("order 1", "order 2", "order 3", "order 4")
 CONFIDENT_QUANTITIES = ("loss", *DERIVATIVES[:2])
 ALL_QUANTITIES = ("loss", "hessian", *DERIVATIVES)
