@@ -21,7 +21,8 @@ class Symptom(NamedTuple):
     """What is wrong with a run, seen without any tool.
 
     Attributes:
-      kind: "error", "loss" or "parameters" (not finite), "zero" (loss, but for rounding), "unchanged"; or empty.
+      kind: "error", "loss" or "parameters" (not finite), "zero" (loss, but for rounding),
+        "unchanged"; or empty.
       step: the step of it.
       error: the message that ended the run.
       losses: the loss of each step.
