@@ -134,7 +134,7 @@ from tf1xent._tf.registry import (
     set_gradient_attribute,
     swapped_gradients,
 )
-from tf1xent._tf.session_runs import Plan, Watcher, fed_name, make_callable_again, watch_runs
+from tf1xent._tf.session_runs import Watcher, make_callable_again, watch_runs
 from tf1xent._tf.static_shapes import set_static_shape, with_static_shape
 from tf1xent._tf.stock_ops import (
     broadcast_to,
@@ -178,7 +178,6 @@ __all__ = [
     "NEWEST_GRAPH",
     "OBSERVERS",
     "ON",
-    "Plan",
     "Primitive",
     "Residuals",
     "SPARSE_FUNCTIONS",
@@ -213,7 +212,6 @@ __all__ = [
     "drop_in",
     "enum_name",
     "error_line",
-    "fed_name",
     "filled_gaps",
     "function_token",
     "gradient_attribute",

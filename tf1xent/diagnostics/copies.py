@@ -82,7 +82,9 @@ class Copy:
         """Returns what the program's initializers give to the variables, as far as they do."""
         found: Dict[str, np.ndarray] = {}
         keys = (tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.LOCAL_VARIABLES)
-        variables = [v for key in keys for v in self.program.graph.get_collection(key)]
+        found_there = [v for key in keys for v in self.program.graph.get_collection(key)]
+        # The initializer of a variable with replicas would be a new op.
+        variables = [part for v in found_there for part in _tf.parts_of_variable(v)]
         ops = {v.op.name: v.initializer.name for v in variables if v.op.name in self._elements}
         try:
             self.session.run(list(ops.values()))
@@ -127,6 +129,7 @@ class Copy:
                 taken.losses.append(total(found[0]))
                 if left:
                     taken.gradients(found[1:first])
+                if left and step.is_training:
                     self.run(step, training_ops(self.program), feeds, False)
         except tf.errors.OpError as caught:
             error = _tf.error_line(caught)

@@ -114,10 +114,6 @@ def make_watcher(function: str, graph: Graph, loss: Any, train_op: Any, options:
         )
     if train_op is None:
         train_op = _only_train_op(function, graph)
-    if isinstance(train_op, (list, tuple)):
-        with graph.as_default():
-            train_op = tf.group(*train_op) if train_op else None
-    loss = graph.as_graph_element(loss, allow_operation=False)
     return Watcher(Program(graph, loss, train_op), checked)
 
 

@@ -1,11 +1,10 @@
 """The variables before some step, and the data of the steps since: to run these steps again."""
 
-import time
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from tf1xent import _tf
+from tf1xent._typing import Tensor
 
 # The share of the time of training that snapshots may take.
 _SHARE = 0.015
@@ -24,6 +23,15 @@ class Snapshot(NamedTuple):
     values: Dict[str, np.ndarray]
 
 
+class _Data(NamedTuple):
+    """What a step has read: feeds by their tensors, outputs of input pipelines by their names."""
+
+    keys: Sequence[Tensor]
+    arrays: List[np.ndarray]
+    names: List[str]
+    outputs: List[np.ndarray]
+
+
 class Snapshots:
     """The last healthy snapshot, and copies of the data of all steps since, in bounded memory.
 
@@ -40,28 +48,31 @@ class Snapshots:
         self._limit = memory_limit
         self.last: Optional[Snapshot] = None
         self.dropped = False
-        self._steps: List[Tuple[List[Tuple[Any, Any]], List[Tuple[str, Any]]]] = []
+        self._steps: List[_Data] = []
         self._bytes = 0
+        # Arrays that are free again: memory that is new to the process is slow at first.
+        self._free: List[_Data] = []
 
     def put(self, snapshot: Snapshot) -> None:
         """Takes a snapshot in the place of the last; the data before it are not needed any more."""
         self._bytes = sum(value.nbytes for value in snapshot.values.values())
         self.last = snapshot
-        self._steps = []
+        self._free, self._steps = self._steps, []
         self._drop_what_is_too_much()
 
     def clear(self) -> None:
         """Forgets all."""
-        self.last, self._steps, self._bytes, self.dropped = None, [], 0, False
+        self.last, self._steps, self._free, self._bytes = None, [], [], 0
 
-    def keep(self, feeds: Sequence[Tuple[Any, Any]]) -> None:
+    def keep(self, keys: Sequence[Tensor], arrays: Sequence[np.ndarray]) -> None:
         """Keeps the feeds of the next step: copies, since programs use their arrays again."""
         if self.last is None:
             self._steps = []
-        kept = [(key, value.copy()) for key, value in feeds]
-        for _, value in kept:
+        free = self._free.pop().arrays if self._free else ()
+        kept = [*map(_copied, arrays, free), *(value.copy() for value in arrays[len(free) :])]
+        for value in kept:
             self._bytes += value.nbytes
-        self._steps.append((kept, []))
+        self._steps.append(_Data(keys, kept, [], []))
         if self._bytes > self._limit:
             self._drop_what_is_too_much()
 
@@ -69,21 +80,32 @@ class Snapshots:
         """Adds to the data of the last step what an input pipeline gave it."""
         for value in values:
             self._bytes += getattr(value, "nbytes", 0)
-        self._steps[-1][1].extend(zip(names, values))
+        self._steps[-1].names.extend(names)
+        self._steps[-1].outputs.extend(values)
 
     def data(self) -> List[Dict[str, np.ndarray]]:
         """Returns the data of the steps since the snapshot, or of the last step without one."""
         return [
-            {**{_tf.fed_name(key): value for key, value in feeds}, **dict(outputs)}
-            for feeds, outputs in self._steps
+            {
+                **{key.name: value for key, value in zip(step.keys, step.arrays)},
+                **dict(zip(step.names, step.outputs)),
+            }
+            for step in self._steps
         ]
 
     def _drop_what_is_too_much(self) -> None:
-        if self._bytes > self._limit:
-            self.last, self.dropped = None, True
-            self._steps, self._bytes = self._steps[-1:], 0
-        else:
-            self.dropped = False
+        self.dropped = self._bytes > self._limit
+        if self.dropped:
+            self.last, self._free, self._bytes = None, [], 0
+            self._steps = self._steps[-1:]
+
+
+def _copied(value: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """Returns a copy of an array, in the memory of another one if it fits."""
+    if free.shape != value.shape or free.dtype != value.dtype:
+        return value.copy()
+    free[...] = value
+    return free
 
 
 class Schedule:
@@ -104,8 +126,8 @@ class Schedule:
         self._every = every
         self._gap = 1 if every is None else every
         self._last: Optional[Tuple[int, float]] = None
-        # The least that it took: the first time the graph is optimised for it.
-        self._seconds: Dict[bool, float] = {}
+        # By `is_second`, the seconds that it takes, and how often it was done.
+        self._seconds: Dict[bool, Tuple[float, int]] = {}
         self.due = 0
         self.is_second = False
 
@@ -113,14 +135,22 @@ class Schedule:
         """Makes all variables due before a run."""
         self.due, self.is_second = run, False
 
-    def done(self, run: int, seconds: float) -> None:
-        """Sets the next time; `seconds` is what reading has taken."""
-        self._seconds[self.is_second] = min(seconds, self._seconds.get(self.is_second, seconds))
+    def done(self, run: int, now: float, seconds: float) -> None:
+        """Sets the next time.
+
+        Args:
+          run: before which it was done.
+          now: the time that the runs before took.
+          seconds: what reading has taken.
+        """
+        mean, times = self._seconds.get(self.is_second, (seconds, 0))
+        # The first time, the graph is optimised for it. The machine may be busy, now and then.
+        weight = 1.0 if times < 2 else 0.2
+        self._seconds[self.is_second] = mean + weight * (seconds - mean), times + 1
         if self.is_second:
             assert self._last is not None
             self.due, self.is_second = self._last[0] + self._gap, False
             return
-        now = time.perf_counter()
         if self._every is None:
             self._gap = self._adapted(run, now)
         self._last = run, now
@@ -129,8 +159,8 @@ class Schedule:
     def _adapted(self, run: int, now: float) -> int:
         gap = 2 * self._gap
         if self._last is not None and run > self._last[0]:
-            cost = sum(self._seconds.values())
-            a_step = max(1e-9, (now - self._last[1] - cost) / (run - self._last[0]))
+            cost = sum(mean for mean, _ in self._seconds.values())
+            a_step = max(1e-9, (now - self._last[1]) / (run - self._last[0]))
             gap = min(gap, int(cost / (_SHARE * a_step)) + 1)
         return max(2, min(gap, _MOST_STEPS))
 

@@ -4,6 +4,7 @@ It is fetched with the step itself. Each gradient that an optimizer's op reads b
 in one pass, so that an entry that is not finite shows; no gradient is built.
 """
 
+import re
 from typing import Any, List, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -16,6 +17,12 @@ from tf1xent.diagnostics.program import Program
 # those are looked at with each snapshot.
 _SMALL_VARIABLE = 1 << 14
 _SMALL_VARIABLES = 1 << 16
+_SECONDS_OF_OP = 6e-6
+_SECONDS_OF_ENTRY = 1e-9
+# The share of the time of training that summaries may take.
+_SHARE = 0.02
+_MOST_RUNS = 20
+_ASSIGNS = re.compile("Assign|Scatter(?!Nd)")
 _NARROW = (tf.float16, tf.bfloat16)
 
 
@@ -30,6 +37,12 @@ class Entry(NamedTuple):
     kind: str
     variable: Optional[str]
 
+    @property
+    def what(self) -> str:
+        """What it is, in words."""
+        before = {"gradient": "the gradient of ", "assigned": "what is assigned to "}
+        return f"{before.get(self.kind, '')}`{self.variable}`"
+
 
 class Summary:
     """The tensor, and what its numbers mean.
@@ -40,6 +53,7 @@ class Summary:
       tensor: [1 + number of gradients + number of variables], of float32 or float64: the loss, then
         half the sum of the squares of each.
       entries: a list of `Entry`, for each number.
+      seconds: about how long it takes.
     """
 
     def __init__(self, program: Program) -> None:
@@ -50,6 +64,9 @@ class Summary:
             wide = any(number.dtype == tf.float64 for number in numbers)
             dtype = tf.float64 if wide else tf.float32
             self.tensor: Tensor = tf.stack([_cast(number, dtype) for number in numbers])
+        # An estimate, and a high one: the time of an op, and that of reading an array once.
+        sizes = [tensor.shape.num_elements() or 0 for _, tensor in watched if tensor.shape.rank]
+        self.seconds = _SECONDS_OF_OP * (2 + len(watched)) + _SECONDS_OF_ENTRY * sum(sizes)
         self._gradients = np.array([entry.kind == "gradient" for entry in self.entries])
 
     def loss(self, values: np.ndarray) -> float:
@@ -65,9 +82,44 @@ class Summary:
         """Returns (position, variable) of the numbers that are gradients."""
         return [(i, e.variable) for i, e in enumerate(self.entries) if e.kind == "gradient"]  # type: ignore[misc]
 
-    def not_finite(self, values: np.ndarray) -> List[Entry]:
-        """Returns the entries that are not finite."""
-        return [entry for entry, value in zip(self.entries, values) if not np.isfinite(value)]
+    def not_finite(self, values: np.ndarray) -> bool:
+        """Tells whether a summary has an entry that is not finite."""
+        return not np.isfinite(values).all()
+
+    def problem(self, values: np.ndarray) -> Optional[str]:
+        """Says what is wrong for certain; squares may be inf where the numbers are not: None."""
+        loss = self.loss(values)
+        if not np.isfinite(loss):
+            return f"the loss is {loss}"
+        found = [entry for entry, value in zip(self.entries, values) if np.isnan(value)]
+        return f"{found[0].what} is not finite, though the loss is {loss:.6g}" if found else None
+
+
+class Pace:
+    """Says with which runs the summary is fetched: with all, unless the steps are very short.
+
+    A step that is not summed up is judged too: what its update makes of the variables shows in the
+    next summary, and the steps since are run again.
+
+    Args:
+      seconds: about how long a summary takes.
+      every: with every so many runs; None so that it takes a small share of the time.
+    """
+
+    def __init__(self, seconds: float, every: Optional[int]) -> None:
+        self._pause, self._every = seconds / _SHARE, every
+        self._last, self._runs = float("-inf"), 0
+
+    def is_time(self, now: float) -> bool:
+        """Tells whether the next run is one; `now` is the time that the runs before took."""
+        self._runs += 1
+        if self._every is None:
+            is_time = self._runs >= _MOST_RUNS or now - self._last >= self._pause
+        else:
+            is_time = self._runs >= self._every or self._last < 0
+        if is_time:
+            self._last, self._runs = now, 0
+        return is_time
 
 
 def _updates_watched(program: Program) -> List[Tuple[Entry, Tensor]]:
@@ -78,7 +130,7 @@ def _updates_watched(program: Program) -> List[Tuple[Entry, Tensor]]:
         if update.variable not in trainable:
             continue
         tensor, kind = update.gradient, "gradient"
-        if tensor is None and len(update.op.inputs) > 1:
+        if tensor is None and _ASSIGNS.search(update.op.type):
             tensor, kind = update.op.inputs[1], "assigned"
         if tensor is None or tensor.name in seen or not _can_be_watched(program, tensor):
             continue
@@ -93,7 +145,7 @@ def _variables_watched(program: Program) -> List[Tuple[Entry, Tensor]]:
     for name in program.trainable:
         if name not in program.variables:
             continue
-        tensor = reads(program, name)
+        tensor = program.variables[name]
         size = tensor.shape.num_elements() if tensor.shape.rank is not None else None
         if size is None or size > min(room, _SMALL_VARIABLE):
             continue
@@ -101,12 +153,6 @@ def _variables_watched(program: Program) -> List[Tuple[Entry, Tensor]]:
             room -= size
             found.append((Entry("variable", name), tensor))
     return found
-
-
-def reads(program: Program, name: str) -> Tensor:
-    """Returns the tensor that reads a variable."""
-    variable = program.variables[name]
-    return program.graph.as_graph_element(variable, allow_operation=False)
 
 
 def _can_be_watched(program: Program, tensor: Tensor) -> bool:

@@ -1,8 +1,9 @@
 """Watches the training runs of a session, and judges those that go wrong."""
 
+import math
 import threading
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -10,19 +11,22 @@ from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Session, Tensor
 from tf1xent.diagnostics.diagnosing import diagnose_step
+from tf1xent.diagnostics.diagnosis import Diagnosis
 from tf1xent.diagnostics.problems import stands_still
 from tf1xent.diagnostics.program import Program, ancestors
-from tf1xent.diagnostics.step import Step
+from tf1xent.diagnostics.step import History, Step
 from tf1xent.diagnostics.watching.alarms import Alarms, Options
 from tf1xent.diagnostics.watching.history import Numbers
 from tf1xent.diagnostics.watching.rewinding import rewind
 from tf1xent.diagnostics.watching.snapshots import Schedule, Snapshot, Snapshots, is_finite
-from tf1xent.diagnostics.watching.summary import Summary, reads
+from tf1xent.diagnostics.watching.summary import Pace, Summary
 
 # A diagnosis takes about a second: after one, so many runs go by before the next, and each time
 # more, by this factor.
 _QUIET = 100
 _QUIETER = 4
+# The share of the time of training that looking for a model that stands still may take.
+_SHARE = 0.005
 # They say nothing of the model: the data have come to an end, or the cluster is at fault.
 _NO_PROBLEM = (
     tf.errors.OutOfRangeError,
@@ -32,6 +36,22 @@ _NO_PROBLEM = (
     tf.errors.DeadlineExceededError,
     tf.errors.ResourceExhaustedError,
 )
+
+
+class _Plan(NamedTuple):
+    """What is fetched with a run that trains.
+
+    Attributes:
+      data: the tensors of input pipelines.
+      summed_up: the summary, and these.
+      names: the names of the tensors that have the values of `data` in the run.
+      loss_at: where the loss is among the run's own fetches, or None.
+    """
+
+    data: List[Tensor]
+    summed_up: List[Tensor]
+    names: List[str]
+    loss_at: Optional[int]
 
 
 class Watcher(_tf.Watcher):
@@ -51,30 +71,36 @@ class Watcher(_tf.Watcher):
         self.program, self._options = program, options
         self.alarms = Alarms(options)
         self._summary = Summary(program)
+        self._pace = Pace(self._summary.seconds, options.summary_every)
         self._numbers = Numbers(program, self._summary)
         self._snapshots = Snapshots(options.memory_limit)
         self._schedule = Schedule(options.snapshot_every)
-        made = [update.op for update in program.updates]
-        made += program.train_ops or []
+        made = [*(update.op for update in program.updates), *(program.train_ops or ())]
         self._trains = bool(made)
         self._marks = {op.name for op in made or [program.loss.op]}
-        self._reads = {name: reads(program, name) for name in program.variables}
         step = tf.train.get_global_step(program.graph)
         self._global_step: Optional[str] = None if step is None else step.op.name
         # A run's number plus this is the global step.
         self._offset = 0
         self._ones = np.ones(len(self._summary.entries), self._summary.tensor.dtype.as_numpy_dtype)
         self._runs = 0
-        self._quiet_until, self._quiet = 0, _QUIET
+        # The time that the runs took.
+        self._seconds = 0.0
+        # A symptom that is judged after the next run, when there are data.
+        self._postponed: Optional[str] = None
+        self._quiet_until = 0
+        # By symptom, until which run it is not judged again, and for how many after that.
+        self._quiet: Dict[str, Tuple[int, int]] = {}
         self._next_still = options.patience
         self._judging = threading.Lock()
         self._session: Optional[Session] = None
+        self._readers: Dict[Tuple[str, ...], Callable[[], List[np.ndarray]]] = {}
         self._end: Callable[[], None] = lambda: None
 
     def attach(self, session: Session) -> None:
         """Takes part in the runs of a session from now on, and of no other."""
         self.detach()
-        self._session = session
+        self._session, self._readers = session, {}
         self._snapshots.clear()
         self._numbers.forget_values()
         self._schedule.now(self._runs)
@@ -87,7 +113,7 @@ class Watcher(_tf.Watcher):
 
     def plan(
         self, asked: Sequence[Any], fed: Sequence[Any], connected: Mapping[str, Tensor]
-    ) -> Optional[_tf.Plan]:
+    ) -> Optional["_Plan"]:
         """Returns what is fetched with a run that trains; None for other runs."""
         if not self._marks.intersection(op.name for op in ancestors(asked)):
             return None
@@ -95,33 +121,46 @@ class Watcher(_tf.Watcher):
         sources = {
             source.name: connected.get(source.name, source)
             for source in self.program.sources
-            if source.name not in names
+            if source.name not in names and self.program.graph.is_fetchable(source.op)
         }
-        sources = {n: t for n, t in sources.items() if self.program.graph.is_fetchable(t.op)}
-        return _tf.Plan([self._summary.tensor, *sources.values()], list(sources), asked)
+        data = list(sources.values())
+        losses = [i for i, element in enumerate(asked) if element is self.program.loss]
+        at = losses[0] if losses and self.program.loss.shape.rank == 0 else None
+        return _Plan(data, [self._summary.tensor, *data], list(sources), at)
 
     def around(
-        self, plan: _tf.Plan, feeds: Sequence[Tuple[Any, Any]], run: Any
+        self, plan: "_Plan", keys: Sequence[Tensor], arrays: Sequence[np.ndarray], run: Any
     ) -> List[np.ndarray]:
         """Makes a run, and looks whether it is all right."""
         if self._runs == self._schedule.due and self._trains:
             self._look()
-        self._snapshots.keep(feeds)
+        self._snapshots.keep(keys, arrays)
+        summed_up = self._pace.is_time(self._seconds)
+        start = time.perf_counter()
         try:
-            results, more = run()
+            results, more = run(plan.summed_up if summed_up else plan.data)
         except _NO_PROBLEM:
             raise
         except tf.errors.OpError as error:
-            self._judge(None, _tf.error_line(error))
+            self._judge("error", error=_tf.error_line(error))
             raise
-        values = more[0]
-        if plan.fed_as:
-            self._snapshots.add(plan.fed_as, more[1:])
-        self._numbers.add((self._runs + self._offset, values))
+        self._seconds += time.perf_counter() - start
+        if plan.names:
+            self._snapshots.add(plan.names, more[-len(plan.names) :])
+        values = more[0] if summed_up else None
+        loss = None if plan.loss_at is None else results[plan.loss_at]
+        self._numbers.add((self._runs + self._offset, loss, values))
         self._runs += 1
+        if self._postponed is not None:
+            symptom, self._postponed = self._postponed, None
+            self._judge(symptom, None if values is None else self._summary.loss(values))
+        elif self._runs >= self._next_still:
+            self._look_for_standing()
         # inf and NaN stay in a sum.
-        if not abs(values.dot(self._ones)) < np.inf:
+        if values is not None and not math.isfinite(values.dot(self._ones)):
             self._check(values)
+        elif loss is not None and not math.isfinite(loss):
+            self._judge("not finite", float(loss), problem=f"the loss is {loss}")
         return results  # type: ignore[no-any-return]
 
     def _look(self) -> None:
@@ -129,9 +168,9 @@ class Watcher(_tf.Watcher):
         start = time.perf_counter()
         second = self._schedule.is_second
         if second:
-            names = [name for name in self.program.trainable if name in self._reads]
+            names = [name for name in self.program.trainable if name in self.program.variables]
         else:
-            names = list(self._reads)
+            names = list(self.program.variables)
         values = self._read(names)
         healthy = is_finite(values, self.program.trainable)
         if not second:
@@ -141,51 +180,73 @@ class Watcher(_tf.Watcher):
                 self._snapshots.put(Snapshot(self._runs, values))
         if healthy:
             self._numbers.look(self._runs + self._offset, values)
-        self._schedule.done(self._runs, time.perf_counter() - start)
+        self._schedule.done(self._runs, self._seconds, time.perf_counter() - start)
         if not healthy:
-            self._judge(None, None)
-        elif self._runs >= self._next_still:
-            self._next_still = self._runs + self._options.patience
-            self._judge_standing()
+            if self._snapshots.data():
+                self._judge("parameters")
+            else:
+                self._postponed = "parameters"
 
     def _check(self, values: np.ndarray) -> None:
         if self._summary.not_finite(values):
-            self._judge(self._summary.loss(values), None)
+            problem = self._summary.problem(values)
+            symptom = "perhaps not finite" if problem is None else "not finite"
+            self._judge(symptom, self._summary.loss(values), problem=problem)
 
-    def _judge_standing(self) -> None:
-        history = self._numbers.history()
-        if stands_still(self.program, history, self._options.patience) is not None:
-            self._judge(float(history.losses[-1]), None)
+    def _look_for_standing(self) -> None:
+        """Looks whether the model learns; if not, it is judged after the next run."""
+        start, patience = time.perf_counter(), self._options.patience
+        if stands_still(self.program, self._numbers.history(patience), patience) is not None:
+            self._postponed = "still"
+            self._schedule.now(self._runs)
+        seconds, a_run = time.perf_counter() - start, self._seconds / self._runs
+        self._next_still = self._runs + max(patience // 5, int(seconds / (_SHARE * a_run)))
 
-    def _judge(self, loss: Optional[float], error: Optional[str]) -> None:
+    def _judge(
+        self,
+        symptom: str,
+        loss: Optional[float] = None,
+        error: Optional[str] = None,
+        problem: Optional[str] = None,
+    ) -> None:
         """Finds the cause of what has gone wrong in the last run, and gives the alarm."""
-        if self._runs < self._quiet_until or not self._judging.acquire(blocking=False):
+        until, pause = self._quiet.get(symptom, (0, _QUIET))
+        if self._runs < max(until, self._quiet_until) or not self._judging.acquire(blocking=False):
             return
         try:
-            self._quiet_until = self._runs + self._quiet
-            self._quiet *= _QUIETER
+            self._quiet[symptom] = self._runs + pause, pause * _QUIETER
             step = self._step(loss, error)
+            if step.loss != loss:  # it is an earlier step
+                problem = None
             history = self._numbers.history()
-            diagnosis = diagnose_step(self.program, step, history)
+            diagnosis = self._diagnosed(step, history, problem)
             # What comes after is judged by itself.
             self._snapshots.clear()
             self._schedule.now(self._runs)
-            if diagnosis.problem is not None:
+            if diagnosis is not None and diagnosis.problem is not None:
+                self._quiet_until = self._runs + pause
                 self.alarms.give(diagnosis, self.program, step, history)
         finally:
             self._judging.release()
+
+    def _diagnosed(
+        self, step: Step, history: History, problem: Optional[str]
+    ) -> Optional[Diagnosis]:
+        try:
+            return diagnose_step(self.program, step, history, problem)
+        except Exception as error:  # the training must not end by it
+            tf.logging.warning("LossDoctor: step %s cannot be judged: %s", step.number, error)
+            return None
 
     def _step(self, loss: Optional[float], error: Optional[str]) -> Step:
         """Returns the first step that went wrong, as far as it can be had."""
         data = self._snapshots.data()
         snapshot = self._snapshots.last
-        if snapshot is None or not data:
-            values = self._read(list(self._reads))
-            return Step(
-                self._runs - 1 + self._offset, data[-1] if data else {}, values, loss, error
-            )
-        if not self._trains:
-            return Step(None, data[-1], snapshot.values, loss, error)
+        if snapshot is None or not data or not self._trains:
+            # A run that raises is not counted.
+            last = self._runs - (error is None) + self._offset
+            values = self._read(list(self.program.variables))
+            return Step(last, data[-1] if data else {}, values, loss, error)
         first = snapshot.run + self._offset
         found = rewind(
             self.program,
@@ -193,12 +254,16 @@ class Watcher(_tf.Watcher):
             data,
             lambda position, before, after: self._numbers.compare(first + position, before, after),
         )
-        number = first + found.position
         if found.position < len(data) - 1:
             loss, error = None, None
+        number = first + found.position
         return Step(number, data[found.position], found.variables, loss, error)
 
     def _read(self, names: Sequence[str]) -> Dict[str, np.ndarray]:
         assert self._session is not None
-        values = self._session.run([self._reads[name] for name in names])
-        return dict(zip(names, values))
+        key = tuple(names)
+        if key not in self._readers:
+            tensors = [self.program.variables[name] for name in names]
+            # It looks only once at what shall be fetched.
+            self._readers[key] = self._session.make_callable(tensors)
+        return dict(zip(names, self._readers[key]()))
