@@ -54,22 +54,24 @@ def label_readers(evidence: Evidence) -> List[Reader]:
     dense = [reader for reader in found if reader.kind == PROBABILITIES]
     for op in ops:
         if op.type == "OneHot":
-            read = [r for r in dense if op in entries_behind(r.labels)]
+            read = [r for r in dense if op.outputs[0].name in entries_behind(r.labels)]
             if read or _meets_factor(op):
                 is_stock = any(reader.is_stock for reader in read)
                 found.append(Reader(op, ONE_HOT, op.inputs[0], is_stock))
     return found
 
 
-def entries_behind(tensor: Tensor) -> Set[Operation]:
-    """Returns the ops that a tensor's entries come from: not those that only give it its shape."""
-    waiting, found = [tensor.op], set()
+def entries_behind(tensor: Tensor) -> Set[str]:
+    """Returns the names of the tensors that a tensor's entries come from, its own included.
+
+    Those that only give it its shape are not among them.
+    """
+    waiting, found = [tensor], set()
     while waiting:
-        op = waiting.pop()
-        if op in found or op.type in _SHAPES:
-            continue
-        found.add(op)
-        waiting += [read.op for read in op.inputs]
+        read = waiting.pop()
+        if read.name not in found and read.op.type not in _SHAPES:
+            found.add(read.name)
+            waiting += read.op.inputs
     return found
 
 

@@ -116,12 +116,12 @@ def _data_out_of_range(
     evidence: Evidence, readers: List[Reader], value: Optional[int], classes: int
 ) -> Optional[Data]:
     """Returns the data that hold the wrong label: first those that the readers read."""
-    behind = {op for reader in readers for op in entries_behind(reader.labels)}
-    data = sorted(data_of(evidence), key=lambda pair: pair[0].op not in behind)
+    behind = {name for reader in readers for name in entries_behind(reader.labels)}
+    data = sorted(data_of(evidence), key=lambda pair: pair[0].name not in behind)
     for tensor, found in data:
         if found.dtype.kind not in "iuf" or not found.size:
             continue
-        if found.dtype.kind == "f" and tensor.op not in behind:
+        if found.dtype.kind == "f" and tensor.name not in behind:
             continue
         is_bad = (found < 0) | (found >= classes)
         if is_bad.any() and (value is None or (found == value).any()):
@@ -199,7 +199,7 @@ def _data_like(evidence: Evidence, reader: Reader, is_bad: np.ndarray) -> Option
     """Returns the data of which the reader's labels are made, entry by entry."""
     behind = entries_behind(reader.labels)
     for tensor, value in data_of(evidence):
-        if tensor.op in behind and value.size == is_bad.size:
+        if tensor.name in behind and value.size == is_bad.size:
             return Data(tensor, is_bad.reshape(value.shape))
     return None
 
@@ -220,7 +220,7 @@ def _of_fractions(evidence: Evidence, reader: Reader) -> Optional[Finding]:
         return None
     behind = entries_behind(reader.labels)
     for tensor, value in data_of(evidence):
-        if tensor.op not in behind or value.dtype.kind != "f":
+        if tensor.name not in behind or value.dtype.kind != "f":
             continue
         if tensor.dtype.is_floating and not _is_cast(reader, tensor):
             continue
@@ -240,8 +240,10 @@ def _of_fractions(evidence: Evidence, reader: Reader) -> Optional[Finding]:
 
 def _is_cast(reader: Reader, tensor: Tensor) -> bool:
     """Tells whether a source's own entries are cast to labels: not what is computed of them."""
-    casts = [op for op in entries_behind(reader.labels) if op.type == "Cast"]
-    return any(tensor in list(passed_on(op.inputs[0])) for op in casts)
+    graph = tensor.graph
+    behind = [graph.get_tensor_by_name(name) for name in entries_behind(reader.labels)]
+    casts = [read.op for read in behind if read.op.type == "Cast"]
+    return any(tensor.name == read.name for op in casts for read in passed_on(op.inputs[0]))
 
 
 def _of_unbounded(evidence: Evidence, reader: Reader) -> Optional[Finding]:
