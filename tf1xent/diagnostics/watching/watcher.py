@@ -236,6 +236,21 @@ class Watcher(_tf.Watcher):
             return
         try:
             self._quiet[symptom] = self._runs + pause, pause * _QUIETER
+            found = self._diagnosed(symptom, loss, error, problem)
+            # What comes after is judged by itself.
+            self._snapshots.clear()
+            self._schedule.now(self._runs)
+            if found is not None and found[0].problem is not None:
+                self._quiet_until = self._runs + pause
+                self.alarms.give(found[0], self.program, *found[1:])
+        finally:
+            self._judging.release()
+
+    def _diagnosed(
+        self, symptom: str, loss: Optional[float], error: Optional[str], problem: Optional[str]
+    ) -> Optional[Tuple[Diagnosis, Step, History]]:
+        """Returns the diagnosis of the step that went wrong, and what it is of."""
+        try:
             step = self._step(loss, error)
             if step.loss != loss:  # it is an earlier step
                 problem = None
@@ -243,23 +258,15 @@ class Watcher(_tf.Watcher):
             if symptom == "idle":
                 counts = dict.fromkeys(self.program.trainable, self._idle_runs)
                 history = history._replace(unchanged=counts)
-            diagnosis = self._diagnosed(step, history, problem)
-            # What comes after is judged by itself.
-            self._snapshots.clear()
-            self._schedule.now(self._runs)
-            if diagnosis is not None and diagnosis.problem is not None:
-                self._quiet_until = self._runs + pause
-                self.alarms.give(diagnosis, self.program, step, history)
-        finally:
-            self._judging.release()
-
-    def _diagnosed(
-        self, step: Step, history: History, problem: Optional[str]
-    ) -> Optional[Diagnosis]:
-        try:
-            return diagnose_step(self.program, step, history, problem)
-        except Exception as error:  # the training must not end by it
-            tf.logging.warning("LossDoctor: step %s cannot be judged: %s", step.number, error)
+            return diagnose_step(self.program, step, history, problem), step, history
+        except Exception as failure:  # the training must not end by it
+            number = self._runs + self._offset
+            tf.logging.warning(
+                "LossDoctor: what goes wrong near step %s cannot be judged: %s: %s",
+                number,
+                type(failure).__name__,
+                failure,
+            )
             return None
 
     def _step(self, loss: Optional[float], error: Optional[str]) -> Step:
