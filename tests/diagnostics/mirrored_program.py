@@ -3,6 +3,7 @@
 A process of its own: the number of logical devices is chosen before TensorFlow starts.
 """
 
+import inspect
 import json
 
 import numpy as np
@@ -31,7 +32,9 @@ def built(strategy):
     with strategy.scope():
         iterator = strategy.make_dataset_iterator(data)
         losses = strategy.experimental_run(replica, iterator)
-        loss = strategy.reduce(tf.distribute.ReduceOp.MEAN, losses, axis=None)
+        has_axis = "axis" in inspect.signature(strategy.reduce).parameters
+        options = {"axis": None} if has_axis else {}
+        loss = strategy.reduce(tf.distribute.ReduceOp.MEAN, losses, **options)
     return loss, iterator
 
 

@@ -91,6 +91,11 @@ def ran(build, changed=None):
     return Ran(program, Step(1, data, before, loss), loss, found, after)
 
 
+def named(build):
+    """The name of a case."""
+    return getattr(build, "__name__", "none")
+
+
 def inputs():
     """Placeholders for images and labels, and what to feed to them."""
     x = tf.placeholder(tf.float32, [None, 64], "x")

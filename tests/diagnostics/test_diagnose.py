@@ -156,6 +156,7 @@ def test_a_step_that_ends_with_an_error():
     assert found.problem.startswith("the step ends with an error: Received a label value of")
     assert found.reproduced
 
+
 def test_an_error_whose_data_are_lost_is_judged_by_its_words():
     with Training() as training:
         message = "Received a label value of 12 which is outside the valid range of [0, 10)."

@@ -41,7 +41,7 @@ def same_bits(got, want):
     assert np.asarray(got).tobytes() == np.asarray(want).tobytes()
 
 
-@pytest.mark.parametrize("build", programs.PROGRAMS, ids=lambda build: build.__name__)
+@pytest.mark.parametrize("build", programs.PROGRAMS, ids=programs.named)
 def test_a_step_again_is_the_step(build):
     found, again = check_the_same_step(build)
     changed = [n for n in found.program.trainable if n in found.variables]
@@ -54,7 +54,7 @@ def test_a_step_again_is_the_step(build):
 
 
 @pytest.mark.skipif(not programs.IN_FUNCTIONS, reason="this TensorFlow has no v2 control flow")
-@pytest.mark.parametrize("build", programs.IN_FUNCTIONS, ids=lambda build: build.__name__)
+@pytest.mark.parametrize("build", programs.IN_FUNCTIONS, ids=programs.named)
 def test_a_step_again_with_loops_and_branches_in_functions(build):
     with programs.control_flow_v2(True):
         _, again = check_the_same_step(build)
@@ -63,7 +63,7 @@ def test_a_step_again_with_loops_and_branches_in_functions(build):
 
 
 @pytest.mark.skipif(not programs.TRACED, reason="this TensorFlow has no tf.function")
-@pytest.mark.parametrize("build", programs.TRACED, ids=lambda build: build.__name__)
+@pytest.mark.parametrize("build", programs.TRACED, ids=programs.named)
 def test_a_step_again_with_traced_functions(build):
     check_the_same_step(build)
 

@@ -46,6 +46,9 @@ def _outside_the_step(strategy: Any) -> Iterator[None]:
 def parts_of_variable(variable: Any) -> List[Any]:
     """Returns a variable as a list; of one with a copy on each replica, or of a partitioned one,
     the parts."""
+    by_device = getattr(variable, "_index", None)  # 1.13
+    if isinstance(by_device, dict):
+        return list(by_device.values())
     for attribute in ("values", "_values"):
         parts = getattr(variable, attribute, None)
         if isinstance(parts, (list, tuple)) and parts:

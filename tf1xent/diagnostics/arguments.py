@@ -7,7 +7,7 @@ import numpy as np
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Graph, Session, Tensor
-from tf1xent.diagnostics.program import Program
+from tf1xent.diagnostics.program import Program, ancestors
 
 
 def session_of(session: Any, caller: str) -> Session:
@@ -114,6 +114,12 @@ def read_variables(session: Session, program: Program, given: Sequence[str], cal
             "value. Run their initializer, or pass `variables`."
         )
     return found
+
+
+def runs_update(program: Program, fetch: Any) -> bool:
+    """Tells whether what is fetched runs an update of a variable."""
+    updates = {update.op for update in program.updates}
+    return any(op in updates for op in ancestors([fetch]))
 
 
 def data_of_step(program: Program) -> List[Tensor]:

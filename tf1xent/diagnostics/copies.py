@@ -129,6 +129,7 @@ class Copy:
                 taken.losses.append(total(found[0]))
                 if left:
                     taken.gradients(found[1:first])
+                if left and step.is_training:
                     self.run(step, training_ops(self.program), feeds, False)
         except tf.errors.OpError as caught:
             error = _tf.error_line(caught)

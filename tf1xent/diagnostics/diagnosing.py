@@ -14,6 +14,7 @@ from tf1xent.diagnostics.arguments import (
     loss_of,
     read_sources,
     read_variables,
+    runs_update,
     session_of,
     variables_of,
 )
@@ -60,7 +61,8 @@ def diagnose(
       loss: the tensor that is minimised, or its name. Of several entries, the sum counts.
       feed_dict: that of the step: keys as `session.run` takes them.
       train_op: what a step of training runs. Default: all ops of optimizers in the graph.
-      fetches: what else the step fetches. Grappler may compute other numbers for other fetches.
+      fetches: what the step fetches, if you know: grappler may compute other numbers for other
+        fetches. If none of them runs `train_op`, that is named as the reason why nothing changes.
       variables: values to take instead of those in the session, by variable or by name.
       steps: how many steps to train the copy, if nothing is wrong with the first.
 
@@ -101,10 +103,13 @@ def diagnose(
     values = read_variables(session, program, list(given), caller)
     read = read_sources(session, program, feeds, caller)
     step = Step(None, {**feeds, **read}, {**values, **given})
-    found = diagnose_alone(program, step, [fetch.name for fetch in fetched], steps)
+    names = [fetch.name for fetch in fetched if not runs_update(program, fetch)]
+    if fetched and train_op is not None:
+        step = step._replace(is_training=len(names) < len(fetched))
+    found = diagnose_alone(program, step, names, steps)
     if read:
-        names = ", ".join(f"`{name}`" for name in sorted(read))
-        found = found._replace(how=f"{found.how}; one batch was read from the pipeline: {names}")
+        sources = ", ".join(f"`{name}`" for name in sorted(read))
+        found = found._replace(how=f"{found.how}; one batch was read from the pipeline: {sources}")
     return found
 
 

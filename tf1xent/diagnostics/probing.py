@@ -236,6 +236,8 @@ class _Writer:
     def _write_originals(self, definition: GraphDef, original: GraphDef) -> None:
         """Adds the functions that ops run in ways that are not followed, and what those run."""
         functions = {f.signature.name: f for f in original.library.function}
+        if not functions:
+            return
         waiting = [*definition.node]
         for function in definition.library.function:
             waiting += function.node_def

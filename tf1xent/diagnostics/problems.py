@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 # Of the trainable entries, the share from which on a model is said to stand still.
 _MOST = 0.5
 _PATIENCE = 50  # steps
+_MOST_OF = 0.8
 # A loss that has been so many times the first one for long.
 _OFF = 3.0
+_EXPLODED = 1e6
 # A loss on one batch that has grown so much in a few steps of training on it.
 _DIVERGED = 10.0
 
@@ -84,18 +86,24 @@ def _lasting(program: Program, history: History, steps: int) -> Optional[Problem
     if not len(losses) or len(numbers) != len(losses) or numbers[-1] - numbers[0] < steps - 1:
         return None
     last = losses[numbers > numbers[-1] - steps]
-    if len(last) < 2 or not is_finite(last):
-        return None
-    if len(np.unique(last)) == 1:
+    if len(last) > 1 and is_finite(last) and len(np.unique(last)) == 1:
         return Problem("still", f"the loss is {last[0]:.6g} at each of the last {steps} steps")
-    first = losses[: max(1, min(5, len(losses) - len(last)))]
-    start = float(np.median(first))
-    if len(losses) > len(last) and start > 0 and last.min() > _OFF * start:
-        text = (
-            f"the loss began at {start:.4g} and has been {last.min():.4g} or more for {steps} steps"
-        )
-        return Problem("grows", text)
-    return None
+    return None if history.same_batch else _far_above(history, steps)
+
+
+def _far_above(history: History, steps: int) -> Optional[Problem]:
+    """Tells of a loss that is far above the first ones, and does not come down."""
+    losses, numbers = history.losses, history.steps
+    lasting = int(_MOST_OF * steps)
+    last = losses[numbers > numbers[-1] - lasting]
+    first = losses[: min(5, len(losses) - len(last))]
+    if not len(first) or not is_finite(last) or not is_finite(first) or np.median(first) <= 0:
+        return None
+    start, least = float(np.median(first)), float(last.min())
+    if least < _OFF * start:
+        return None
+    text = f"the loss began at {start:.4g} and has been {least:.4g} or more for {lasting} steps"
+    return Problem("grows", text)
 
 
 def size_of(program: Program, name: str) -> int:
@@ -133,11 +141,20 @@ def _of_variables(evidence: "Evidence", loss: float) -> Optional[Problem]:
     return None
 
 
+def _explodes(losses: np.ndarray) -> Optional[Problem]:
+    """Tells of a loss beyond all measure of the first one."""
+    if not len(losses) or not np.isfinite(losses[-1]) or not 0 < losses[0] < losses[-1] / _EXPLODED:
+        return None
+    return Problem("grows", f"the loss has gone from {losses[0]:.4g} to {losses[-1]:.4g}")
+
+
 def _of_history(evidence: "Evidence") -> Optional[Problem]:
     program, history = evidence.program, evidence.history
     losses = history.losses
     steps = len(history.gradient_norms) if history.same_batch else _PATIENCE
     lasting = _lasting(program, history, steps) if len(losses) else None
+    if not history.same_batch:
+        lasting = lasting or _explodes(losses)
     if lasting is not None and evidence.own.together == 0 and is_perfect_fit(evidence):
         return None
     if lasting is not None:

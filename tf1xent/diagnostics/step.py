@@ -14,6 +14,7 @@ class Step(NamedTuple):
       variables: by name of a variable, its value before the step's update.
       loss: the loss as the program's own run gave it, or None if it gave none.
       error: the message with which the program's own run ended, or None.
+      is_training: whether the step runs the updates of the variables.
     """
 
     number: Optional[int]
@@ -21,6 +22,7 @@ class Step(NamedTuple):
     variables: Dict[str, np.ndarray]
     loss: Optional[float] = None
     error: Optional[str] = None
+    is_training: bool = True
 
 
 class History(NamedTuple):

@@ -7,7 +7,7 @@ import numpy as np
 
 from tf1xent.diagnostics.evidence import Evidence, Origin
 from tf1xent.diagnostics.recording import TensorRecord
-from tf1xent.diagnostics.state import VARIABLES
+from tf1xent.diagnostics.state import DATA, VARIABLES
 from tf1xent.diagnostics.wiring import Node
 
 # NaN of a logarithm or a division is named by that, also where an op hides it from the loss.
@@ -37,8 +37,7 @@ class Suspect(NamedTuple):
     @property
     def is_given(self) -> bool:
         """Tells whether it is data or a variable: computed from nothing."""
-        op_type = self.record.op_type
-        return not self.node.inputs or op_type.startswith("Placeholder") or op_type in VARIABLES
+        return _is_given(self.node)
 
 
 def suspects(evidence: Evidence) -> List[Suspect]:
@@ -87,7 +86,12 @@ def _is_hidden(evidence: Evidence, origin: Origin) -> bool:
     if origin.in_gradient or not record.nans or record.dtype == "float16":
         return False
     node = evidence.program.wiring.node_of(record.name)
-    return bool(node.inputs) and record.op_type not in _EXPLAINED
+    return not _is_given(node) and record.op_type not in _EXPLAINED
+
+
+def _is_given(node: Node) -> bool:
+    is_data = DATA.fullmatch(node.op_type) is not None
+    return is_data or not node.inputs or node.op_type in VARIABLES
 
 
 def _suspect(evidence: Evidence, origin: Origin, loss_is_bad: bool) -> Suspect:

@@ -99,12 +99,19 @@ def _started(program: "Program", given: Optional[Sequence[Operation]], trained: 
     for node in wiring.nodes.values():
         if not node.inputs:
             continue
-        changes = _CHANGES.fullmatch(node.op_type) or _subtracts(program, node) is not None
-        if _APPLIES.fullmatch(node.op_type) or (
-            changes and program.roots.of(node.inputs[0]) & trained
-        ):
+        applies = _APPLIES.fullmatch(node.op_type) is not None
+        if applies or (_ASSIGNS.fullmatch(node.op_type) and _trains(program, node, trained)):
             found.append(wiring.outermost(node.name))
     return found
+
+
+def _trains(program: "Program", node: Node, trained: Set[str]) -> bool:
+    """Tells whether an assignment is a step's, and not an initializer's or a saver's."""
+    if not program.roots.of(node.inputs[0]) & trained:
+        return False
+    if _CHANGES.fullmatch(node.op_type) or _subtracts(program, node) is not None:
+        return True
+    return _named_gradient(program, node) is not None
 
 
 def _parts_of_optimizer(node: Node) -> _Parts:
@@ -122,23 +129,25 @@ def _parts_of_assignment(program: "Program", node: Node) -> _Parts:
     else:
         change = _subtracts(program, node)
     if change is None:
-        return _Parts(None, None)
-    factors = _factors(program, change)
-    if factors is not None:
-        return factors
-    # Adam's: rate * momentum / (square root + epsilon), whose momentum the rows were added to.
+        return _Parts(_named_gradient(program, node), None)
     behind = program.wiring.node_of(_through(program, change))
+    # The second as in momentum * before - rate * gradient.
+    for term in (change, *(behind.inputs[1:] if behind.op_type == "Sub" else ())):
+        factors = _factors(program, term)
+        if factors is not None:
+            return factors
+    # Adam's: rate * momentum / (square root + epsilon), whose momentum the rows were added to.
     quotient = _factors(program, behind.inputs[0]) if behind.op_type == "RealDiv" else None
     rate = None if quotient is None else quotient.rate
     return _Parts(_summed_rows(program, node) or _named_gradient(program, node), rate)
 
 
 def _subtracts(program: "Program", node: Node) -> Optional[str]:
-    """Returns x of ``w.assign(w - x)``, or None."""
+    """Returns x of ``w.assign(w - x)`` or ``w.assign(w + x)``, or None."""
     if node.op_type not in ("Assign", "AssignVariableOp") or len(node.inputs) < 2:
         return None
     behind = program.wiring.node_of(_through(program, node.inputs[1]))
-    if behind.op_type != "Sub":
+    if behind.op_type not in ("Sub", "Add", "AddV2"):
         return None
     read = program.wiring.node_of(behind.inputs[0])
     read_from = program.roots.of((read.inputs or behind.inputs)[0])

@@ -253,6 +253,8 @@ class Wiring:
 
     def _flows(self) -> Set[str]:
         """Returns the float tensors that only say which writes into a TensorArray come first."""
+        if not any(node.op_type in _MAKES_FLOW for node in self.nodes.values()):
+            return set()
         readers: Dict[str, List[Node]] = {}
         for node in self.nodes.values():
             for tensor in node.inputs:

@@ -1,9 +1,10 @@
-"""Measures what the library takes: python tools/benchmarks {losses,linear,graphs,curvature} --help
+"""Measures what the library takes: python tools/benchmarks {losses,linear,graphs,curvature,watching} --help
 
     losses  time and memory of cross-entropy: tf1xent, TensorFlow, PyTorch, JAX, machine limits
     linear  memory and time of a large vocabulary's loss, beside matmul + TensorFlow's fused op
     graphs  time and memory of inspecting and rewriting a large GraphDef
     curvature  time of products with curvature matrices, in gradients and beside torch.func
+    watching  time of a step with LossDoctorHook, and with TensorFlow's own checkers
 
 The figures are printed as Markdown; --results FILE also puts them into a file, in the place of what
 the same command line put there before; --json FILE has every figure for `python -m pyperf`.
@@ -21,8 +22,15 @@ import graphs
 import linear
 import losses
 import pyperf
+import watching
 
-COMMANDS = {"losses": losses, "linear": linear, "graphs": graphs, "curvature": curvature}
+COMMANDS = {
+    "losses": losses,
+    "linear": linear,
+    "graphs": graphs,
+    "curvature": curvature,
+    "watching": watching,
+}
 
 
 def put_into(path: Path, command: str, text: str) -> None:

@@ -120,6 +120,7 @@ def _by_diagnose(recipe: Recipe) -> Answer:
                 built.loss,
                 feeds,
                 train_op=built.update,
+                fetches=fetches,
                 variables=dict(zip(names, before)),
             )
     return answer_of([found])

@@ -12,7 +12,7 @@ from diagnostics.running import Symptom, graph_of, placeholders, session
 from tf1xent._tf import tf
 
 # How the two kinds of checks name an op.
-_NAMED = re.compile(r'^(\S+) : Tensor had|graph op "([^"]+)"')
+_NAMED = re.compile(r"^(\S+) : Tensor had|node (\S+?)/CheckNumericsV2", re.M)
 
 
 class Said(NamedTuple):
@@ -83,12 +83,13 @@ def _trained(recipe: Recipe, checks: Any) -> Said:
                 try:
                     running.run(fetches, fed.of(batch))
                 except tf.errors.OpError as error:
-                    return Said(step, _named(error.message))
+                    return _from(step, error.message)
                 if recipe.between_steps is not None:
                     recipe.between_steps(running, step, built)
     return Said(None, None)
 
 
-def _named(message: str) -> Optional[str]:
+def _from(step: int, message: str) -> Said:
+    """Returns what an error says; one that the program would have raised anyway says nothing."""
     found = _NAMED.search(message)
-    return None if found is None else found.group(1) or found.group(2)
+    return Said(None, None) if found is None else Said(step, found.group(1) or found.group(2))

@@ -13,13 +13,16 @@ from tf1xent._tf import tf
 
 # A state that lasts this many steps counts as one.
 LASTING = 50
+# A loss of a few times this is what float32 makes of 0: one digit of the 1 in log(1 + ...).
+_ROUNDING = 1.2e-7
 
 
 class Symptom(NamedTuple):
     """What is wrong with a run, seen without any tool.
 
     Attributes:
-      kind: "error", "loss" or "parameters" (not finite), "zero" (loss), "unchanged"; or empty.
+      kind: "error", "loss" or "parameters" (not finite), "zero" (loss, but for rounding),
+        "unchanged"; or empty.
       step: the step of it.
       error: the message that ended the run.
       losses: the loss of each step.
@@ -138,7 +141,7 @@ def _losses(running: Any, fetches: Any, feeds: List[Dict[Any, np.ndarray]]) -> L
 
 
 def _lasting(losses: List[float], since: Dict[str, int]) -> Symptom:
-    if losses and not any(losses[-10:]):
+    if losses and max(map(abs, losses[-10:])) <= _ROUNDING:
         return Symptom("zero", len(losses), "", losses)
     if max(since.values(), default=0) >= LASTING:
         return Symptom("unchanged", len(losses), "", losses)

@@ -87,3 +87,19 @@ def test_a_division_by_0_is_one_in_float32_too():
 @pytest.mark.exhaustive
 def test_a_training_in_float16_that_goes_well():
     assert cause_of(mean, dtype=tf.float16) is None
+
+
+@pytest.mark.lengthy
+def test_the_epsilon_of_adam_in_float16_variables():
+    """Loss and gradients are finite; the update divides by 0 where squares of gradients are 0."""
+
+    def loss(model):
+        weights = tf.get_variable("weights", [16, 10], tf.float16)
+        logits = tf.matmul(model.hidden, weights)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=model.y, logits=logits)
+        return tf.reduce_mean(tf.cast(losses, tf.float32))
+
+    adam = tf.train.AdamOptimizer(0.001)
+    found = diagnosed(loss, dtype=tf.float16, steps=0, optimizer=adam).findings[0]
+    assert found.cause == "half precision" and "epsilon of `Adam/update_weights" in found.what
+    assert found.trial.helped and "0.0001" in found.trial.change

@@ -1,4 +1,4 @@
-"""The same causes inside loops and branches, of TensorFlow's both kinds, and in the rows of a loop."""
+"""The same causes inside loops and branches of both kinds, and in a loop over the rows."""
 
 import numpy as np
 import pytest

@@ -58,15 +58,23 @@ def test_exponentials_that_are_all_0():
     assert finding.trial.helped
 
 
-@pytest.mark.parametrize("op", ["Square", "MatMul"])
-def test_activations(op):
-    def loss(model):
-        return mean(model) + 1e-3 * tf.reduce_mean(tf.square(model.hidden))
+def squares(model):
+    return tf.square(model.hidden)
 
-    finding = diagnosed(loss, scaled(1e25 if op == "Square" else 3e38)).findings[0]
+
+def products(model):
+    return tf.matmul(model.x, tf.fill([64, 3], 1e3))
+
+
+@pytest.mark.parametrize("term, op", [(squares, "Square"), (products, "MatMul")])
+def test_activations(term, op):
+    def loss(model):
+        return mean(model) + 1e-6 * tf.reduce_mean(term(model))
+
+    finding = diagnosed(loss, scaled(1e37), steps=0).findings[0]
     assert finding.cause == "overflow" and finding.op_type == op and finding.row == 6
     assert "3.4e+38" in finding.what and finding.trial.helped
-    assert finding.numbers["largest_of_the_data"] >= 1e24
+    assert finding.numbers["largest_of_the_data"] >= 1e36
 
 
 @pytest.mark.lengthy

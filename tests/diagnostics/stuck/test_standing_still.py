@@ -104,10 +104,19 @@ def test_a_program_that_does_not_run_its_updates():
     assert "does not run the optimizer's op" in found.findings[0].what
 
 
+def test_a_step_that_does_not_fetch_the_train_op():
+    with Training() as training:
+        found = training.diagnose(fetches=[training.loss], steps=3)
+        assert found.cause == CAUSE
+        assert "the step does not run the optimizer's op" in found.findings[0].what
+        both = training.diagnose(fetches=[training.loss, training.train], steps=3)
+        assert both.problem is None
+
+
 def test_what_is_frozen_on_purpose_is_no_problem():
     with Training(hidden=dict(trainable=False)) as training:
         assert training.diagnose(steps=3).problem is None
-    with Training(var_list=trainable("hidden")) as training:
+    with Training(var_list=trainable("hidden|output/kernel")) as training:
         assert training.diagnose(steps=3).problem is None
 
 
@@ -140,12 +149,20 @@ def test_moving_averages_without_their_updates():
 def test_when_a_history_shows_that_a_model_stands_still():
     with Training() as training:
         program = training.program
-    moving = no_history()._replace(losses=np.linspace(2, 1, 80))
+    moving = no_history()._replace(steps=np.arange(80), losses=np.linspace(2, 1, 80))
     assert stands_still(program, moving) is None
-    flat = no_history()._replace(losses=np.full(80, 2.3))
+    flat = moving._replace(losses=np.full(80, 2.3))
     assert stands_still(program, flat) == "the loss is 2.3 at each of the last 50 steps"
-    some = moving._replace(zero_gradients={"output/bias": 80, "output/kernel": 80})
+    some = moving._replace(zero_gradients={"output/kernel": 80})
     assert stands_still(program, some) is None
+    half = moving._replace(zero_gradients={"output/bias": 80, "output/kernel": 80})
+    assert "2 of 4 trainable variables (14% of all entries)" in stands_still(program, half)
+    off = moving._replace(losses=np.concatenate([np.full(20, 2.3), np.linspace(900, 70, 60)]))
+    assert stands_still(program, off) == (
+        "the loss began at 2.3 and has been 70 or more for 40 steps"
+    )
+    spike = moving._replace(losses=np.concatenate([np.full(50, 2.3), np.linspace(900, 3, 30)]))
+    assert stands_still(program, spike) is None
     most = moving._replace(zero_gradients={"hidden/kernel": 80}, unchanged={"hidden/bias": 70})
     assert "2 of 4 trainable variables (86% of all entries)" in stands_still(program, most)
     assert stands_still(program, most, steps=90) is None

@@ -204,7 +204,7 @@ def test_an_evaluation_is_watched_without_a_train_op():
 def test_arguments_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="LossDoctorHook: `on_problem` must be one of"):
         LossDoctorHook(on_problem="die")
-    with pytest.raises(ValueError, match="LossDoctorHook: `patience` must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="LossDoctorHook: `patience` must be at least 50, got 0"):
         LossDoctorHook(patience=0)
     with pytest.raises(TypeError, match="`patient`"):
         LossDoctorHook(patient=3)

@@ -1,21 +1,25 @@
 """Numbers that float16 does not have: above 65504, or so small that they are 0 there."""
 
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
+from tf1xent import _tf
 from tf1xent.diagnostics.causes.singular_points import POINTS, holds_singular
 from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding, Trial
-from tf1xent.diagnostics.recording import TensorRecord
+from tf1xent.diagnostics.recording import Recording, TensorRecord
+from tf1xent.diagnostics.replay import Replay
 from tf1xent.diagnostics.rows import row_of
 from tf1xent.diagnostics.suspects import Suspect, line_of, operand, operands, suspects
 from tf1xent.diagnostics.trials import in_float32, with_values
+from tf1xent.diagnostics.updating import Update
 
 _HALF = "float16"
 _LARGEST = 65504.0
 # log, 1/x and 1/sqrt(x) of it are numbers of float16.
 _EPSILON = 1e-4
+_MOST_SHOWN = 20
 _ADDS = ("Add", "AddV2", "Sub", "Maximum", "Minimum")
 # What passes a constant on, with its value.
 _PASSES = ("Cast", "Identity", "Reshape", "ExpandDims", "BroadcastTo", "Fill")
@@ -46,7 +50,7 @@ def _probe(evidence: Evidence) -> Optional[Finding]:
     of_half = [suspect for suspect in found if _comes_from_half(evidence, suspect)]
     if of_half:
         return _of_range(evidence, of_half[0])
-    return None if found else _of_underflow(evidence)
+    return None if found else _of_update(evidence) or _of_underflow(evidence)
 
 
 def _of_epsilon(evidence: Evidence, suspect: Suspect) -> Optional[Finding]:
@@ -148,10 +152,58 @@ def _magnitude(record: TensorRecord) -> float:
     return max(abs(record.smallest), abs(record.largest))
 
 
+def _of_update(evidence: Evidence) -> Optional[Finding]:
+    """Looks for an optimizer whose epsilon is 0, so that its update divides by 0."""
+    epsilons = [(u, _epsilon_of(evidence, u)) for u in evidence.program.updates]
+    if all(epsilon is None for _, epsilon in epsilons):
+        return None
+    recording = evidence.replay.run(evidence.step, update=True)
+    bad = _bad_variables(recording)
+    for update, epsilon in epsilons:
+        if epsilon is not None and update.variable in bad and _is_zero(recording, epsilon):
+            return _of_optimizer(evidence, update, epsilon, bad)
+    return None
+
+
+def _epsilon_of(evidence: Evidence, update: Update) -> Optional[str]:
+    """Returns the name of the epsilon that an optimizer's op reads in float16, or None."""
+    wiring = evidence.program.wiring
+    node = wiring.nodes[update.op.name]
+    definition = _tf.op_definition(node.op_type)
+    names = [] if definition is None else [a.name for a in definition.input_arg]
+    name = dict(zip(names, node.inputs)).get("epsilon")
+    return name if name is not None and wiring.dtype_of(name).name == _HALF else None
+
+
+def _of_optimizer(evidence: Evidence, update: Update, epsilon: str, bad: List[str]) -> Finding:
+    change = f"`{epsilon}` is {_EPSILON:g}"
+    with Replay(evidence.program, {epsilon: lambda v: np.full_like(v, _EPSILON)}) as replay:
+        after = _bad_variables(replay.run(evidence.step, update=True))
+    shown = "{} variables are not finite after the update"
+    trial = Trial(change, shown.format(len(bad)), shown.format(len(after)), not after)
+    op_type = update.op.type
+    what = (
+        f"The epsilon of `{update.op.name}` ({op_type}) is 0 in float16: where the squares of the "
+        f"gradients are 0 there too, the update of `{update.variable}` divides by 0. Loss and "
+        f"gradients are finite, {len(bad)} variables are not after the update."
+    )
+    line = evidence.program.line_of(update.op.name)
+    remedy = f"Give the optimizer an epsilon that float16 has, such as {_EPSILON:g}."
+    numbers = {"epsilon_in_float16": 0.0, "variables": bad[:_MOST_SHOWN]}
+    name = HALF_PRECISION.name
+    return Finding(name, what, epsilon, op_type, line, None, numbers, remedy, trial)
+
+
+def _bad_variables(recording: Recording) -> List[str]:
+    """Returns the variables that are not finite after a run that has updated them."""
+    values = {name: np.asarray(value) for name, value in recording.variables.items()}
+    return [n for n, v in values.items() if v.dtype.kind == "f" and not np.isfinite(v).all()]
+
+
 def _of_underflow(evidence: Evidence) -> Optional[Finding]:
     """Looks for a gradient that is 0 in float16, all of it, and is not in float32."""
     updates = [(u.variable, u.gradient_name) for u in evidence.program.updates]
-    zero = [(v, g) for v, g in updates if g is not None and _is_zero(evidence, g)]
+    zero = [(v, g) for v, g in updates if g is not None and _is_zero(evidence.recording, g)]
     if not zero or evidence.recording.loss is None:
         return None
     tried = in_float32(evidence)
@@ -176,8 +228,8 @@ def _of_underflow(evidence: Evidence) -> Optional[Finding]:
     return None
 
 
-def _is_zero(evidence: Evidence, gradient: str) -> bool:
-    records = evidence.recording.of(gradient)
+def _is_zero(recording: Recording, name: str) -> bool:
+    records = recording.of(name)
     return bool(records) and all(r.zeros == np.prod(r.shape) and r.zeros > 0 for r in records)
 
 

@@ -88,7 +88,7 @@ def finding_of_message(error: str) -> Optional[Finding]:
 def _outside(value: Optional[int], classes: int) -> str:
     shown = "A label" if value is None else f"The label {value}"
     return (
-        f"{shown} is outside [0, {classes}): the run ends with an error on a CPU, and with NaN on a "
+        f"{shown} is outside [0, {classes}): the run ends with an error on a CPU, with NaN on a "
         "GPU."
     )
 

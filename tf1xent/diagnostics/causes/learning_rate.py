@@ -4,6 +4,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
+from tf1xent.diagnostics.comparing import is_finite
 from tf1xent.diagnostics.copies import gradient_names, norm
 from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding, Trial
@@ -18,6 +19,8 @@ _LARGE_RATIO = 0.5
 _EXPLODED = 30.0
 _THROWN_FAR = 5.0
 _STEPS = 20
+# A division by 0 gives inf with this part of the rate too.
+_FAR_LESS = 1e-6
 _FACTORS = (0.1, 0.01, 0.001)
 _LAST = 10
 
@@ -78,7 +81,7 @@ def _has_no_gradient(evidence: Evidence) -> bool:
 
 def _is_too_high(evidence: Evidence, kind: str, signs: _Signs) -> bool:
     if evidence.own.exploded:
-        return True
+        return _is_finite_with_less(evidence)
     ratio = 0.0 if signs.ratio is None else signs.ratio
     if kind == "grows":
         return signs.growth >= _THROWN_FAR or ratio >= _LARGE_RATIO
@@ -89,6 +92,12 @@ def _is_too_high(evidence: Evidence, kind: str, signs: _Signs) -> bool:
     if kind in ("loss", "gradient", "parameters", "error"):
         return signs.growth >= _EXPLODED or (ratio >= _LARGE_RATIO and _grew(evidence.history))
     return False
+
+
+def _is_finite_with_less(evidence: Evidence) -> bool:
+    """Tells whether an update that overflows does not with a far smaller rate."""
+    after = evidence.copy.steps(evidence.step, 1, _FAR_LESS).variables
+    return bool(after) and all(is_finite(after[name]) for name in evidence.own.exploded)
 
 
 def _dies(evidence: Evidence, again: Optional[History]) -> bool:

@@ -2,7 +2,6 @@
 
 from typing import Dict, List, Optional
 
-from tf1xent.diagnostics.copies import gradient_names
 from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding
 from tf1xent.diagnostics.problems import forgotten_averages, size_of
@@ -15,7 +14,7 @@ def _probe(evidence: Evidence) -> Optional[Finding]:
         return _of_averages(evidence)
     if problem is None or problem.kind != "still" or not evidence.program.updates:
         return None
-    found = reasons(evidence)
+    found = reasons(evidence) if evidence.step.is_training else {}
     if not found:
         return _of_updates_not_run(evidence)
     by_kind: Dict[str, List[str]] = {}
@@ -59,13 +58,15 @@ def _finding(
 
 def _of_updates_not_run(evidence: Evidence) -> Optional[Finding]:
     """The step, run again, changes the variables that did not change in the program's session."""
-    unchanged = evidence.history.unchanged
+    unchanged, is_training = evidence.history.unchanged, evidence.step.is_training
     names = [name for name in evidence.program.trainable if unchanged.get(name, 0) > 0]
-    if not names or evidence.history.same_batch or not gradient_names(evidence.program):
+    if not names or (evidence.history.same_batch and is_training):
         return None
     reason = Reason(
         "not run",
-        "run again, the step changes them, so the program does not run the optimizer's op",
+        "run again, the step changes them, so the program does not run the optimizer's op"
+        if is_training
+        else "the step does not run the optimizer's op",
         "Fetch the train op in session.run.",
         None,
         {},

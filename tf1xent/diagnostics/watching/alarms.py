@@ -11,6 +11,8 @@ from tf1xent.diagnostics.reports.events import text_summary, write_text
 from tf1xent.diagnostics.step import History, Step
 
 _ON_PROBLEM = ("warn", "stop", "raise")
+# A few steps without a change say nothing.
+_LEAST = {"summary_every": 1, "snapshot_every": 1, "patience": 50, "memory_limit": 1}
 
 
 class Options(NamedTuple):
@@ -19,7 +21,7 @@ class Options(NamedTuple):
     on_problem: str = "warn"
     summary_every: Optional[int] = None
     snapshot_every: Optional[int] = None
-    patience: int = 100
+    patience: int = 50
     memory_limit: int = 1 << 29
     dump_dir: Optional[Path] = None
     output_dir: Optional[Path] = None
@@ -95,8 +97,10 @@ def checked_options(function: str, options: Any) -> Options:
             f"{function}: `on_problem` must be one of {', '.join(_ON_PROBLEM)}, got "
             f"{found.on_problem!r}. Give one of these."
         )
-    for name in ("summary_every", "snapshot_every", "patience", "memory_limit"):
+    for name, least in _LEAST.items():
         value = getattr(found, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{function}: `{name}` must be at least 1, got {value}. Raise it.")
+        if value is not None and value < least:
+            raise ValueError(
+                f"{function}: `{name}` must be at least {least}, got {value}. Raise it."
+            )
     return found

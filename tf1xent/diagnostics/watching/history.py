@@ -10,6 +10,8 @@ from tf1xent.diagnostics.step import History
 from tf1xent.diagnostics.watching.summary import Summary
 
 _STEPS_KEPT = 1000
+# A step, its loss where that was fetched, and its summary where that was.
+Taken = Tuple[int, Optional[float], Optional[np.ndarray]]
 
 
 class Numbers:
@@ -23,10 +25,7 @@ class Numbers:
     def __init__(self, program: Program, summary: Summary) -> None:
         self._summary = summary
         self._trainable = [name for name in program.trainable if name in program.variables]
-        # The step, its loss where that was fetched, and its summary where that was.
-        self._steps: Deque[Tuple[int, Optional[float], Optional[np.ndarray]]] = collections.deque(
-            maxlen=_STEPS_KEPT
-        )
+        self._steps: Deque[Taken] = collections.deque(maxlen=_STEPS_KEPT)
         # By step, the update ratios and the norms by variable.
         self._ratios: Dict[int, Tuple[Dict[str, float], Dict[str, float]]] = {}
         self._before: Optional[Tuple[int, Mapping[str, np.ndarray]]] = None
@@ -47,20 +46,6 @@ class Numbers:
                 self.compare(last, before, values)
         self._before = step, {name: values[name] for name in self._trainable}
 
-    def _rows(self) -> np.ndarray:
-        """Returns the summaries of all steps [steps, numbers].
-
-        Where a step had none, the last one before stands for it, with the step's loss.
-        """
-        rows = np.zeros([len(self._steps), len(self._summary.entries)])
-        seen = next((row for _, _, row in self._steps if row is not None), rows[:1].sum(axis=0))
-        for position, (_, loss, row) in enumerate(self._steps):
-            seen = seen if row is None else row
-            rows[position] = seen
-            if loss is not None:
-                rows[position, 0] = loss
-        return rows
-
     def compare(
         self, step: int, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
     ) -> None:
@@ -75,22 +60,35 @@ class Numbers:
         """Forgets the variables' values: another session may begin with others."""
         self._before = None
 
-    def history(self) -> History:
-        """Returns the `History`."""
-        steps = np.array([step for step, _, _ in self._steps], dtype=np.int64)
-        rows = self._rows()
+    def history(self, last: Optional[int] = None) -> History:
+        """Returns the `History`; `last` for only so many steps, and the first."""
+        # Of a run of which nothing is known there is nothing to tell.
+        taken = [one for one in self._steps if one[1] is not None or one[2] is not None]
+        if last is not None and taken:
+            taken = [taken[0], *(one for one in taken[1:] if one[0] > taken[-1][0] - last)]
+        rows = [row for _, _, row in taken if row is not None]
+        summaries = np.array(rows).reshape(len(rows), len(self._summary.entries))
+        # A step that was not summed up has the norm of the one before.
+        known = self._summary.gradient_norm(summaries)
+        position = np.cumsum([row is not None for _, _, row in taken], dtype=int) - 1
+        gradient_norms = known[np.maximum(position, 0)] if len(known) else np.zeros(len(taken))
         measured = sorted(self._ratios.items())
         seen = 0 if self._before is None else self._before[0]
         return History(
-            steps,
-            rows[:, 0],
-            self._summary.gradient_norm(rows),
+            np.array([step for step, _, _ in taken], dtype=np.int64),
+            np.array([_loss(one) for one in taken]),
+            np.array(gradient_norms),
             np.array([step for step, _ in measured], dtype=np.int64),
             {n: np.array([ratios[n] for _, (ratios, _) in measured]) for n in self._trainable},
             {name: seen - since for name, since in self._since.items()},
             {n: np.array([norms[n] for _, (_, norms) in measured]) for n in self._trainable},
-            _zeros_at_end(rows, self._summary.gradients()),
+            _zeros_at_end(summaries, self._summary.gradients()),
         )
+
+
+def _loss(taken: Taken) -> float:
+    _, loss, summary = taken
+    return float(loss if loss is not None else summary[0])  # type: ignore[index]
 
 
 def _ratio(before: np.ndarray, after: np.ndarray, size: float) -> float:
@@ -115,7 +113,7 @@ def _same(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _zeros_at_end(rows: np.ndarray, gradients: List[Tuple[int, str]]) -> Dict[str, int]:
-    """Returns for how many steps in a row, up to the last, gradients have been exactly 0."""
+    """Returns in how many summaries in a row, up to the last, gradients have been exactly 0."""
     found = {}
     for position, variable in gradients:
         others = np.flatnonzero(rows[:, position])

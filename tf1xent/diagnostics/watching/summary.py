@@ -21,6 +21,7 @@ _SECONDS_OF_OP = 6e-6
 _SECONDS_OF_ENTRY = 1e-9
 # The share of the time of training that summaries may take.
 _SHARE = 0.02
+_MOST_RUNS = 20
 _ASSIGNS = re.compile("Assign|Scatter(?!Nd)")
 _NARROW = (tf.float16, tf.bfloat16)
 
@@ -86,7 +87,7 @@ class Summary:
         return not np.isfinite(values).all()
 
     def problem(self, values: np.ndarray) -> Optional[str]:
-        """Says what is wrong for certain, or None: squares can be inf where their numbers are not."""
+        """Says what is wrong for certain; squares may be inf where the numbers are not: None."""
         loss = self.loss(values)
         if not np.isfinite(loss):
             return f"the loss is {loss}"
@@ -111,13 +112,14 @@ class Pace:
 
     def is_time(self, now: float) -> bool:
         """Tells whether the next run is one; `now` is the time that the runs before took."""
-        if self._every is not None:
-            self._runs += 1
-            return (self._runs - 1) % self._every == 0
-        if now - self._last < self._pause:
-            return False
-        self._last = now
-        return True
+        self._runs += 1
+        if self._every is None:
+            is_time = self._runs >= _MOST_RUNS or now - self._last >= self._pause
+        else:
+            is_time = self._runs >= self._every or self._last < 0
+        if is_time:
+            self._last, self._runs = now, 0
+        return is_time
 
 
 def _updates_watched(program: Program) -> List[Tuple[Entry, Tensor]]:

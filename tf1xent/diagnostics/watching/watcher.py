@@ -11,9 +11,10 @@ from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Session, Tensor
 from tf1xent.diagnostics.diagnosing import diagnose_step
+from tf1xent.diagnostics.diagnosis import Diagnosis
 from tf1xent.diagnostics.problems import stands_still
 from tf1xent.diagnostics.program import Program, ancestors
-from tf1xent.diagnostics.step import Step
+from tf1xent.diagnostics.step import History, Step
 from tf1xent.diagnostics.watching.alarms import Alarms, Options
 from tf1xent.diagnostics.watching.history import Numbers
 from tf1xent.diagnostics.watching.rewinding import rewind
@@ -24,6 +25,8 @@ from tf1xent.diagnostics.watching.summary import Pace, Summary
 # more, by this factor.
 _QUIET = 100
 _QUIETER = 4
+# The share of the time of training that looking for a model that stands still may take.
+_SHARE = 0.005
 # They say nothing of the model: the data have come to an end, or the cluster is at fault.
 _NO_PROBLEM = (
     tf.errors.OutOfRangeError,
@@ -32,11 +35,6 @@ _NO_PROBLEM = (
     tf.errors.UnavailableError,
     tf.errors.DeadlineExceededError,
     tf.errors.ResourceExhaustedError,
-)
-
-_LOST = (
-    "LossDoctor: step %s ended with an error: %s The batch cannot be judged, since what `%s` gave "
-    "is lost with it. Feed the batch, or read it before the step."
 )
 
 
@@ -88,7 +86,11 @@ class Watcher(_tf.Watcher):
         self._runs = 0
         # The time that the runs took.
         self._seconds = 0.0
-        self._quiet_until, self._quiet = 0, _QUIET
+        # A symptom that is judged after the next run, when there are data.
+        self._postponed: Optional[str] = None
+        self._quiet_until = 0
+        # By symptom, until which run it is not judged again, and for how many after that.
+        self._quiet: Dict[str, Tuple[int, int]] = {}
         self._next_still = options.patience
         self._judging = threading.Lock()
         self._session: Optional[Session] = None
@@ -140,7 +142,7 @@ class Watcher(_tf.Watcher):
         except _NO_PROBLEM:
             raise
         except tf.errors.OpError as error:
-            self._judge(None, _tf.error_line(error))
+            self._judge("error", error=_tf.error_line(error))
             raise
         self._seconds += time.perf_counter() - start
         if plan.names:
@@ -149,11 +151,16 @@ class Watcher(_tf.Watcher):
         loss = None if plan.loss_at is None else results[plan.loss_at]
         self._numbers.add((self._runs + self._offset, loss, values))
         self._runs += 1
+        if self._postponed is not None:
+            symptom, self._postponed = self._postponed, None
+            self._judge(symptom, None if values is None else self._summary.loss(values))
+        elif self._runs >= self._next_still:
+            self._look_for_standing()
         # inf and NaN stay in a sum.
         if values is not None and not math.isfinite(values.dot(self._ones)):
             self._check(values)
         elif loss is not None and not math.isfinite(loss):
-            self._judge(float(loss), None, f"the loss is {loss}")
+            self._judge("not finite", float(loss), problem=f"the loss is {loss}")
         return results  # type: ignore[no-any-return]
 
     def _look(self) -> None:
@@ -175,52 +182,61 @@ class Watcher(_tf.Watcher):
             self._numbers.look(self._runs + self._offset, values)
         self._schedule.done(self._runs, self._seconds, time.perf_counter() - start)
         if not healthy:
-            self._judge(None, None)
-        elif self._runs >= self._next_still:
-            self._next_still = self._runs + self._options.patience
-            self._judge_standing()
+            if self._snapshots.data():
+                self._judge("parameters")
+            else:
+                self._postponed = "parameters"
 
     def _check(self, values: np.ndarray) -> None:
         if self._summary.not_finite(values):
-            self._judge(self._summary.loss(values), None, self._summary.problem(values))
+            problem = self._summary.problem(values)
+            symptom = "perhaps not finite" if problem is None else "not finite"
+            self._judge(symptom, self._summary.loss(values), problem=problem)
 
-    def _judge_standing(self) -> None:
-        history = self._numbers.history()
-        if stands_still(self.program, history, self._options.patience) is not None:
-            self._judge(float(history.losses[-1]), None)
+    def _look_for_standing(self) -> None:
+        """Looks whether the model learns; if not, it is judged after the next run."""
+        start, patience = time.perf_counter(), self._options.patience
+        if stands_still(self.program, self._numbers.history(patience), patience) is not None:
+            self._postponed = "still"
+            self._schedule.now(self._runs)
+        seconds, a_run = time.perf_counter() - start, self._seconds / self._runs
+        self._next_still = self._runs + max(patience // 5, int(seconds / (_SHARE * a_run)))
 
     def _judge(
-        self, loss: Optional[float], error: Optional[str], problem: Optional[str] = None
+        self,
+        symptom: str,
+        loss: Optional[float] = None,
+        error: Optional[str] = None,
+        problem: Optional[str] = None,
     ) -> None:
         """Finds the cause of what has gone wrong in the last run, and gives the alarm."""
-        if self._runs < self._quiet_until or not self._judging.acquire(blocking=False):
+        until, pause = self._quiet.get(symptom, (0, _QUIET))
+        if self._runs < max(until, self._quiet_until) or not self._judging.acquire(blocking=False):
             return
         try:
+            self._quiet[symptom] = self._runs + pause, pause * _QUIETER
             step = self._step(loss, error)
-            missing = self._missing(step)
-            if missing is not None:
-                # Without data there is nothing to run again; the next run has some.
-                if error is not None:
-                    tf.logging.warning(_LOST, step.number, error, missing)
-                return
-            self._quiet_until = self._runs + self._quiet
-            self._quiet *= _QUIETER
-            history = self._numbers.history()
             if step.loss != loss:  # it is an earlier step
                 problem = None
-            diagnosis = diagnose_step(self.program, step, history, problem)
+            history = self._numbers.history()
+            diagnosis = self._diagnosed(step, history, problem)
             # What comes after is judged by itself.
             self._snapshots.clear()
             self._schedule.now(self._runs)
-            if diagnosis.problem is not None:
+            if diagnosis is not None and diagnosis.problem is not None:
+                self._quiet_until = self._runs + pause
                 self.alarms.give(diagnosis, self.program, step, history)
         finally:
             self._judging.release()
 
-    def _missing(self, step: Step) -> Optional[str]:
-        """Returns the name of a tensor whose value in a step is not known, or None."""
-        needed = (t for t in self.program.sources if t.op.type != "PlaceholderWithDefault")
-        return next((tensor.name for tensor in needed if tensor.name not in step.feeds), None)
+    def _diagnosed(
+        self, step: Step, history: History, problem: Optional[str]
+    ) -> Optional[Diagnosis]:
+        try:
+            return diagnose_step(self.program, step, history, problem)
+        except Exception as error:  # the training must not end by it
+            tf.logging.warning("LossDoctor: step %s cannot be judged: %s", step.number, error)
+            return None
 
     def _step(self, loss: Optional[float], error: Optional[str]) -> Step:
         """Returns the first step that went wrong, as far as it can be had."""

@@ -10,16 +10,16 @@ from diagnostics.recipes import LOSSES, Recipe, one_hot, planted
 from tf1xent._tf import tf
 
 INPUTS, LABELS = "inputs not finite", "labels out of range"
-_FED = "features|weights|Iterator"
+_FED = "features|weights|Iterator|input_"
 
 
 def _pixel(value: float) -> Callable[[Recipe], None]:
     def plant(recipe: Recipe) -> None:
-        recipe.place = _FED
+        recipe.place, position = _FED, recipe.rng.randint(64)
 
         def change(batch: Batch) -> Batch:
             flat = batch.features.reshape(len(batch.features), -1).copy()
-            flat[row_of(recipe, batch), recipe.rng.randint(flat.shape[1])] = value
+            flat[row_of(recipe, batch), position] = value
             return batch._replace(features=flat.reshape(batch.features.shape))
 
         in_batch(recipe, change)
@@ -88,7 +88,7 @@ def _weight(recipe: Recipe) -> None:
 
 def _labels(value: int, losses: Callable[..., Any], ops: str) -> Callable[[Recipe], None]:
     def plant(recipe: Recipe) -> None:
-        recipe.place = f"labels|Iterator|{ops}"
+        recipe.place = f"labels|Iterator|target|{ops}"
         recipe.losses = losses
 
         def change(batch: Batch) -> Batch:
@@ -104,7 +104,7 @@ def _labels(value: int, losses: Callable[..., Any], ops: str) -> Callable[[Recip
 
 
 def _counted_from_one(recipe: Recipe) -> None:
-    recipe.place, recipe.losses = "labels|Iterator|SparseSoftmax", LOSSES["sparse"]
+    recipe.place, recipe.losses = "labels|Iterator|target|SparseSoftmax", LOSSES["sparse"]
 
     def change(batch: Batch) -> Batch:
         labels = batch.labels + 1
@@ -115,7 +115,7 @@ def _counted_from_one(recipe: Recipe) -> None:
 
 
 def _padding(recipe: Recipe) -> None:
-    recipe.place, recipe.losses = "labels|Iterator|SparseSoftmax", LOSSES["sparse"]
+    recipe.place, recipe.losses = "labels|Iterator|target|SparseSoftmax", LOSSES["sparse"]
 
     def change(batch: Batch) -> Batch:
         weights = batch.weights.copy()
@@ -146,7 +146,7 @@ def _binary(logits: Any, labels: Any) -> Any:
 
 
 def _class_as_target(recipe: Recipe) -> None:
-    recipe.place, recipe.losses = "labels|Iterator|planted", _binary
+    recipe.place, recipe.losses = "labels|Iterator|target|planted", _binary
     recipe.steps = 60
     recipe.rate = lambda step: recipe.plan.rate * recipe.strength
 

@@ -11,6 +11,8 @@ from diagnostics.recipes import LOSSES, OPTIMIZERS, Recipe, one_hot, planted
 from tf1xent._tf import tf
 
 RATE, COLLAPSE, HIDDEN = "learning rate", "float32 collapse", "NaN hidden"
+# A rate may kill a net instead of making it infinite: longer than what counts as lasting.
+_LONG = 130
 _TOO_HIGH = {"SGD": 1e2, "Momentum": 1e2, "Adam": 1e1}
 
 
@@ -33,20 +35,20 @@ def _high(recipe: Recipe) -> float:
 
 def _constant(recipe: Recipe) -> None:
     high = _high(recipe)
-    recipe.rate, recipe.steps = (lambda step: high), 60
+    recipe.rate, recipe.steps = (lambda step: high), _LONG
 
 
 def _from_a_step_on(recipe: Recipe) -> None:
     high, when, healthy = _high(recipe), recipe.plan.when, recipe.plan.rate
     recipe.rate = lambda step: tf.where(step >= when - 1, tf.constant(high), tf.constant(healthy))
-    recipe.steps = when + 60
+    recipe.steps = when + _LONG
 
 
 def _growing(recipe: Recipe) -> None:
     """The base of a decay is above 1."""
     base, healthy = 2.0 + 2 * recipe.rng.rand() * recipe.strength, recipe.plan.rate
     recipe.rate = lambda step: healthy * tf.pow(base, tf.cast(step, tf.float32))
-    recipe.steps = 60
+    recipe.steps = _LONG
 
 
 def _summed(recipe: Recipe) -> None:
@@ -56,7 +58,7 @@ def _summed(recipe: Recipe) -> None:
     recipe.optimizer = OPTIMIZERS[optimizer]
     recipe.rate = lambda step: 0.1
     recipe.gradients = lambda pairs: [(g * factor, v) for g, v in pairs]
-    recipe.steps = 60
+    recipe.steps = _LONG
 
 
 # --- Collapse in float32 --------------------------------------------------------------------------
@@ -75,7 +77,7 @@ def _few_rows(recipe: Recipe) -> None:
         full = np.repeat(labels[chosen][:, np.newaxis], data.SIDE, 1).astype(np.int32)
         batch = Batch(batch.features, full, weights)
     recipe.change_batch = lambda step, _: batch
-    recipe.steps = int(150 * recipe.strength)
+    recipe.steps = 150 if recipe.strength == 1 else 400
 
 
 def _collapse(losses: str, scale: float, rate: float) -> Callable[[Recipe], None]:
