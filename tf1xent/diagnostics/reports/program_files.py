@@ -21,9 +21,9 @@ _KEPT = (
     *_tf.CONTROL_FLOW_CONTEXTS,
 )
 
-# By a type of ops, attributes of the newest TensorFlow that change no result and that an earlier one
-# refuses: the name of a variable, that a product is one of a gradient, and that the shape of a new
-# value was checked.
+# By a type of ops, attributes of the newest TensorFlow that change no result, and that an earlier
+# one refuses: the name of a variable, that a product is one of a gradient, and that the shape of a
+# new value was checked.
 _NOT_NEEDED = {
     "VarHandleOp": ("debug_name",),
     "MatMul": ("grad_a", "grad_b"),
