@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, List
 from tf1xent import _registration, errors
 
 if TYPE_CHECKING:  # the names of `_PACKAGES` and `_HOMES`, for type checkers and editors
-    from tf1xent import curvature, graphs, kernels, losses, metrics, nn, second_order
+    from tf1xent import curvature, diagnostics, graphs, kernels, losses, metrics, nn, second_order
     from tf1xent import gradients as gradients
     from tf1xent import patching as patching
     from tf1xent.gradients import override_gradients, restore_gradients
@@ -24,6 +24,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "curvature",
+    "diagnostics",
     "errors",
     "get_original",
     "graphs",
@@ -44,6 +45,7 @@ __all__ = [
 # What needs TensorFlow: the packages, and the functions by the package that defines them.
 _PACKAGES = (
     "curvature",
+    "diagnostics",
     "gradients",
     "graphs",
     "kernels",

@@ -110,7 +110,7 @@ def test_the_report_fits_a_terminal_and_shows_every_answer(found):
     assert "wrong: NaN" in shown["by hand: log(softmax(x)), gradient"]
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 def test_a_bad_setting_is_told_once():
     code, found = findings(TF1XENT_IMPLEMENTATION="nonsense")
     assert code == 1
@@ -119,7 +119,7 @@ def test_a_bad_setting_is_told_once():
     assert "TF1XENT_IMPLEMENTATION must be one of" in problem["detail"]
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 def test_a_library_that_ends_the_process_ends_that_step_only(tmp_path, monkeypatch):
     monkeypatch.setenv("TF1XENT_KERNEL_CACHE", str(tmp_path / "cache"))
     target = sources.current_target(sources.source_folder())

@@ -68,7 +68,13 @@ def check_right(proto):
 
 
 @pytest.mark.lengthy
-@pytest.mark.parametrize("recorded", [True, False], ids=["shapes recorded", "not"])
+@pytest.mark.parametrize(
+    "recorded",
+    [
+        pytest.param(True, id="shapes recorded"),
+        pytest.param(False, id="not", marks=pytest.mark.exhaustive),
+    ],
+)
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
 def test_a_batch_of_unknown_size_takes_a_rewrite(loss, recorded):
     meta_graph = saved(loss, None)

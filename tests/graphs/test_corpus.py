@@ -308,14 +308,19 @@ def check_products(entry, products, limits):
             assert found.error == expected.error and expected.message in found.message, found
 
 
-parametrize_entries = pytest.mark.parametrize("name", ENTRIES)
 parametrize_measured = pytest.mark.parametrize(
     "name", [name for name in ENTRIES if is_measured(ENTRIES[name])]
 )
 
 
-@pytest.mark.parametrize("mode", MODES)
-@parametrize_entries
+def rewritings():
+    """Each entry of a writer in both modes, of the other writer's in one, on the newest only."""
+    own = [(name, mode) for name in ENTRIES if name.startswith(WRITER) for mode in MODES]
+    other = [(name, "logsumexp") for name in ENTRIES if not name.startswith(WRITER)]
+    return own + [pytest.param(*case, marks=pytest.mark.exhaustive) for case in other]
+
+
+@pytest.mark.parametrize("name, mode", rewritings())
 def test_hessian_vector_products_of_a_rewritten_graph(name, mode):
     check_products(ENTRIES[name], answers(name, mode).products, LIMITS)
 
@@ -333,14 +338,16 @@ def test_inlined_calls_are_differentiated_twice_without_tags_too():
         np.testing.assert_array_equal(found.values[key], value, err_msg=key)
 
 
-@parametrize_entries
-def test_values_stay(name):
+@pytest.mark.parametrize("name, mode", rewritings())
+def test_values_stay(name, mode):
     before = answers(name, "original").values
     assert before
     for key, value in before.items():
-        np.testing.assert_array_equal(answers(name, "tag").values[key], value, err_msg=key)
-        found = answers(name, "logsumexp").values[key]
-        np.testing.assert_allclose(found, value, err_msg=key, **VALUE_TOLERANCE)
+        found = answers(name, mode).values[key]
+        if mode == "tag":
+            np.testing.assert_array_equal(found, value, err_msg=key)
+        else:
+            np.testing.assert_allclose(found, value, err_msg=key, **VALUE_TOLERANCE)
 
 
 def measured_verdict(entry):

@@ -17,7 +17,7 @@ from tf1xent import graphs
 WRITER = "tf113" if tensorflow.__version__.startswith("1.13.") else "tf115"
 ENTRIES = {entry.id: entry for entry in entries()}
 RUNNING = [e.id for e in entries() if e.id.startswith(WRITER) and e.refusal() is None]
-# Of which one tensor in three is fed in a run, too, whatever it is.
+# Of which one tensor in six is fed in a run, too, whatever it is.
 THOROUGHLY = [WRITER + "-" + name for name in ("dense_classifier", "defun_with_gradient", "cond")]
 # Of these "tag" changes more than attributes.
 CALLING = ("defun", "defun_with_gradient", "tf_function")
@@ -150,10 +150,10 @@ def test_what_the_ops_and_calls_read_and_return_can_be_fed(name):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", THOROUGHLY)
 def test_any_tensor_can_be_fed(name):
-    """One in three: each feed is a graph of its own to the session, and takes its time."""
+    """One in six: each feed is a graph of its own to the session, and takes its time."""
     nodes = ENTRIES[name].load_graph_def().node
     names = [f"{node.name}:{index}" for node in nodes for index in range(2)]
-    assert check_feeds(name, set(names[::3])) >= 10
+    assert check_feeds(name, set(names[::6])) >= 5
 
 
 # --- Graphs of our own --------------------------------------------------------------------------

@@ -110,6 +110,7 @@ def test_dense_value_and_gradients(dtype, num_classes, known):
     assert_within_contract(of_labels, oracle.labels_gradient(), logits, what="labels gradient")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype, num_classes, known", ROUTES)
 @pytest.mark.parametrize("name", [SPARSE, DENSE_V2])
 def test_hessian_entries(name, dtype, num_classes, known):
@@ -126,6 +127,7 @@ def test_hessian_entries(name, dtype, num_classes, known):
     assert_within_contract(from_output_1, of_p, logits, what="from output 1")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", cases.PRECISE_DTYPES)
 def test_mixed_derivatives(dtype):
     logits, labels, oracle = case(DENSE_V2, dtype, 10)
@@ -149,6 +151,7 @@ def test_mixed_derivatives(dtype):
         assert_within_contract(by_labels, want, logits, scale, what="logits, labels")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [SPARSE, DENSE_V2])
 def test_third_order(name):
     random = np.random.RandomState(3)
@@ -174,6 +177,7 @@ def test_third_order(name):
     np.testing.assert_allclose(got, want.astype(np.float64), rtol=1e-11, atol=1e-15)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [SPARSE, DENSE_V2])
 @pytest.mark.parametrize("dtype", ["half", "bfloat16"])
 def test_low_precision_is_computed_in_float32_and_rounded_once(name, dtype):

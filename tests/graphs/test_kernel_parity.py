@@ -16,7 +16,7 @@ from tests.support.kernel_graphs import (
 )
 from tf1xent import graphs, nn
 
-pytestmark = pytest.mark.lengthy
+pytestmark = pytest.mark.exhaustive
 
 
 def run_both(graph_def, names, feed):

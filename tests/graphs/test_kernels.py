@@ -176,6 +176,7 @@ def test_invalid_labels_are_nan_where_the_graph_says_so():
 # --- Derivatives ------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", [SPARSE, DENSE])
 def test_derivatives_are_those_of_the_values(kind):
     random = np.random.RandomState(3)

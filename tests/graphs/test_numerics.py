@@ -24,7 +24,14 @@ def stock(loss, dtype):
 
 
 @pytest.mark.lengthy
-@pytest.mark.parametrize("dtype", ["float32", "float64", "half"])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "float32",
+        pytest.param("float64", marks=pytest.mark.exhaustive),
+        pytest.param("half", marks=pytest.mark.exhaustive),
+    ],
+)
 @pytest.mark.parametrize("loss", [sparse, dense], ids=lambda loss: loss.__name__)
 def test_losses_and_derivatives(loss, dtype):
     graph_def = stock(loss, dtype)

@@ -106,7 +106,7 @@ def test_other_modes_leave_it(loss, mode):
 
 CASES = [
     ("float64", (None, 3)),
-    pytest.param("float64", (4, 3), marks=pytest.mark.lengthy),
+    pytest.param("float64", (4, 3), marks=pytest.mark.exhaustive),
     ("float32", (None, None)),
 ]
 

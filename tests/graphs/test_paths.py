@@ -59,7 +59,7 @@ NAMES = [
 ]
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("form", [text, binary])
 @pytest.mark.parametrize("kind, name", NAMES, ids=["-".join(names) for names in NAMES])
 def test_text_and_binary_are_told_by_their_bytes_and_come_out_as_they_were(

@@ -101,7 +101,7 @@ def test_names_do_nothing_to_a_terminal():
 names = st.text(max_size=300) | st.text("ab/_`", min_size=60, max_size=200)
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @settings(max_examples=30)
 @given(
     st.lists(

@@ -107,7 +107,7 @@ DAMAGES = {
 }
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_build_is_not_loaded_and_is_built_again(folder, compiler, damage):
     path = build(folder, compiler)

@@ -212,7 +212,7 @@ def test_tapes_and_functions_differentiate_the_ops(library):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-30)
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_derivatives_of_every_dtype_are_those_of_the_graph_version(library, dtype):
     # That one is checked against an oracle elsewhere; here the two share nothing but TensorFlow.

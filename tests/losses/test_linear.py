@@ -6,6 +6,7 @@ import tensorflow.compat.v1 as tf
 
 from tests.losses.linear_layer import BIASES, DIM, INPUTS, NUM_CLASSES, RANDOM, WEIGHTS
 from tests.oracle import reference
+from tests.support.option_cases import unoptimised
 from tests.support.tolerances import assert_within_contract
 from tf1xent import losses, nn
 from tf1xent.losses import Reduction
@@ -65,7 +66,7 @@ def derivatives(per_example, operands):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("chunk_size, transposed, known, full, name", CASES)
 def test_against_the_plain_composition(chunk_size, transposed, known, full, name):
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session(config=unoptimised()) as session:
         inputs, weights = given(INPUTS, known), given(WEIGHTS)
         biases = given(BIASES) if full else None
         class_weights = given(CLASS_WEIGHTS) if full else None
@@ -155,7 +156,7 @@ def test_confident_rows_keep_relative_accuracy(dtype):
     logits = logits.astype(dtype)
     labels = np.array([9, 4] * len(margins))
     vector = np.random.RandomState(0).normal(size=logits.shape).astype(dtype)
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session(config=unoptimised()) as session:
         weights = tf.constant(logits)
         loss = losses.linear_softmax_cross_entropy(
             labels, np.eye(len(logits), dtype=dtype), weights, chunk_size=4, reduction="none"
@@ -178,7 +179,7 @@ def test_classes_at_minus_infinity_drop_out():
     biases = np.full(NUM_CLASSES, -np.inf)
     biases[left] = BIASES[left]
     inputs, labels = INPUTS[0], np.array([0, 3, 6])
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session(config=unoptimised()) as session:
         results = []
         for columns in (np.arange(NUM_CLASSES), left):
             weights, known_labels = tf.constant(WEIGHTS[:, columns]), labels
@@ -201,7 +202,7 @@ def test_classes_at_minus_infinity_drop_out():
 def test_hessians():
     """tf.hessians in inputs, weights and biases, against those of the plain composition."""
     labels = np.array([2, 6])
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session(config=unoptimised()) as session:
         operands = [given(INPUTS[0, :2]), given(WEIGHTS), given(BIASES)]
         ours = losses.linear_softmax_cross_entropy(labels, *operands, chunk_size=3)
         logits = tf.matmul(operands[0], operands[1]) + operands[2]
@@ -217,7 +218,7 @@ def test_rows_that_do_not_count_are_absent():
     """NaN inputs, labels out of range and NaN weights of such rows reach nothing."""
     inputs, example_weights = INPUTS[0].copy(), np.array([1.0, np.nan, 2.0])
     inputs[1] = np.nan
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session(config=unoptimised()) as session:
         results = []
         for rows, labels, mask in (
             (slice(None), [3, 99, 4], [True, False, True]),
@@ -276,7 +277,7 @@ def test_an_empty_batch(reduction):
 @pytest.mark.parametrize("dtype", ["half", "bfloat16"])
 def test_half_precision_is_computed_in_float32(dtype):
     """The logits are not rounded: the loss is float32's, rounded once, and so are gradients."""
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session(config=unoptimised()) as session:
         rounded = [tf.cast(tf.cast(v, tf.float32), dtype) for v in (INPUTS, WEIGHTS, BIASES)]
         results = []
         for operands in (rounded, [tf.cast(value, tf.float32) for value in rounded]):

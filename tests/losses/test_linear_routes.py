@@ -90,7 +90,8 @@ LOAD = """
 import numpy as np
 import tensorflow.compat.v1 as tf
 import tf1xent
-with tf.Graph().as_default(), tf.Session() as session:
+from tests.support.option_cases import unoptimised
+with tf.Graph().as_default(), tf.Session(config=unoptimised()) as session:
     tf.train.import_meta_graph({graph!r})
     (loss,) = tf.get_collection("loss")
     operands, first, second = map(tf.get_collection, ("operands", "first", "second"))
@@ -98,7 +99,7 @@ with tf.Graph().as_default(), tf.Session() as session:
     pairs = zip(
         tf.gradients(loss, operands) + tf.gradients(total(first), operands[:2]), first + second
     )
-    for got, want in [session.run(pair) for pair in pairs]:
+    for got, want in session.run(list(pairs)):
         np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-13)
         assert np.any(want)
     third = session.run(tf.gradients(total(second), operands))

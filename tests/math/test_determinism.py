@@ -58,7 +58,7 @@ def _expected(name, num_classes):
     return [loss, gradient]
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 def test_every_result_is_the_same_in_two_runs(lines):
     results = {"sparse": 3, "dense": 5, "linear": 5}
     assert {key: state for key, (state, _) in lines.items()} == {
@@ -69,7 +69,7 @@ def test_every_result_is_the_same_in_two_runs(lines):
     }
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("num_classes", program.NUM_CLASSES)
 @pytest.mark.parametrize("name", program.FUNCTIONS)
 def test_values_and_gradients_are_right(lines, name, num_classes):

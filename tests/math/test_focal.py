@@ -265,7 +265,7 @@ def test_derivatives_of_losses_to_the_third_order(kind, dtype):
     options = KINDS[kind][1]
     smoothing = options.get("label_smoothing", 0.0)
     class_weights = tuple(options.get("class_weights", [1.0, 1.0, 1.0]))
-    for gamma in GAMMAS:
+    for gamma in GAMMAS if kind in ("sparse", "dense") else GAMMAS[1::4]:
         got = graph.run(LOGITS, gamma)
         assert np.isfinite(got).all()
         for i, row in enumerate(LOGITS):

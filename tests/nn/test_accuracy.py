@@ -75,14 +75,24 @@ def _hessian_case(dtype, num_classes, is_sparse):
     return logits, labels, vectors, oracle.derivative_product([vectors], soft_labels)
 
 
+def _marks(num_classes):
+    """Numbers of classes next to others run on the newest TensorFlow only."""
+    return [] if num_classes in (1, 10, 65) else [pytest.mark.exhaustive]
+
+
+def _sparse_rows():
+    rows = [(num_classes, STATIC) for num_classes in cases.NUM_CLASSES]
+    return rows + [(10, UNKNOWN_CLASSES), (65, UNKNOWN_RANK)]
+
+
 def _sparse_routes():
-    routes = [(num_classes, STATIC) for num_classes in cases.NUM_CLASSES]
-    return routes + [(10, UNKNOWN_CLASSES), (65, UNKNOWN_RANK)]
+    return [pytest.param(*row, marks=_marks(row[0])) for row in _sparse_rows()]
 
 
 def _dense_routes():
-    routes = [(DENSE_V2, num_classes, known) for num_classes, known in _sparse_routes()]
-    return routes + [(DENSE_V1, 10, STATIC), (DENSE_V1, 65, UNKNOWN_RANK)]
+    rows = [(DENSE_V2, *row) for row in _sparse_rows()]
+    rows += [(DENSE_V1, 10, STATIC), (DENSE_V1, 65, UNKNOWN_RANK)]
+    return [pytest.param(*row, marks=_marks(row[1])) for row in rows]
 
 
 @pytest.mark.parametrize("dtype", cases.PRECISE_DTYPES)
@@ -182,7 +192,7 @@ def test_mixed_derivatives(dtype):
 
 @pytest.mark.parametrize("name", [SPARSE, DENSE_V2])
 @pytest.mark.parametrize("dtype", cases.PRECISE_DTYPES)
-@pytest.mark.parametrize("num_classes", [3, 66])
+@pytest.mark.parametrize("num_classes", [3, pytest.param(66, marks=pytest.mark.exhaustive)])
 def test_tf_hessians(name, dtype, num_classes):
     logits, labels = cases.rows(num_classes, dtype)
     chosen = [0, 12, 21]  # a random row, a confident and right one, a confident and wrong one
@@ -222,7 +232,9 @@ def test_stock_tensorflow_fails_the_same_contract(name, dtype):
 
 @pytest.mark.parametrize("name", [SPARSE, DENSE_V1, DENSE_V2])
 @pytest.mark.parametrize("dtype", ["half", "bfloat16"])
-@pytest.mark.parametrize("known", [STATIC, UNKNOWN_RANK])
+@pytest.mark.parametrize(
+    "known", [STATIC, pytest.param(UNKNOWN_RANK, marks=pytest.mark.exhaustive)]
+)
 def test_low_precision_is_computed_in_float32_and_rounded_once(name, dtype, known):
     low = tf.as_dtype(dtype).as_numpy_dtype
     logits, labels = cases.low_precision_rows(low)

@@ -59,7 +59,14 @@ def _vectors(shape, count, dtype, seed=3):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", [SPARSE, DENSE_V2])
 @pytest.mark.parametrize("order", [3, pytest.param(4, marks=pytest.mark.exhaustive)])
-@pytest.mark.parametrize("width, known", [(4, True), (70, True), (4, False)])
+@pytest.mark.parametrize(
+    "width, known",
+    [
+        (4, True),
+        pytest.param(70, True, marks=pytest.mark.exhaustive),
+        pytest.param(4, False, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_third_and_fourth_order(name, dtype, order, width, known):
     logits, soft = _wide(LOGITS, -4.0, width).astype(dtype), _wide(SOFT_LABELS, 0.0, width)
     labels = LABELS if name == SPARSE else soft

@@ -17,9 +17,6 @@ from tests import ROOT
 from tests.oracle import reference
 from tests.routes import table
 
-ORDERS = tuple(table.QUANTITIES)
-GRAPH_ROUTES = table.GRAPH_ROUTES + table.MODEL_ROUTES
-
 
 def _results(folder, behaviour):
     """All results of one behaviour, from a process of its own."""
@@ -56,7 +53,7 @@ def _checked(results, route, order):
     if "lacks" in found:
         pytest.skip("this TensorFlow has no {}".format(found["lacks"]))
     assert "error" not in found, str(found["error"])
-    ordinary = {f"ordinary {quantity}" for quantity in table.QUANTITIES[order]}
+    ordinary = {f"ordinary {quantity}" for quantity in table.quantities(route, order)}
     confident = {f"confident {quantity}" for quantity in table.CONFIDENT_QUANTITIES}
     assert set(found) == ordinary | confident
     return found
@@ -79,7 +76,7 @@ def _check(results, route, order):
         want["loss"] = np.sum(oracle.dense_loss(soft_labels))
         want["order 1"] = oracle.dense_gradient(soft_labels)
     want["hessian"] = _hessian(oracle, table.LOGITS.shape)
-    for quantity in table.QUANTITIES[order]:
+    for quantity in table.quantities(route, order):
         value = np.asarray(want[quantity] / route.divisor, np.float64)
         np.testing.assert_allclose(
             got["ordinary " + quantity], value, rtol=2e-5, atol=1e-6, err_msg=quantity
@@ -116,22 +113,23 @@ def _name(route):
     return f"{route.program}.{route.name}"
 
 
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("route", GRAPH_ROUTES, ids=_name)
+@pytest.mark.parametrize("order", table.ORDERS)
+@pytest.mark.parametrize("route", table.ROUTES["graph"], ids=_name)
 def test_route_in_graphs(graph_results, route, order):
     _check(graph_results, route, order)
 
 
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("route", table.EAGER_ROUTES, ids=_name)
+@pytest.mark.parametrize("order", table.ORDERS)
+@pytest.mark.parametrize("route", table.ROUTES["eager"], ids=_name)
 def test_route_under_tapes(eager_results, route, order):
     _check(eager_results, route, order)
 
 
 def test_every_function_of_a_program_is_in_the_table():
     """A route that is written but not listed would not be tested."""
-    for program in {route.program for route in GRAPH_ROUTES + table.EAGER_ROUTES}:
+    routes = table.ROUTES["graph"] + table.ROUTES["eager"]
+    for program in {route.program for route in routes}:
         text = (ROOT / "tests" / "routes" / (program + ".py")).read_text(encoding="utf-8")
         written = {line.split("(")[0][4:] for line in text.splitlines() if line.startswith("def ")}
-        listed = {r.name for r in GRAPH_ROUTES + table.EAGER_ROUTES if r.program == program}
+        listed = {r.name for r in routes if r.program == program}
         assert {name for name in written if not name.startswith("_")} == listed

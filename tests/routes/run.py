@@ -3,8 +3,7 @@
     python -m tests.routes.run graph|eager RESULTS.npz
 
 Writes arrays under "order/program.name/quantity", or a text: what TensorFlow lacks, or an error's
-traceback. The derivatives are the same functions' in both orders, so one of the orders goes only as
-far as it takes to tell whose function was called.
+traceback. `table.quantities` says how far each route goes.
 """
 
 import importlib
@@ -17,6 +16,7 @@ import tensorflow.compat.v1 as tf
 
 import tf1xent
 from tests.routes import table
+from tests.support.option_cases import unoptimised
 
 
 def lacks(dotted_name):
@@ -51,7 +51,8 @@ def dense_or_sparse_labels(route):
 def run_in_graph(route, function, quantities):
     """Results of a function of logits and labels, or of a program with a variable of its own."""
     labels, confident_labels = dense_or_sparse_labels(route)
-    with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
+    # Whose function is called does not depend on what a session makes of the graph.
+    with tf.Graph().as_default(), tf.Session(config=unoptimised()) as session:
         if route.program == "models":
             loss, variable, feed = function(labels)
             confident_feed = feed
@@ -138,7 +139,7 @@ def run_order(order, routes, run):
             continue
         function = getattr(sys.modules["tests.routes." + route.program], route.name)
         try:
-            both = run(route, function, table.QUANTITIES[order])
+            both = run(route, function, table.quantities(route, order))
         except NotImplementedError as error:
             results[key + "/lacks"] = str(error)
             continue
@@ -157,12 +158,12 @@ def main(behaviour, path):
     if behaviour == "graph":
         if hasattr(tf, "disable_v2_behavior"):
             tf.disable_v2_behavior()
-        routes, run = table.GRAPH_ROUTES + table.MODEL_ROUTES, run_in_graph
+        run = run_in_graph
     else:
-        routes, run = table.EAGER_ROUTES, run_with_tapes
+        run = run_with_tapes
     # Patched first comes first: then TensorFlow has loaded none of its parts for the programs yet.
-    for order in ("patched first", "imported first"):
-        results.update(run_order(order, routes, run))
+    for order in table.ORDERS:
+        results.update(run_order(order, table.ROUTES[behaviour], run))
     np.savez(path, **results)
 
 

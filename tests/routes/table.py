@@ -18,13 +18,11 @@ SOFT_LABELS = np.array(
 ONE_HOT = np.eye(4, dtype=np.float32)[LABELS]
 VECTORS = np.random.RandomState(5).normal(size=(3,) + LOGITS.shape).astype(np.float32)
 
-# What is computed of ordinary rows, by the order of imports; and of confident ones.
+# What is computed of confident rows, and of ordinary ones too: it tells whose function was called.
 DERIVATIVES = ("order 1", "order 2", "order 3", "order 4")
-QUANTITIES = {
-    "patched first": ("loss", *DERIVATIVES[:2]),
-    "imported first": ("loss", "hessian", *DERIVATIVES),
-}
 CONFIDENT_QUANTITIES = ("loss", *DERIVATIVES[:2])
+ALL_QUANTITIES = ("loss", "hessian", *DERIVATIVES)
+ORDERS = ("patched first", "imported first")
 
 # name: of the function in the program. needs: what TensorFlow must have. labels: sparse or dense.
 # divisor: of the sum of losses (a mean over rows has 3). rebound: whether the call reaches us;
@@ -160,3 +158,26 @@ EAGER_ROUTES = _routes(
     ("keras_ops_dense", "keras.ops.categorical_crossentropy", "dense", 1, "always"),
     ("keras_compiled_model", "keras.Model.compute_loss", "sparse", 3, "always"),
 )
+
+ROUTES = {"graph": GRAPH_ROUTES + MODEL_ROUTES, "eager": EAGER_ROUTES}
+
+
+def _first_of_each_kind(routes):
+    kinds = {}
+    for route in routes:
+        kinds.setdefault((route.program, route.labels, route.rebound), route)
+    return list(kinds.values())
+
+
+# The derivatives above the second are the same functions' on all routes of a kind.
+DEEP_ROUTES = [
+    *_first_of_each_kind(ROUTES["graph"]),
+    *_first_of_each_kind(ROUTES["eager"]),
+    *(route for route in GRAPH_ROUTES if route.name.startswith("generated_op")),
+]
+
+
+def quantities(route, order):
+    """What is computed of ordinary rows on a route, in an order of imports."""
+    is_deep = order == "imported first" and route in DEEP_ROUTES
+    return ALL_QUANTITIES if is_deep else CONFIDENT_QUANTITIES

@@ -116,8 +116,7 @@ def test_the_error_of_a_moment_is_the_spread_over_seeds():
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("matrix", ["hessian", "ggn"])
-@pytest.mark.parametrize("num_vectors", [4, 10])
+@pytest.mark.parametrize("matrix, num_vectors", [("hessian", 4), ("ggn", 10)])
 def test_moments_of_a_trained_network(matrix, num_vectors):
     """The first two, in at least nine of ten of 100 seeds within two standard errors."""
     _, _, hessian, ggn = trained_on_digits()

@@ -121,7 +121,7 @@ def test_json():
     }
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 def test_a_trained_network():
     network, parameters, hessian, _ = trained_on_digits()
     expected = np.linalg.eigvalsh(hessian)

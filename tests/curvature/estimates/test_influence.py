@@ -175,7 +175,7 @@ def test_data_of_an_iterator_and_a_finalized_graph():
             influence(session, at_zero, losses, operator, None, iterator)
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 def test_leave_one_out_retraining():
     """Multinomial logistic regression: 50 exact refits by another solver; sign and scale count."""
     num_train = 1437

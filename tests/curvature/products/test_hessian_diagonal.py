@@ -14,7 +14,7 @@ from tf1xent.curvature.products.hessian_diagonal import hessian_diagonal
     "case, dtype",
     [
         ("sparse", "float64"),
-        pytest.param("z-loss and temperature", "float32", marks=pytest.mark.lengthy),
+        pytest.param("z-loss and temperature", "float32", marks=pytest.mark.exhaustive),
     ],
 )
 def test_the_exact_diagonal_and_the_estimate(case, dtype):

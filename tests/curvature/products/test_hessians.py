@@ -20,7 +20,7 @@ def test_the_signature_begins_with_tensorflows():
     assert ours["cross_blocks"].kind is inspect.Parameter.KEYWORD_ONLY
 
 
-@pytest.mark.parametrize("case", ["sparse", pytest.param("all", marks=pytest.mark.lengthy)])
+@pytest.mark.parametrize("case", ["sparse", pytest.param("all", marks=pytest.mark.exhaustive)])
 def test_blocks_are_those_of_the_dense_hessian(case):
     values = nets.arrays(nets.MLP)
     jet = reference.mlp(nets.FEATURES, *reference.variables(values))

@@ -57,14 +57,14 @@ def true(network, case):
     ]
 
 
-# One loss without and one with all options everywhere, options one by one on both ends.
+# One loss without and one with all options everywhere, options one by one on the newest.
 EVERYWHERE = ("sparse", "all")
 
 
 @pytest.mark.parametrize(
     "case",
     [
-        case if case in EVERYWHERE else pytest.param(case, marks=pytest.mark.lengthy)
+        case if case in EVERYWHERE else pytest.param(case, marks=pytest.mark.exhaustive)
         for case in nets.CASES
     ],
 )
@@ -79,7 +79,7 @@ def test_all_products_are_those_of_the_dense_matrices(case):
 
 
 @pytest.mark.parametrize(
-    "case", ["ignored, masked and weighted", pytest.param("all", marks=pytest.mark.lengthy)]
+    "case", ["ignored, masked and weighted", pytest.param("all", marks=pytest.mark.exhaustive)]
 )
 def test_float32(case):
     got, want = found(MLP, case, "float32"), true(MLP, case)
@@ -87,7 +87,7 @@ def test_float32(case):
     assert max(error(*pair) for pair in zip(got, want)) <= TOLERANCES["float32"]
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 def test_half():
     got, want = found(MLP, "sparse", "half"), true(MLP, "sparse")
     assert max(error(*pair) for pair in zip(got, want)) <= 2e-2
