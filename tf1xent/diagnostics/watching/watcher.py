@@ -46,12 +46,14 @@ class _Plan(NamedTuple):
       summed_up: the summary, and these.
       names: the names of the tensors that have the values of `data` in the run.
       loss_at: where the loss is among the run's own fetches, or None.
+      trains: whether the run updates variables; else it only computes the loss.
     """
 
     data: List[Tensor]
     summed_up: List[Tensor]
     names: List[str]
     loss_at: Optional[int]
+    trains: bool
 
 
 class Watcher(_tf.Watcher):
@@ -84,6 +86,8 @@ class Watcher(_tf.Watcher):
         self._offset = 0
         self._ones = np.ones(len(self._summary.entries), self._summary.tensor.dtype.as_numpy_dtype)
         self._runs = 0
+        # How many runs computed the loss and updated nothing.
+        self._idle_runs = 0
         # The time that the runs took.
         self._seconds = 0.0
         # A symptom that is judged after the next run, when there are data.
@@ -115,7 +119,9 @@ class Watcher(_tf.Watcher):
         self, asked: Sequence[Any], fed: Sequence[Any], connected: Mapping[str, Tensor]
     ) -> Optional["_Plan"]:
         """Returns what is fetched with a run that trains; None for other runs."""
-        if not self._marks.intersection(op.name for op in ancestors(asked)):
+        needed = {op.name for op in ancestors(asked)}
+        trains = bool(self._marks & needed)
+        if not trains and self.program.loss.op.name not in needed:
             return None
         names = {tensor.name for tensor in fed}
         sources = {
@@ -126,12 +132,14 @@ class Watcher(_tf.Watcher):
         data = list(sources.values())
         losses = [i for i, element in enumerate(asked) if element is self.program.loss]
         at = losses[0] if losses and self.program.loss.shape.rank == 0 else None
-        return _Plan(data, [self._summary.tensor, *data], list(sources), at)
+        return _Plan(data, [self._summary.tensor, *data], list(sources), at, trains)
 
     def around(
         self, plan: "_Plan", keys: Sequence[Tensor], arrays: Sequence[np.ndarray], run: Any
     ) -> List[np.ndarray]:
         """Makes a run, and looks whether it is all right."""
+        if not plan.trains:
+            return self._without_update(plan, keys, arrays, run)
         if self._runs == self._schedule.due and self._trains:
             self._look()
         self._snapshots.keep(keys, arrays)
@@ -161,6 +169,19 @@ class Watcher(_tf.Watcher):
             self._check(values)
         elif loss is not None and not math.isfinite(loss):
             self._judge("not finite", float(loss), problem=f"the loss is {loss}")
+        return results  # type: ignore[no-any-return]
+
+    def _without_update(
+        self, plan: "_Plan", keys: Sequence[Tensor], arrays: Sequence[np.ndarray], run: Any
+    ) -> List[np.ndarray]:
+        """Makes a run that computes the loss only; many of these and no other are no training."""
+        self._idle_runs += 1
+        if self._runs or self._idle_runs != self._options.patience:
+            return run([])[0]  # type: ignore[no-any-return]
+        self._snapshots.keep(keys, arrays)
+        results, more = run(plan.data)
+        self._snapshots.add(plan.names, more)
+        self._judge("idle")
         return results  # type: ignore[no-any-return]
 
     def _look(self) -> None:
@@ -219,6 +240,9 @@ class Watcher(_tf.Watcher):
             if step.loss != loss:  # it is an earlier step
                 problem = None
             history = self._numbers.history()
+            if symptom == "idle":
+                counts = dict.fromkeys(self.program.trainable, self._idle_runs)
+                history = history._replace(unchanged=counts)
             diagnosis = self._diagnosed(step, history, problem)
             # What comes after is judged by itself.
             self._snapshots.clear()
