@@ -164,12 +164,14 @@ def recurrent():
 
 
 def branches():
-    """A loop with a branch in it, and one around it."""
+    """A loop with a branch and a check in it, and a branch around it."""
     x, y, feeds = inputs()
     # 1.15 has no gradient of a handle in a branch of a loop.
     w = tf.identity(weights("w", [64, 10], True))
 
     def body(i, h):
+        with tf.control_dependencies([tf.Assert(i < 4, [i, h])]):
+            h = tf.identity(h)
         return i + 1, tf.cond(i < 2, lambda: h + x @ w, lambda: tf.sqrt(tf.abs(h * 2.0) + 1.0))
 
     logits = tf.cond(

@@ -79,6 +79,22 @@ def test_nothing_is_printed_or_checked(capfd):
     assert again.error is None and not np.isfinite(again.loss)
 
 
+def test_variables_change_after_all_that_reads_them():
+    def build():
+        x, y, feeds = inputs()
+        w = weights("w", [64, 10])
+        loss = mean_loss(x @ w, y) + tf.nn.l2_loss(w)
+        # Nothing of the program says whether the decay comes before the loss.
+        return Built(loss, tf.group(tf.assign_sub(w, 0.9 * w), descent(loss)), feeds)
+
+    found = ran(build)
+    step = found.step._replace(variables=dict(found.step.variables, w=np.ones([64, 10], "f")))
+    with Replay(found.program) as replay:
+        losses = [replay.run(step, update=update).loss for update in (False, True, True, True)]
+    np.testing.assert_array_equal(losses, losses[0])
+    assert losses[0] > 320
+
+
 def test_records_of_a_loop_come_round_by_round():
     found = ran(programs.recurrent)
     with Replay(found.program) as replay:

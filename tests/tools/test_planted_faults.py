@@ -32,10 +32,9 @@ def wrong(cause, model, seed, side_by_side=False):
     return None if report.is_right(run) else report.line_of(run) + run["failed"]
 
 
-@pytest.mark.parametrize("cause", CAUSES)
+@pytest.mark.parametrize("cause", ["inputs not finite", "log of 0", "overflow", "0/0"])
 def test_the_cause_is_named(cause):
-    model = "CNN" if cause == "NaN hidden" else "MLP"
-    assert wrong(cause, model, 0) is None
+    assert wrong(cause, "MLP", 0) is None
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -47,12 +46,11 @@ def test_healthy_trainings_raise_no_alarm(seed):
 @pytest.mark.parametrize("cause", CAUSES)
 def test_every_fault(cause):
     model = "CNN" if cause == "NaN hidden" else "MLP"
-    seeds = range(1, len(plans.choices(cause, model)))
+    seeds = range(len(plans.choices(cause, model)))
     assert [text for text in (wrong(cause, model, seed) for seed in seeds) if text] == []
 
 
 def test_tensorflows_tools_see_the_same_run():
-    # A label outside of the classes: TensorFlow raises by itself, and the loss is never NaN.
     run = runs.make("parameters not finite", "MLP", 0, True)
     assert run.symptom in ("loss", "parameters")
     assert run.rivals["add_check_numerics_ops"][0] == 1

@@ -1,6 +1,6 @@
 """Writes the copy of a program's graph in which a probe hangs on each tensor of a floating type."""
 
-from typing import Any, Callable, Collection, Dict, List, NamedTuple, Set, Tuple
+from typing import Any, Callable, Collection, Dict, List, NamedTuple, Set
 
 from tf1xent._tf import tf
 from tf1xent._typing import DType, GraphDef, NodeDef
@@ -13,29 +13,36 @@ _HAND_ON = ("Enter", "RefEnter", "NextIteration", "RefNextIteration", "Switch", 
 _NOT_PROBED = (*VARIABLES, *_HAND_ON)
 # It starts with the first of its inputs that is there, so that none can tell it to wait.
 _MERGES = ("Merge", "RefMerge")
-# By op type, what runs in its place: nothing is printed, checked, written or put into a queue.
+# What prints, checks, writes or puts into a queue. An identity runs in its place: what waits for it
+# waits on, in the same branch and round.
 _SILENT = {
-    "Print": "Identity",
-    "CheckNumerics": "Identity",
-    "CheckNumericsV2": "Identity",
-    "PrintV2": "NoOp",
-    "Assert": "NoOp",
-    "WriteFile": "NoOp",
-    "SaveV2": "NoOp",
-    "QueueEnqueueV2": "NoOp",
-    "QueueEnqueueManyV2": "NoOp",
-    "WriteSummary": "NoOp",
-    "WriteScalarSummary": "NoOp",
-    "WriteHistogramSummary": "NoOp",
-    "WriteImageSummary": "NoOp",
-    "WriteAudioSummary": "NoOp",
-    "WriteGraphSummary": "NoOp",
-    "WriteRawProtoSummary": "NoOp",
+    "Print": 1,
+    "CheckNumerics": 1,
+    "CheckNumericsV2": 1,
+    **dict.fromkeys(
+        (
+            "PrintV2",
+            "Assert",
+            "WriteFile",
+            "SaveV2",
+            "QueueEnqueueV2",
+            "QueueEnqueueManyV2",
+            "WriteSummary",
+            "WriteScalarSummary",
+            "WriteHistogramSummary",
+            "WriteImageSummary",
+            "WriteAudioSummary",
+            "WriteGraphSummary",
+            "WriteRawProtoSummary",
+        ),
+        None,
+    ),
 }
 # They place an op, or record what is inferred about it.
 _DROPPED = ("_class", "_output_shapes", "_XlaCompile", "_XlaScope", "_XlaMustCompile")
 _SCOPE = "tf1xent_probes"
 _PLACEHOLDERS = "tf1xent_sources"
+_BARRIER = "tf1xent_computed"
 
 
 class Probe(NamedTuple):
@@ -95,6 +102,8 @@ class _Writer:
         self._probes: Dict[str, str] = {}
         self._waiting: Dict[str, str] = {}
         self._instead: Dict[str, str] = {}
+        # The names of the nodes that wait for the barrier.
+        self._late: Set[str] = set()
 
     def written(self, also: Set[str]) -> Copy:
         definition = tf.GraphDef()
@@ -110,13 +119,33 @@ class _Writer:
         nodes = [node for node in nodes if node.name not in dropped]
         for tensor in sources:
             self._probe(definition.node, wiring.node_of(tensor), tensor)
+        first = self._before_updates()
         self._write(definition.node, nodes, dropped)
+        if first:
+            barrier = definition.node.add()
+            barrier.op, barrier.name = "NoOp", _BARRIER
+            waited = [*first, *(self._probes[f"{n}:0"] for n in first if f"{n}:0" in self._probes)]
+            barrier.input.extend("^" + name for name in waited)
         for name in needed:
             for place in wiring.called.get(name, ()):
                 self._write_function(definition.library.function.add(), place)
         self._write_originals(definition, original)
         probes = {t: p for t, p in self._probes.items() if not wiring.node_of(t).place}
         return Copy(definition, probes, sources, dict(self._instead))
+
+    def _before_updates(self) -> List[str]:
+        """Returns the nodes of the targets that need no update: all updates wait for them.
+
+        In the program it may be left to chance whether a variable is read before it changes.
+        """
+        wiring, program = self._wiring, self._program
+        updates = {u.op.name for u in program.updates if u.node}
+        targets = {program.op_name(name) for name in program.targets}
+        sources = {name.rpartition(":")[0] for name in self._instead}
+        first = sorted(targets - wiring.descendants(updates) - wiring.looped - sources)
+        changing = {u.node for u in program.updates if u.node and not wiring.nodes[u.node].place}
+        self._late = changing - wiring.looped if first else set()
+        return first
 
     def _placeholders(self, nodes: Any) -> Dict[str, str]:
         """Adds placeholders for all sources that are no placeholders already."""
@@ -164,14 +193,15 @@ class _Writer:
             written.attr.pop(name, None)
         del written.input[:]
         controls: List[str] = []
-        silent = _SILENT.get(node.op_type)
-        if silent is not None:
-            _silence(written, silent, node.dtypes)
-        kept = {"NoOp": 0, "Identity": 1}.get(silent or "", len(node.inputs))
-        for tensor in node.inputs[:kept]:
+        inputs = node.inputs
+        if node.op_type in _SILENT:
+            inputs = inputs[: _SILENT[node.op_type]]
+            _silence(written, [self._wiring.dtype_of(tensor) for tensor in inputs])
+        for tensor in inputs:
             written.input.append(self._read(tensor, node, out, controls))
         begin = len(node.place) + 1 if node.place else 0
         controls += [name[begin:] for name in node.controls if name not in dropped]
+        controls += [_BARRIER] if node.name in self._late else []
         written.input.extend("^" + name for name in dict.fromkeys(controls))
         if "parallel_iterations" in written.attr:
             # One round after the other, so that the records of a round stand together.
@@ -261,11 +291,14 @@ class _Writer:
                 definition.library.gradient.add().CopyFrom(gradient)
 
 
-def _silence(written: NodeDef, op_type: str, dtypes: Tuple[DType, ...]) -> None:
-    written.op = op_type
+def _silence(written: NodeDef, dtypes: List[DType]) -> None:
     written.attr.clear()
-    if op_type == "Identity":
-        written.attr["T"].type = dtypes[0].as_datatype_enum
+    if not dtypes:
+        written.op = "NoOp"
+        return
+    written.op = "IdentityN"
+    types = [dtype.as_datatype_enum for dtype in dtypes]
+    written.attr["T"].list.type.extend(types)
 
 
 def _copy_name(place: Place) -> str:

@@ -135,7 +135,8 @@ def _parts_of_assignment(program: "Program", node: Node) -> _Parts:
     for term in (change, *(behind.inputs[1:] if behind.op_type == "Sub" else ())):
         factors = _factors(program, term)
         if factors is not None:
-            return factors
+            decays = _is_variable(program, str(factors.gradient))
+            return _Parts(None, None) if decays else factors
     # Adam's: rate * momentum / (square root + epsilon), whose momentum the rows were added to.
     quotient = _factors(program, behind.inputs[0]) if behind.op_type == "RealDiv" else None
     rate = None if quotient is None else quotient.rate
@@ -166,8 +167,15 @@ def _factors(program: "Program", tensor: str) -> Optional[_Parts]:
     for rate, gradient in ((first, second), (second, first)):
         if _rank(program, rate) == 0 and _rank(program, gradient) != 0:
             behind = program.wiring.node_of(gradient)
-            return _Parts(behind.inputs[0] if behind.op_type == "Neg" else gradient, rate)
+            gradient = behind.inputs[0] if behind.op_type == "Neg" else gradient
+            return _Parts(gradient, rate)
     return None
+
+
+def _is_variable(program: "Program", tensor: str) -> bool:
+    """Tells whether a tensor is a variable itself, as in a decay of weights."""
+    node = program.wiring.node_of(_through(program, tensor))
+    return node.op_type in VARIABLES or node.op_type == "ReadVariableOp"
 
 
 def _summed_rows(program: "Program", node: Node) -> Optional[str]:

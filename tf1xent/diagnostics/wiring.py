@@ -80,6 +80,8 @@ class Wiring:
       nodes: by name, each `Node`.
       places: by name, each `Place`.
       called: by the name of a node, the places that it runs.
+      flows: the float tensors that only order the writes into a TensorArray.
+      looped: the names of the nodes in v1 loops.
       references: by the name of a tensor, what stands for it in the definitions around it.
     """
 
@@ -91,6 +93,8 @@ class Wiring:
         self.references: Dict[str, str] = {}
         self._add(definition.node, "", {}, ())
         self.flows = self._flows()
+        enters = [n.name for n in self.nodes.values() if n.op_type in ("Enter", "RefEnter")]
+        self.looped = self.descendants(enters, stop=("Exit", "RefExit"))
 
     def node_of(self, tensor: str) -> Node:
         """Returns the node that computes a tensor."""
@@ -277,6 +281,25 @@ class Wiring:
             if place is not None and tensor in place.results and place.role[0] != "cond":
                 waiting.append(f"{place.caller}:{place.results.index(tensor)}")
         return {tensor for tensor in found if self.dtype_of(tensor) == tf.float32}
+
+    def descendants(self, names: Iterable[str], stop: Collection[str] = ()) -> Set[str]:
+        """Returns the names of the nodes that need nodes, themselves included.
+
+        Args:
+          names: of nodes.
+          stop: the types of nodes that are left out, with all behind them.
+        """
+        waiting, found = list(names), set()
+        readers: Dict[str, List[str]] = {}
+        for node in self.nodes.values() if waiting else ():
+            for name in (*(t.rpartition(":")[0] for t in node.inputs), *node.controls):
+                readers.setdefault(name, []).append(node.name)
+        while waiting:
+            name = waiting.pop()
+            if name not in found and self.nodes[name].op_type not in stop:
+                found.add(name)
+                waiting += readers.get(name, ())
+        return found
 
     def _handed_on(self, node: Node, tensor: str) -> List[str]:
         """Returns where a tensor that a node reads goes to."""

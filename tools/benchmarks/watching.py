@@ -79,6 +79,8 @@ def _steps(tf: Any, size: Size, side: str, threads: int) -> List[Callable[[], An
     if side == "enabled" and enable is None:
         return []
     with tf.Graph().as_default():
+        # A saver refuses the other variables of a graph built under enable_check_numerics.
+        scaffold = tf.train.Scaffold(saver=tf.train.Saver([tf.train.get_or_create_global_step()]))
         if side == "enabled":
             enable()
         try:
@@ -92,7 +94,7 @@ def _steps(tf: Any, size: Size, side: str, threads: int) -> List[Callable[[], An
         options = tf.ConfigProto(
             intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads
         )
-        creator = tf.train.ChiefSessionCreator(config=options)
+        creator = tf.train.ChiefSessionCreator(scaffold, config=options)
         session = tf.train.MonitoredSession(creator, hooks=_hooks(tf, side, loss, train))
     draws = np.random.RandomState(0)
     batches = [
@@ -130,7 +132,7 @@ def _network(tf: Any, size: Size) -> Tuple[Any, Any, Any, Any]:
         hidden = tf.matmul(hidden if layer == 0 else tf.nn.relu(hidden), weights) + biases
     found = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=hidden)
     loss = tf.reduce_mean(found)
-    step = tf.train.get_or_create_global_step()
+    step = tf.train.get_global_step()
     return pictures, labels, loss, tf.train.AdamOptimizer(1e-4).minimize(loss, step)
 
 

@@ -66,6 +66,16 @@ def test_one_hot_makes_a_row_of_zeros_without_an_error(loss):
 
 
 @pytest.mark.lengthy
+def test_the_log_of_a_row_of_zeros():
+    def loss(model):
+        p = tf.reduce_sum(model.one_hot * tf.nn.softmax(model.logits), 1)
+        return -tf.reduce_mean(tf.log(p))
+
+    found = diagnosed(loss, label(-1)).findings[0]
+    assert found.cause == "labels out of range" and found.row == 4 and found.trial.helped
+
+
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     "loss, spoil",
     [

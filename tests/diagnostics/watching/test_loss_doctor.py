@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from tensorflow.core.protobuf.config_pb2 import CallableOptions
 
 from tests.diagnostics.watching.trainings import BATCH, Training, batch, dense, pixel
 from tf1xent.diagnostics import LossDoctor
@@ -69,6 +70,17 @@ def test_a_model_that_stands_still_is_judged_and_a_frozen_layer_is_not():
     with tf.Graph().as_default():
         doctor = watched(training(0.1), steps=90, patience=50, snapshot_every=10)
     assert doctor.diagnoses == []
+
+
+def test_a_program_that_never_runs_its_train_op_is_told_so():
+    with tf.Graph().as_default():
+        training = Training()
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            with LossDoctor(session, training.loss, training.train) as doctor:
+                for step in range(60):
+                    session.run(training.loss, training.feed(step))
+    assert [found.cause for found in doctor.diagnoses] == ["parameters do not change"]
 
 
 def _healthy_where(training):
@@ -181,11 +193,7 @@ def test_a_callable_of_the_session_is_watched():
 
 
 def _callable_options(training):
-    options = tf.Session.__mro__  # the proto is not among the public names of all versions
-    del options
-    from tensorflow.core.protobuf import config_pb2
-
-    found = config_pb2.CallableOptions()
+    found = CallableOptions()
     found.feed.extend([training.images.name, training.labels.name])
     found.fetch.append(training.loss.name)
     found.target.append(training.train.name)

@@ -25,7 +25,8 @@ _INPUTS = {
 _PRIMITIVES = {"Tf1xentSparseLoss": (2, INDICES), "Tf1xentDenseLoss": (2, PROBABILITIES)}
 # tf.nn.sigmoid_cross_entropy_with_logits is made of stock ops: this is its logits * labels.
 _LOGISTIC = re.compile(r"(.*/)?logistic_loss(_\d+)?/mul")
-_LOGARITHMS = ("Log", "LogSoftmax", "Log1p", "Neg")
+# By what a loss that is written by hand multiplies a one-hot tensor.
+_FACTORS = ("Log", "LogSoftmax", "Log1p", "Neg", "Softmax", "Sigmoid", "RealDiv", "Maximum")
 
 
 class Reader(NamedTuple):
@@ -53,22 +54,24 @@ def label_readers(evidence: Evidence) -> List[Reader]:
     dense = [reader for reader in found if reader.kind == PROBABILITIES]
     for op in ops:
         if op.type == "OneHot":
-            read = [r for r in dense if op in entries_behind(r.labels)]
-            if read or _meets_logarithm(op):
+            read = [r for r in dense if op.outputs[0].name in entries_behind(r.labels)]
+            if read or _meets_factor(op):
                 is_stock = any(reader.is_stock for reader in read)
                 found.append(Reader(op, ONE_HOT, op.inputs[0], is_stock))
     return found
 
 
-def entries_behind(tensor: Tensor) -> Set[Operation]:
-    """Returns the ops that a tensor's entries come from: not those that only give it its shape."""
-    waiting, found = [tensor.op], set()
+def entries_behind(tensor: Tensor) -> Set[str]:
+    """Returns the names of the tensors that a tensor's entries come from, its own included.
+
+    Those that only give it its shape are not among them.
+    """
+    waiting, found = [tensor], set()
     while waiting:
-        op = waiting.pop()
-        if op in found or op.type in _SHAPES:
-            continue
-        found.add(op)
-        waiting += [read.op for read in op.inputs]
+        read = waiting.pop()
+        if read.name not in found and read.op.type not in _SHAPES:
+            found.add(read.name)
+            waiting += read.op.inputs
     return found
 
 
@@ -92,19 +95,19 @@ def _reader(op: Operation) -> Optional[Reader]:
     return Reader(op, kind, op.inputs[position], op.type == _tf.DENSE_OP)
 
 
-def _meets_logarithm(op: Operation) -> bool:
-    """Tells whether a one-hot tensor is multiplied by logarithms: a loss written by hand."""
+def _meets_factor(op: Operation) -> bool:
+    """Tells whether a one-hot tensor is multiplied by probabilities or their logarithms."""
     waiting, seen = [op], {op}
     while waiting:
         for reader in waiting.pop().outputs[0].consumers():
             if reader.type in PASSES and reader not in seen:
                 seen.add(reader)
                 waiting.append(reader)
-            elif reader.type == "Mul" and any(_is_logarithm(t) for t in reader.inputs):
+            elif reader.type == "Mul" and any(_is_factor(t) for t in reader.inputs):
                 return True
     return False
 
 
-def _is_logarithm(tensor: Tensor) -> bool:
+def _is_factor(tensor: Tensor) -> bool:
     made = [t.op for t in passed_on(tensor)][-1]
-    return made.type in _LOGARITHMS
+    return made.type in _FACTORS

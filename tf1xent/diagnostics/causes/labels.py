@@ -53,7 +53,9 @@ def _probe(evidence: Evidence) -> Optional[Finding]:
     found = label_readers(evidence)
     loss = np.asarray(evidence.recording.loss)
     explain = [_of_unbounded] if not np.all(loss >= 0) or not np.isfinite(loss).all() else []
-    if not suspects(evidence):
+    if suspects(evidence):
+        explain += [_of_fatal_one_hot]
+    else:
         explain += [_of_one_hot, _of_fractions, _of_sums]
     for reader in found:
         for function in explain:
@@ -114,12 +116,12 @@ def _data_out_of_range(
     evidence: Evidence, readers: List[Reader], value: Optional[int], classes: int
 ) -> Optional[Data]:
     """Returns the data that hold the wrong label: first those that the readers read."""
-    behind = {op for reader in readers for op in entries_behind(reader.labels)}
-    data = sorted(data_of(evidence), key=lambda pair: pair[0].op not in behind)
+    behind = {name for reader in readers for name in entries_behind(reader.labels)}
+    data = sorted(data_of(evidence), key=lambda pair: pair[0].name not in behind)
     for tensor, found in data:
         if found.dtype.kind not in "iuf" or not found.size:
             continue
-        if found.dtype.kind == "f" and tensor.op not in behind:
+        if found.dtype.kind == "f" and tensor.name not in behind:
             continue
         is_bad = (found < 0) | (found >= classes)
         if is_bad.any() and (value is None or (found == value).any()):
@@ -129,6 +131,49 @@ def _data_out_of_range(
 
 def _of_one_hot(evidence: Evidence, reader: Reader) -> Optional[Finding]:
     """Looks for indices outside tf.one_hot's depth, whose rows are zeros without an error."""
+    outside = _outside_depth(evidence, reader)
+    if outside is None:
+        return None
+    # By hand, a row of zeros has no loss and no gradient: that may be meant.
+    is_marked = bool(((outside.labels < 0) | (outside.labels == _IGNORED)).all())
+    if is_marked and not reader.is_stock or not _counts(evidence, outside.data):
+        return None
+    they_have = "they have no loss, but a gradient" if reader.is_stock else "they teach nothing"
+    found = _of_outside(evidence, reader, outside, they_have)
+    # The loss was finite before; what shows is that these rows have a loss now.
+    gone = found.trial is not None and outcome(evidence, evidence.recording).is_fine
+    return found._replace(trial=found.trial._replace(helped=gone)) if found.trial else found
+
+
+def _of_fatal_one_hot(evidence: Evidence, reader: Reader) -> Optional[Finding]:
+    """Looks for such indices, if the step is finite with others: the log of a sum of none."""
+    outside = _outside_depth(evidence, reader)
+    if outside is None:
+        return None
+    feeds = _with_zeros(evidence, outside.data)
+    again = evidence.replay.run(evidence.step._replace(feeds=feeds))
+    if not outcome(evidence, again).is_fine:
+        return None
+    return _of_outside(evidence, reader, outside, "the loss is not finite there")
+
+
+class _Outside(NamedTuple):
+    """Labels outside the depth of a tf.one_hot.
+
+    Attributes:
+      labels: their values.
+      depth: the number of classes.
+      size: of how many labels they are.
+      data: where they come from.
+    """
+
+    labels: np.ndarray
+    depth: int
+    size: int
+    data: Data
+
+
+def _outside_depth(evidence: Evidence, reader: Reader) -> Optional[_Outside]:
     if reader.kind != ONE_HOT:
         return None
     got = evidence.replay.values(evidence.step, [reader.labels.name, reader.op.inputs[1].name])
@@ -136,31 +181,25 @@ def _of_one_hot(evidence: Evidence, reader: Reader) -> Optional[Finding]:
         return None
     indices, depth = np.asarray(got[0]), int(got[1])
     is_bad = (indices < 0) | (indices >= depth)
-    # By hand, a row of zeros has no loss and no gradient: that may be meant.
-    is_marked = bool(((indices < 0) | (indices == _IGNORED))[is_bad].all())
-    if not is_bad.any() or is_marked and not reader.is_stock:
-        return None
-    data = _data_like(evidence, reader, is_bad)
-    if data is None or not _counts(evidence, data):
-        return None
-    wrong = indices[is_bad].ravel()
+    data = _data_like(evidence, reader, is_bad) if is_bad.any() else None
+    return None if data is None else _Outside(indices[is_bad].ravel(), depth, indices.size, data)
+
+
+def _of_outside(evidence: Evidence, reader: Reader, outside: _Outside, so: str) -> Finding:
+    first, count = int(outside.labels[0]), len(outside.labels)
     what = (
-        f"{len(wrong)} of {indices.size} labels are outside [0, {depth}), the first is {wrong[0]}: "
-        f"tf.one_hot makes rows of zeros of them, without an error, so they have no loss"
+        f"{count} of {outside.size} labels are outside [0, {outside.depth}), the first is {first}: "
+        f"tf.one_hot makes rows of zeros of them, without an error, and {so}."
     )
-    what += ", but a gradient." if reader.is_stock else " and teach nothing."
-    numbers = {"label": int(wrong[0]), "num_classes": depth, "count": len(wrong)}
-    found = _finding(evidence, what, reader.op, data, numbers)
-    # The loss was finite before; what shows is that these rows have a loss now.
-    gone = found.trial is not None and outcome(evidence, evidence.recording).is_fine
-    return found._replace(trial=found.trial._replace(helped=gone)) if found.trial else found
+    numbers = {"label": first, "num_classes": outside.depth, "count": count}
+    return _finding(evidence, what, reader.op, outside.data, numbers)
 
 
 def _data_like(evidence: Evidence, reader: Reader, is_bad: np.ndarray) -> Optional[Data]:
     """Returns the data of which the reader's labels are made, entry by entry."""
     behind = entries_behind(reader.labels)
     for tensor, value in data_of(evidence):
-        if tensor.op in behind and value.size == is_bad.size:
+        if tensor.name in behind and value.size == is_bad.size:
             return Data(tensor, is_bad.reshape(value.shape))
     return None
 
@@ -181,7 +220,7 @@ def _of_fractions(evidence: Evidence, reader: Reader) -> Optional[Finding]:
         return None
     behind = entries_behind(reader.labels)
     for tensor, value in data_of(evidence):
-        if tensor.op not in behind or value.dtype.kind != "f":
+        if tensor.name not in behind or value.dtype.kind != "f":
             continue
         if tensor.dtype.is_floating and not _is_cast(reader, tensor):
             continue
@@ -201,8 +240,10 @@ def _of_fractions(evidence: Evidence, reader: Reader) -> Optional[Finding]:
 
 def _is_cast(reader: Reader, tensor: Tensor) -> bool:
     """Tells whether a source's own entries are cast to labels: not what is computed of them."""
-    casts = [op for op in entries_behind(reader.labels) if op.type == "Cast"]
-    return any(tensor in list(passed_on(op.inputs[0])) for op in casts)
+    graph = tensor.graph
+    behind = [graph.get_tensor_by_name(name) for name in entries_behind(reader.labels)]
+    casts = [read.op for read in behind if read.op.type == "Cast"]
+    return any(tensor.name == read.name for op in casts for read in passed_on(op.inputs[0]))
 
 
 def _of_unbounded(evidence: Evidence, reader: Reader) -> Optional[Finding]:

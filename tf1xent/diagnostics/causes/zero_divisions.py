@@ -111,9 +111,10 @@ def is_sum_of_exponentials(evidence: Evidence, suspect: Suspect) -> bool:
 def _zero_data(evidence: Evidence, divisor: str) -> str:
     """Says which data are all 0 and make the divisor."""
     wiring = evidence.program.wiring
-    needed = wiring.ancestors([wiring.node_of(divisor).name], effects=False)
+    nodes = wiring.ancestors([wiring.node_of(divisor).name], effects=False)
+    needed = {divisor, *(tensor for name in nodes for tensor in wiring.nodes[name].inputs)}
     for tensor, value in data_of(evidence):
-        if tensor.op.name in needed and value.size:
+        if tensor.name in needed and value.size:
             if value.dtype.kind in "fiub" and not value.any():
                 return f", since all {np.size(value)} entries of the data `{tensor.name}` are 0"
     return ""

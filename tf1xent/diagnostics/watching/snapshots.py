@@ -7,7 +7,7 @@ import numpy as np
 from tf1xent._typing import Tensor
 
 # The share of the time of training that snapshots may take.
-_SHARE = 0.015
+_SHARE = 0.01
 _MOST_STEPS = 1000
 
 

@@ -20,7 +20,7 @@ _SMALL_VARIABLES = 1 << 16
 _SECONDS_OF_OP = 6e-6
 _SECONDS_OF_ENTRY = 1e-9
 # The share of the time of training that summaries may take.
-_SHARE = 0.02
+_SHARE = 0.01
 _MOST_RUNS = 20
 _ASSIGNS = re.compile("Assign|Scatter(?!Nd)")
 _NARROW = (tf.float16, tf.bfloat16)

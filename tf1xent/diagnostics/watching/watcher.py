@@ -46,12 +46,14 @@ class _Plan(NamedTuple):
       summed_up: the summary, and these.
       names: the names of the tensors that have the values of `data` in the run.
       loss_at: where the loss is among the run's own fetches, or None.
+      trains: whether the run updates variables; else it only computes the loss.
     """
 
     data: List[Tensor]
     summed_up: List[Tensor]
     names: List[str]
     loss_at: Optional[int]
+    trains: bool
 
 
 class Watcher(_tf.Watcher):
@@ -84,6 +86,8 @@ class Watcher(_tf.Watcher):
         self._offset = 0
         self._ones = np.ones(len(self._summary.entries), self._summary.tensor.dtype.as_numpy_dtype)
         self._runs = 0
+        # Of runs that update nothing, as long as none does: the loss, 0 where it is not fetched.
+        self._idle_losses: List[float] = []
         # The time that the runs took.
         self._seconds = 0.0
         # A symptom that is judged after the next run, when there are data.
@@ -115,7 +119,9 @@ class Watcher(_tf.Watcher):
         self, asked: Sequence[Any], fed: Sequence[Any], connected: Mapping[str, Tensor]
     ) -> Optional["_Plan"]:
         """Returns what is fetched with a run that trains; None for other runs."""
-        if not self._marks.intersection(op.name for op in ancestors(asked)):
+        needed = {op.name for op in ancestors(asked)}
+        trains = bool(self._marks & needed)
+        if not trains and self.program.loss.op.name not in needed:
             return None
         names = {tensor.name for tensor in fed}
         sources = {
@@ -126,12 +132,14 @@ class Watcher(_tf.Watcher):
         data = list(sources.values())
         losses = [i for i, element in enumerate(asked) if element is self.program.loss]
         at = losses[0] if losses and self.program.loss.shape.rank == 0 else None
-        return _Plan(data, [self._summary.tensor, *data], list(sources), at)
+        return _Plan(data, [self._summary.tensor, *data], list(sources), at, trains)
 
     def around(
         self, plan: "_Plan", keys: Sequence[Tensor], arrays: Sequence[np.ndarray], run: Any
     ) -> List[np.ndarray]:
         """Makes a run, and looks whether it is all right."""
+        if not plan.trains:
+            return self._without_update(plan, keys, arrays, run)
         if self._runs == self._schedule.due and self._trains:
             self._look()
         self._snapshots.keep(keys, arrays)
@@ -161,6 +169,21 @@ class Watcher(_tf.Watcher):
             self._check(values)
         elif loss is not None and not math.isfinite(loss):
             self._judge("not finite", float(loss), problem=f"the loss is {loss}")
+        return results  # type: ignore[no-any-return]
+
+    def _without_update(
+        self, plan: "_Plan", keys: Sequence[Tensor], arrays: Sequence[np.ndarray], run: Any
+    ) -> List[np.ndarray]:
+        """Makes a run that computes the loss only; many of these and no other are no training."""
+        if self._runs or len(self._idle_losses) >= self._options.patience:
+            return run([])[0]  # type: ignore[no-any-return]
+        self._snapshots.keep(keys, arrays)
+        results, more = run(plan.data)
+        self._snapshots.add(plan.names, more)
+        known = plan.loss_at is not None
+        self._idle_losses.append(float(results[plan.loss_at]) if known else 0.0)
+        if len(self._idle_losses) == self._options.patience:
+            self._judge("idle")
         return results  # type: ignore[no-any-return]
 
     def _look(self) -> None:
@@ -215,27 +238,38 @@ class Watcher(_tf.Watcher):
             return
         try:
             self._quiet[symptom] = self._runs + pause, pause * _QUIETER
-            step = self._step(loss, error)
-            if step.loss != loss:  # it is an earlier step
-                problem = None
-            history = self._numbers.history()
-            diagnosis = self._diagnosed(step, history, problem)
+            found = self._diagnosed(symptom, loss, error, problem)
             # What comes after is judged by itself.
             self._snapshots.clear()
             self._schedule.now(self._runs)
-            if diagnosis is not None and diagnosis.problem is not None:
+            if found is not None and found[0].problem is not None:
                 self._quiet_until = self._runs + pause
-                self.alarms.give(diagnosis, self.program, step, history)
+                self.alarms.give(found[0], self.program, *found[1:])
         finally:
             self._judging.release()
 
     def _diagnosed(
-        self, step: Step, history: History, problem: Optional[str]
-    ) -> Optional[Diagnosis]:
+        self, symptom: str, loss: Optional[float], error: Optional[str], problem: Optional[str]
+    ) -> Optional[Tuple[Diagnosis, Step, History]]:
+        """Returns the diagnosis of the step that went wrong, and what it is of."""
         try:
-            return diagnose_step(self.program, step, history, problem)
-        except Exception as error:  # the training must not end by it
-            tf.logging.warning("LossDoctor: step %s cannot be judged: %s", step.number, error)
+            step = self._step(loss, error)
+            if step.loss != loss:  # it is an earlier step
+                problem = None
+            history = self._numbers.history()
+            if symptom == "idle":
+                losses = np.array(self._idle_losses)
+                counts = dict.fromkeys(self.program.trainable, len(losses))
+                history = history._replace(unchanged=counts, losses=losses)
+            return diagnose_step(self.program, step, history, problem), step, history
+        except Exception as failure:  # the training must not end by it
+            number = self._runs + self._offset
+            tf.logging.warning(
+                "LossDoctor: what goes wrong near step %s cannot be judged: %s: %s",
+                number,
+                type(failure).__name__,
+                failure,
+            )
             return None
 
     def _step(self, loss: Optional[float], error: Optional[str]) -> Step:

@@ -1,13 +1,13 @@
 """Faults of the training itself: its rate, what float32 makes of it, what nobody sees."""
 
-from typing import Any, Callable, Tuple
+from typing import Any, Callable, Dict, Tuple
 
 import numpy as np
 
-from diagnostics import data
+from diagnostics import data, models, running
 from diagnostics.data import Batch
 from diagnostics.faults.fault import Fault, in_batch, row_of
-from diagnostics.recipes import LOSSES, OPTIMIZERS, Recipe, one_hot, planted
+from diagnostics.recipes import LOSSES, MEANS, OPTIMIZERS, Recipe, one_hot, planted
 from tf1xent._tf import tf
 
 RATE, COLLAPSE, HIDDEN = "learning rate", "float32 collapse", "NaN hidden"
@@ -68,27 +68,52 @@ def _few_rows(recipe: Recipe) -> None:
     """Every batch is the same few rows, which a model can learn by heart."""
     batch = data.draw(recipe.plan.model, np.random.RandomState(recipe.plan.seed), 200)
     labels = batch.labels if batch.labels.ndim == 1 else batch.labels[:, 0]
-    chosen = [int(np.argmax(labels == c)) for c in range(recipe.plan.seed % 3 + 2)]
+    count = 2 if recipe.plan.model == "tagger" else recipe.plan.seed % 3 + 2
+    chosen = [int(np.argmax(labels == c)) for c in range(count)]
     batch = Batch(*(array[chosen] for array in batch))
     if recipe.plan.model == "tagger":
-        # The first lines of two images may be the same; the last ones tell them apart.
+        # The first lines of two images may be the same; at the last one the whole image is known.
         weights = np.zeros_like(batch.weights)
-        weights[:, -2:] = 1
+        weights[:, -1] = 1
         full = np.repeat(labels[chosen][:, np.newaxis], data.SIDE, 1).astype(np.int32)
         batch = Batch(batch.features, full, weights)
     recipe.change_batch = lambda step, _: batch
-    recipe.steps = 150 if recipe.strength == 1 else 400
 
 
-def _collapse(losses: str, scale: float, rate: float) -> Callable[[Recipe], None]:
+def _learnt(recipe: Recipe) -> Tuple[Dict[str, np.ndarray], float]:
+    """Returns values with which all rows are right, and the least difference of logits."""
+    teacher = Recipe(recipe.plan._replace(variables="resource"))
+    teacher.change_batch, teacher.losses = recipe.change_batch, LOSSES["log_softmax"]
+    teacher.optimizer, teacher.rate, teacher.steps = tf.train.AdamOptimizer, lambda step: 0.02, 150
+    teacher.mean = MEANS["weighted"]
+    with running.graph_of(teacher):
+        fed = running.placeholders(recipe.plan.model)
+        built = models.build(teacher, *fed)
+        batches = teacher.batches()
+        with running.session() as session:
+            session.run(tf.global_variables_initializer())
+            for batch in batches:
+                loss = session.run([built.loss, built.update], fed.of(batch))[0]
+            values = session.run(built.variables)
+    most = float(loss) * batches[0].weights.sum()
+    return values, -float(np.log(np.expm1(most)))
+
+
+def _collapse(losses: str, by_weights: bool) -> Callable[[Recipe], None]:
+    """All rows are right by 25 to 60 in their logits: exp(-25) is nothing beside 1 in float32."""
+
     def plant(recipe: Recipe) -> None:
-        recipe.losses = LOSSES[losses]
-        recipe.optimizer = tf.train.AdamOptimizer
-        recipe.rate = lambda step: rate
-        if scale != 1:
-            recipe.logits = lambda logits: logits * np.float32(scale)
+        recipe.losses, recipe.steps = LOSSES[losses], 110
         recipe.place = "loss|xent|Softmax|softmax"
         _few_rows(recipe)
+        values, least = _learnt(recipe)
+        factor = np.float32(recipe.rng.uniform(25, 60) / max(least, 0.1) * recipe.strength)
+        if by_weights:
+            for name in values:
+                values[name] = values[name] * (factor if name.startswith("output") else 1)
+        else:
+            recipe.logits = lambda logits: logits * factor
+        recipe.change_values = lambda initial: initial.update(values)
 
     return plant
 
@@ -165,33 +190,33 @@ FAULTS: Tuple[Fault, ...] = (
     Fault(
         COLLAPSE,
         "sharp logits",
-        "logits times 64, learnt by heart: the stock op's loss and gradient are 0",
+        "learnt by heart, at a low temperature: the stock op's loss and gradient are 0",
         "",
-        _collapse("sparse", 64.0, 0.003),
+        _collapse("sparse", by_weights=False),
         shows="zero",
     ),
     Fault(
         COLLAPSE,
         "sharp logits, dense",
-        "logits times 64, learnt by heart: the stock op's loss and gradient are 0",
+        "learnt by heart, at a low temperature: the stock op's loss and gradient are 0",
         "",
-        _collapse("dense", 64.0, 0.003),
+        _collapse("dense", by_weights=False),
         shows="zero",
     ),
     Fault(
         COLLAPSE,
         "long training",
-        "learnt by heart until float32 has no more digits",
+        "learnt by heart, and weights as after a very long training: loss and gradient are 0",
         "",
-        _collapse("sparse", 1.0, 0.04),
+        _collapse("sparse", by_weights=True),
         shows="zero",
     ),
     Fault(
         COLLAPSE,
         "long training, log_softmax",
-        "learnt by heart until float32 has no more digits",
+        "learnt by heart, and weights as after a very long training: loss and gradient are 0",
         "",
-        _collapse("log_softmax", 1.0, 0.04),
+        _collapse("log_softmax", by_weights=True),
         shows="zero",
     ),
     Fault(
