@@ -144,6 +144,33 @@ def test_a_folder_that_a_hook_kept_needs_no_options(capsys, tmp_path):
     assert "source lines" not in output
 
 
+def test_a_kept_step_of_a_pipeline_and_a_loop_is_found_again(capsys, tmp_path):
+    """What the pipeline gave stands in the feeds; the loop is one of TensorFlow 1.x."""
+    batch = np.array([[0.5, 4.0], [-3.0, 2.0]], np.float32)
+    with tf.Graph().as_default() as graph:
+        data = tf.data.Dataset.from_tensors(np.zeros([2, 2], np.float32)).repeat()
+        x = tf.data.make_one_shot_iterator(data).get_next()
+        weights = tf.get_variable("weights", initializer=np.eye(2, dtype=np.float32))
+
+        def body(number, h):
+            return number + 1, tf.log(h @ weights, name="logs")
+
+        h = tf.while_loop(lambda number, h: number < 2, body, [0, x])[1]
+        loss = tf.reduce_mean(h, name="loss")
+        train = tf.train.MomentumOptimizer(0.1, 0.9).minimize(loss)
+        graph.finalize()
+        program = Program(graph, loss, train)
+    values = {name: np.zeros([2, 2], np.float32) for name in program.variables}
+    step = Step(3, {x.name: batch}, {**values, "weights": np.eye(2, dtype=np.float32)})
+    folder = write_dump(FOUND._replace(step=3), program, step, tmp_path)
+    code, output, errors = run(capsys, folder, "--json")
+    assert (code, errors) == (1, "")
+    found = json.loads(output)
+    assert found["problem"] == "the loss is nan"
+    assert (found["cause"], found["findings"][0]["row"]) == ("log of 0", 1)
+    assert "logs" in found["findings"][0]["tensor"]
+
+
 # What it refuses ---------------------------------------------------------------------------------
 
 

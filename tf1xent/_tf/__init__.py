@@ -43,7 +43,7 @@ from tf1xent._tf.drop_ins import (
 )
 from tf1xent._tf.error_messages import error_line
 from tf1xent._tf.event_files import write_event_file
-from tf1xent._tf.importing import import_meta_graph
+from tf1xent._tf.importing import drop_noted_shapes, import_meta_graph
 from tf1xent._tf.legacy_layers import layers_without_keras, rnn_cells_without_keras
 from tf1xent._tf.live_ops import (
     TRACED_CALLS,
@@ -210,6 +210,7 @@ __all__ = [
     "copied",
     "detached",
     "drop_in",
+    "drop_noted_shapes",
     "enum_name",
     "error_line",
     "filled_gaps",

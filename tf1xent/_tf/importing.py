@@ -6,7 +6,7 @@ from typing import Any, Collection
 import tensorflow.compat.v1 as tf
 
 from tf1xent._tf.error_messages import error_line
-from tf1xent._typing import MetaGraphDef
+from tf1xent._typing import GraphDef, MetaGraphDef
 from tf1xent.errors import GraphFileError
 
 _GRADIENT_OP = re.compile(r"Grad(V\d+)?$")
@@ -33,12 +33,19 @@ def import_meta_graph(
     for key in list(proto.collection_def):
         if key not in collections:
             del proto.collection_def[key]
-    for node in proto.graph_def.node:
-        # What TF 1.x noted about their shapes later ones refuse, as of FusedBatchNormGradV3.
-        if _GRADIENT_OP.search(node.op):
-            node.attr.pop("_output_shapes", None)
+    drop_noted_shapes(proto.graph_def)
     try:
         return tf.train.import_meta_graph(proto, clear_devices=True)
     except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
         line = error_line(error)
         raise GraphFileError(f"{where}: TensorFlow cannot import it: {line}") from error
+
+
+def drop_noted_shapes(graph_def: GraphDef) -> None:
+    """Drops what TF 1.x has noted about shapes and later ones refuse, as of FusedBatchNormGradV3.
+
+    Notes of other ops stay: of loops and pipelines, shapes are not inferred again.
+    """
+    for node in graph_def.node:
+        if _GRADIENT_OP.search(node.op):
+            node.attr.pop("_output_shapes", None)

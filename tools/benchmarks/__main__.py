@@ -1,4 +1,4 @@
-"""Measures what the library takes: python tools/benchmarks {losses,linear,graphs,curvature,watching} --help
+"""Measures what the library takes: tools/benchmarks COMMAND --help
 
     losses  time and memory of cross-entropy: tf1xent, TensorFlow, PyTorch, JAX, machine limits
     linear  memory and time of a large vocabulary's loss, beside matmul + TensorFlow's fused op

@@ -112,6 +112,27 @@ def test_it_holds_the_step_whole(dumps, run):
         np.testing.assert_array_equal(reader.get_tensor(name), value)
 
 
+def test_the_graph_has_nothing_that_binds_it_to_a_version_or_a_machine(tmp_path):
+    """Newer TensorFlows note on ops what earlier ones refuse to read, also in functions."""
+    with tf.Graph().as_default() as graph, tf.device("/cpu:0"):
+        start = np.eye(2, dtype=np.float32)
+        weights = tf.get_variable("weights", initializer=start, use_resource=True)
+        loss = tf.reduce_sum(tf.matmul(weights, weights, name="product"))
+        tf.train.AdamOptimizer(0.1).minimize(loss)
+        program = Program(graph, loss)
+    values = {name: np.zeros(2, np.float32) for name in program.variables}
+    folder = write_dump(FOUND, program, Step(1, {}, values), tmp_path)
+    proto = tf.MetaGraphDef()
+    with open(os.path.join(folder, "model.meta"), "rb") as file:
+        proto.ParseFromString(file.read())
+    nodes = list(proto.graph_def.node)
+    assert {"VarHandleOp", "MatMul", "AssignVariableOp"} <= {node.op for node in nodes}
+    for node in nodes:
+        known = {attribute for attribute in node.attr if not attribute.startswith("_")}
+        assert not known & {"debug_name", "grad_a", "grad_b"} and node.device == ""
+        assert node.op != "AssignVariableOp" or known == {"dtype"}
+
+
 def test_the_history_comes_back(dumps):
     history = read_dump(dumps["references"], "test").history
     np.testing.assert_array_equal(history.steps, [0, 1, 2])

@@ -7,6 +7,8 @@ import tensorflow.compat.v1 as tf
 import tf1xent
 from tests.diagnostics.stuck.trainings import LABELS, Training, sparse_loss
 from tf1xent.diagnostics.cross_entropies import true_rows
+from tf1xent.diagnostics.diagnosing import diagnose_step
+from tf1xent.diagnostics.step import Step, no_history
 
 
 def dense_loss(logits, labels):
@@ -55,6 +57,20 @@ def test_it_is_found_in_each_way_to_write_the_loss(loss):
     assert finding.trial.helped
     assert "loss 0" in finding.trial.before
     assert "8.42e-13" in finding.trial.after
+
+
+def test_a_loss_that_stays_at_its_last_digit():
+    """1.37e-7 is computed as 1.19e-7, the same at each step: there is a gradient, but no progress."""
+    fitted = Fitted(sparse_loss, 18.0)
+    with fitted.training as training:
+        feeds = {tensor.name: value for tensor, value in fitted.feed.items()}
+        step = Step(60, feeds, training.values(), 1.1920929e-07)
+        flat = no_history()._replace(steps=np.arange(60), losses=np.full(60, 1.1920929e-07))
+        found = diagnose_step(training.program, step, flat)
+        moving = flat._replace(losses=np.linspace(2e-7, 1.2e-7, 60))
+        assert diagnose_step(training.program, step, moving).problem is None
+    assert found.cause == "float32 collapse"
+    np.testing.assert_allclose(found.findings[0].numbers["true_loss"], 9 * np.exp(-18), rtol=1e-3)
 
 
 def test_with_the_patch_there_is_none():

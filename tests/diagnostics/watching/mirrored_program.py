@@ -35,7 +35,8 @@ def trained(is_watched, images):
             losses = strategy.experimental_run(replica, iterator)
             train = list(strategy.experimental_local_results(losses))
             loss = strategy.reduce(tf.distribute.ReduceOp.MEAN, losses, axis=None)
-        start, variables = iterator.initialize(), tf.global_variables()
+        start = iterator.initialize()
+        reads = [variable.read_value() for variable in tf.global_variables()]
         hook = LossDoctorHook(loss, train, summary_every=1, snapshot_every=4)
         options = tf.ConfigProto(device_count={"CPU": 2}, allow_soft_placement=True)
         creator = tf.train.ChiefSessionCreator(
@@ -46,7 +47,7 @@ def trained(is_watched, images):
         with tf.train.MonitoredSession(creator, hooks=hooks) as session:
             for _ in range(10):
                 session.run([train, loss])
-            values = session.run([variable.name for variable in variables])
+            values = session.run(reads)
     return values, hook
 
 

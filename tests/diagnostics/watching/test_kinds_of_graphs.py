@@ -1,4 +1,4 @@
-"""The same fault in graphs of all kinds: control flow, partitioned variables, replicas, the patch."""
+"""The same fault in graphs of all kinds: control flow, partitioned variables, replicas, patch."""
 
 import contextlib
 import json

@@ -1,5 +1,6 @@
 """A program's graph and variables as files of TensorFlow's own: a .meta file and a checkpoint."""
 
+import itertools
 import os
 from typing import Mapping
 
@@ -20,9 +21,9 @@ _KEPT = (
     *_tf.CONTROL_FLOW_CONTEXTS,
 )
 
-# By a type of ops, attributes that change no result and that another TensorFlow refuses: shapes, as
-# 1.x notes them of FusedBatchNormGradV3; from the newest the names of variables, that a product is
-# one of a gradient, and that the shape of a new value was checked.
+# By a type of ops, attributes of the newest TensorFlow that change no result, and that an earlier
+# one refuses: the name of a variable, that a product is one of a gradient, and that the shape of a
+# new value was checked.
 _NOT_NEEDED = {
     "VarHandleOp": ("debug_name",),
     "MatMul": ("grad_a", "grad_b"),
@@ -84,11 +85,13 @@ def _exported(graph: Graph, collections: object) -> MetaGraphDef:
             collection_list=collections,
             strip_default_attrs=True,  # an earlier TensorFlow reads it then, if it has the ops
         )
-    for node in found.graph_def.node:
+    bodies = [function.node_def for function in found.graph_def.library.function]
+    for node in itertools.chain(found.graph_def.node, *bodies):
         # To leave that to TensorFlow would change the graph, which may be finalized.
         node.device = ""
-        for name in ("_output_shapes", *_NOT_NEEDED.get(node.op, ())):
+        for name in _NOT_NEEDED.get(node.op, ()):
             node.attr.pop(name, None)
+    _tf.drop_noted_shapes(found.graph_def)
     return found
 
 

@@ -86,8 +86,8 @@ class Watcher(_tf.Watcher):
         self._offset = 0
         self._ones = np.ones(len(self._summary.entries), self._summary.tensor.dtype.as_numpy_dtype)
         self._runs = 0
-        # How many runs computed the loss and updated nothing.
-        self._idle_runs = 0
+        # Of runs that update nothing, as long as none does: the loss, 0 where it is not fetched.
+        self._idle_losses: List[float] = []
         # The time that the runs took.
         self._seconds = 0.0
         # A symptom that is judged after the next run, when there are data.
@@ -175,13 +175,15 @@ class Watcher(_tf.Watcher):
         self, plan: "_Plan", keys: Sequence[Tensor], arrays: Sequence[np.ndarray], run: Any
     ) -> List[np.ndarray]:
         """Makes a run that computes the loss only; many of these and no other are no training."""
-        self._idle_runs += 1
-        if self._runs or self._idle_runs != self._options.patience:
+        if self._runs or len(self._idle_losses) >= self._options.patience:
             return run([])[0]  # type: ignore[no-any-return]
         self._snapshots.keep(keys, arrays)
         results, more = run(plan.data)
         self._snapshots.add(plan.names, more)
-        self._judge("idle")
+        known = plan.loss_at is not None
+        self._idle_losses.append(float(results[plan.loss_at]) if known else 0.0)
+        if len(self._idle_losses) == self._options.patience:
+            self._judge("idle")
         return results  # type: ignore[no-any-return]
 
     def _look(self) -> None:
@@ -236,30 +238,38 @@ class Watcher(_tf.Watcher):
             return
         try:
             self._quiet[symptom] = self._runs + pause, pause * _QUIETER
+            found = self._diagnosed(symptom, loss, error, problem)
+            # What comes after is judged by itself.
+            self._snapshots.clear()
+            self._schedule.now(self._runs)
+            if found is not None and found[0].problem is not None:
+                self._quiet_until = self._runs + pause
+                self.alarms.give(found[0], self.program, *found[1:])
+        finally:
+            self._judging.release()
+
+    def _diagnosed(
+        self, symptom: str, loss: Optional[float], error: Optional[str], problem: Optional[str]
+    ) -> Optional[Tuple[Diagnosis, Step, History]]:
+        """Returns the diagnosis of the step that went wrong, and what it is of."""
+        try:
             step = self._step(loss, error)
             if step.loss != loss:  # it is an earlier step
                 problem = None
             history = self._numbers.history()
             if symptom == "idle":
-                counts = dict.fromkeys(self.program.trainable, self._idle_runs)
-                history = history._replace(unchanged=counts)
-            diagnosis = self._diagnosed(step, history, problem)
-            # What comes after is judged by itself.
-            self._snapshots.clear()
-            self._schedule.now(self._runs)
-            if diagnosis is not None and diagnosis.problem is not None:
-                self._quiet_until = self._runs + pause
-                self.alarms.give(diagnosis, self.program, step, history)
-        finally:
-            self._judging.release()
-
-    def _diagnosed(
-        self, step: Step, history: History, problem: Optional[str]
-    ) -> Optional[Diagnosis]:
-        try:
-            return diagnose_step(self.program, step, history, problem)
-        except Exception as error:  # the training must not end by it
-            tf.logging.warning("LossDoctor: step %s cannot be judged: %s", step.number, error)
+                losses = np.array(self._idle_losses)
+                counts = dict.fromkeys(self.program.trainable, len(losses))
+                history = history._replace(unchanged=counts, losses=losses)
+            return diagnose_step(self.program, step, history, problem), step, history
+        except Exception as failure:  # the training must not end by it
+            number = self._runs + self._offset
+            tf.logging.warning(
+                "LossDoctor: what goes wrong near step %s cannot be judged: %s: %s",
+                number,
+                type(failure).__name__,
+                failure,
+            )
             return None
 
     def _step(self, loss: Optional[float], error: Optional[str]) -> Step:
