@@ -29,7 +29,7 @@ from tf1xent.diagnostics.program import Program
 from tf1xent.diagnostics.replay import Replay
 from tf1xent.diagnostics.step import History, Step, no_history
 
-__all__ = ["diagnose", "diagnose_step"]
+__all__ = ["diagnose"]
 
 
 def diagnose(

@@ -9,7 +9,7 @@ from tf1xent.diagnostics.state import DATA, DRAWS, VARIABLES, Roots
 from tf1xent.diagnostics.updating import Update, pushed_for, updates
 from tf1xent.diagnostics.wiring import Node, Wiring
 
-__all__ = ["Program", "Update", "ancestors"]
+__all__ = ["Program", "Update"]
 
 
 class Program:
