@@ -32,7 +32,7 @@ def wrong(cause, model, seed, side_by_side=False):
     return None if report.is_right(run) else report.line_of(run) + run["failed"]
 
 
-@pytest.mark.parametrize("cause", ["inputs not finite", "log of 0", "overflow", "0/0"])
+@pytest.mark.parametrize("cause", ["inputs not finite", "log of 0", "0/0"])
 def test_the_cause_is_named(cause):
     assert wrong(cause, "MLP", 0) is None
 

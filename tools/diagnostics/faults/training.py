@@ -54,6 +54,8 @@ def _growing(recipe: Recipe) -> None:
 def _summed(recipe: Recipe) -> None:
     """Gradients of many workers are summed, and the rate is not divided by their number."""
     factor = 1e4 * recipe.strength
+    if recipe.strength > 1:
+        recipe.losses = _squared
     optimizer = {"Adam": "SGD"}.get(recipe.plan.optimizer, recipe.plan.optimizer)
     recipe.optimizer = OPTIMIZERS[optimizer]
     recipe.rate = lambda step: 0.1
