@@ -108,7 +108,7 @@ def test_every_block_runs_by_itself(tmp_path):
     assert exit_code == 0, output
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 def test_all_blocks_of_a_document_run_pasted_into_one_session(tmp_path):
     documents = [fenced_blocks(text) for text in TEXTS.values()]
     sessions = ["\n".join(c for _, kind, c in blocks if kind == "python") for blocks in documents]

@@ -46,7 +46,7 @@ def test_maps(kind, implementation, request):
     check_maps(implementation, kind, 100, PRODUCTS[:1], "unknown sizes", np.int64)
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["sparse", "dense"])
 def test_maps_of_many_classes(kind):
     check_maps("graph", kind, 100, PRODUCTS)

@@ -111,7 +111,7 @@ NETWORKS = [
 ]
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.__name__)
 def test_products_with_the_hessian(network):
     tf1xent.override_gradients()

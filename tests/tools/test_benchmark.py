@@ -238,7 +238,7 @@ def run_benchmarks(*arguments, **variables):
     )
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 def test_tiny_run(tmp_path):
     files = {name: tmp_path / name for name in ("times.json", "times.png", "RESULTS.md")}
     options = "--shapes 6x5 --rounds 1 --seconds 0 --threads 1 --only read,copy,graph,stock,plain"
@@ -287,7 +287,7 @@ def test_results_are_put_in_the_place_of_those_of_the_same_command(tmp_path):
     assert path.read_text(encoding="utf-8") == "# Results\n\n## `a`\n\n3\n\n| 4 |\n\n## `b`\n\n2\n"
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 def test_a_kernel_that_is_asked_for_and_not_there_is_an_error(tmp_path):
     # An empty cache: whatever is built on this machine, it is not there.
     options = "losses --shapes 6x5 --rounds 1 --seconds 0 --threads 1 --orders loss --only kernel"

@@ -64,7 +64,7 @@ def left(program):
     return there | {path.name for path in (program.parent / "temporary").iterdir()}
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 def test_two_processes_measure_and_the_report_is_json(program, capfd):
     arguments = [
         "losses.py:before",

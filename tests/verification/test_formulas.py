@@ -55,7 +55,7 @@ LOSSES = {
 }
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("formula", LOSSES)
 def test_formulas_are_told_by_their_values(formula):
     loss, options = LOSSES[formula]

@@ -10,7 +10,9 @@ def name(pair):
     return " and ".join(function.__name__ for function in pair[:2])
 
 
-@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.lengthy)])
+@pytest.mark.parametrize(
+    "dtype", ["float64", pytest.param("float32", marks=pytest.mark.exhaustive)]
+)
 @pytest.mark.parametrize("pair", EQUAL, ids=map(name, EQUAL))
 def test_equal_pairs_are_equal(pair, dtype):
     before, after, options = pair

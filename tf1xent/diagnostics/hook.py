@@ -19,7 +19,7 @@ class LossDoctorHook(tf.train.SessionRunHook):
     not train stay as they are. Its ops are built in ``begin``, when the program's graph is
     complete. In an Estimator give it to ``train``, where it stands before TensorFlow's own
     NanTensorHook; among a model's ``training_hooks`` it stands behind, which changes nothing but
-    that "stop" comes too late.
+    that "stop" comes too late. For an evaluation make it in the model function, with the loss.
 
     Each worker of a cluster has its own, for its own steps.
 
@@ -92,9 +92,12 @@ class LossDoctorHook(tf.train.SessionRunHook):
             run_context.request_stop()
 
     def end(self, session: Session) -> None:
-        """Lets the session alone."""
+        """Looks at the last runs, and lets the session alone."""
         assert self._watcher is not None
-        self._watcher.detach()
+        try:
+            self._watcher.finish()
+        finally:
+            self._watcher.detach()
 
     @property
     def _alarms(self) -> Alarms:

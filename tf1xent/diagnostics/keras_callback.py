@@ -69,7 +69,10 @@ class LossDoctorCallback(tf.keras.callbacks.Callback):  # type: ignore[misc]
             self.model.stop_training = True
 
     def on_train_end(self, logs: Optional[Dict[str, Any]] = None) -> None:
-        """Lets the session alone."""
+        """Looks at the last batches, and lets the session alone."""
         if self._watcher is not None:
-            self._watcher.detach()
-            _tf.make_callable_again(self._function)
+            try:
+                self._watcher.finish()
+            finally:
+                self._watcher.detach()
+                _tf.make_callable_again(self._function)

@@ -90,14 +90,20 @@ class LossDoctor:
         return self._watcher.alarms.stop_wanted
 
     def close(self) -> None:
-        """Lets the session alone."""
-        self._watcher.detach()
+        """Looks at the last runs, and lets the session alone."""
+        try:
+            self._watcher.finish()
+        finally:
+            self._watcher.detach()
 
     def __enter__(self) -> "LossDoctor":
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self.close()
+    def __exit__(self, error_type: Any, *error: Any) -> None:
+        if error_type is None:
+            self.close()
+        else:
+            self._watcher.detach()
 
 
 def make_watcher(function: str, graph: Graph, loss: Any, train_op: Any, options: Any) -> Watcher:

@@ -42,7 +42,9 @@ def problem_of(evidence: "Evidence") -> Optional[Problem]:
     error = step.error or (recording.error if step.loss is None else None)
     if error is not None:
         return Problem("error", f"the step ends with an error: {error}")
-    loss = step.loss if step.loss is not None else recording.loss
+    # What the program's own session computes: without grappler it may be something else.
+    known = (step.loss, evidence.own.together, recording.loss)
+    loss = next((value for value in known if value is not None), None)
     if loss is None or not is_finite(loss):
         return Problem("loss", f"the loss is {'missing' if loss is None else total(loss)}")
     return _of_variables(evidence, total(loss)) or _of_history(evidence)

@@ -167,7 +167,27 @@ class Program:
 
 
 def ancestors(targets: Sequence[Any]) -> List[Operation]:
-    """Returns all ops that tensors and ops need, themselves included, in the graph's order."""
+    """Returns all ops that tensors and ops need, themselves included, in the graph's order.
+
+    Ops in functions are not among them; `Program.wiring` knows those too.
+
+    Args:
+      targets: tensors and ops of one graph.
+
+    Returns:
+      A list of ops.
+
+    Example:
+
+    >>> import tensorflow.compat.v1 as tf
+    >>> from tf1xent.diagnostics.program import ancestors
+    >>> with tf.Graph().as_default():
+    ...     x = tf.constant(2.0, name="x")
+    ...     other = tf.sqrt(x, name="other")
+    ...     loss = tf.square(x, name="loss")
+    >>> [op.name for op in ancestors([loss])]
+    ['x', 'loss']
+    """
     waiting: List[Operation] = [getattr(target, "op", target) for target in targets]
     found: Set[Operation] = set()
     while waiting:

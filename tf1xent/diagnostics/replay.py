@@ -44,6 +44,25 @@ class Replay:
 
     Raises:
       ValueError: `replaced` names a tensor that the step does not compute.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import tensorflow.compat.v1 as tf
+    >>> from tf1xent.diagnostics.program import Program
+    >>> from tf1xent.diagnostics.replay import Replay
+    >>> from tf1xent.diagnostics.step import Step
+    >>> with tf.Graph().as_default() as graph:
+    ...     w = tf.get_variable("w", initializer=[4.0, 0.0], use_resource=True)
+    ...     loss = tf.reduce_sum(tf.sqrt(w), name="loss")
+    ...     train = tf.train.GradientDescentOptimizer(0.1).minimize(loss)
+    >>> step = Step(1, {}, {"w": np.array([4.0, 0.0], np.float32)})
+    >>> with Replay(Program(graph, loss)) as replay:
+    ...     recording = replay.run(step)
+    >>> float(recording.loss)
+    2.0
+    >>> [(record.op_type, record.first_bad) for record in recording.records if record.is_bad]
+    [('SqrtGrad', (1,))]
     """
 
     def __init__(

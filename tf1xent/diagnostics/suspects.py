@@ -1,7 +1,7 @@
 """Which origins have to be explained, and what stands around one of them."""
 
 import re
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Set
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from tf1xent.diagnostics.wiring import Node
 
 # NaN of a logarithm or a division is named by that, also where an op hides it from the loss.
 _EXPLAINED = ("Log", "Log1p", "Xlogy", "Xlog1py", "RealDiv", "Div", "Xdivy", "Mean", "Softmax")
+# They pass NaN by, and of NaN alone they make the least number of the type.
+_POOLS = re.compile(r"MaxPool(V2|3D|WithArgmax)?|Max")
 # tf.gradients makes the gradient of NAME in a scope NAME_grad.
 _GRADIENT_SCOPE = re.compile(r"(.+)_grad(_\d+)?")
 
@@ -50,6 +52,7 @@ def suspects(evidence: Evidence) -> List[Suspect]:
     is_bad = loss is not None and not np.all(np.isfinite(loss))
     if is_bad:
         origins = [origin for origin in origins if origin.in_loss] or origins
+        origins = _before_pools(evidence, origins) or origins
     if evidence.hiding is not None:
         origins = [origin for origin in origins if not _is_hidden(evidence, origin)]
     return [_suspect(evidence, origin, is_bad) for origin in origins]
@@ -78,6 +81,38 @@ def line_of(evidence: Evidence, suspect: Suspect) -> Optional[str]:
     """Returns the line of the user's program that made the op, or that whose gradient it is."""
     node = suspect.node if suspect.forward is None else suspect.forward
     return evidence.program.line_of(node.name)
+
+
+def _before_pools(evidence: Evidence, origins: List[Origin]) -> List[Origin]:
+    """Returns the origins of NaN of which a max_pool has made -3.4e38, that overflows behind it."""
+    pools = [
+        record
+        for record in evidence.recording.records
+        if _POOLS.fullmatch(record.op_type)
+        and not record.is_bad
+        and any(read.nans for read in evidence.inputs_of(record))
+    ]
+    if not pools:
+        return []
+    wiring = evidence.program.wiring
+    needed = wiring.ancestors([wiring.node_of(o.record.name).name for o in origins], effects=False)
+    pools = [record for record in pools if wiring.node_of(record.name).name in needed]
+    known = {id(record) for record in pools}
+    others = [o for o in (*evidence.origins, *evidence.dropped) if not (o.in_gradient or o.in_loss)]
+    return [origin for origin in others if _leads(evidence, origin, known)]
+
+
+def _leads(evidence: Evidence, origin: Origin, known: Set[int]) -> bool:
+    """Tells whether what is not finite at an origin is read by one of some records."""
+    waiting, seen = [origin.record], set()
+    while waiting:
+        for reader in evidence.readers_of(waiting.pop()):
+            if id(reader) in known:
+                return True
+            if reader.is_bad and id(reader) not in seen:
+                seen.add(id(reader))
+                waiting.append(reader)
+    return False
 
 
 def _is_hidden(evidence: Evidence, origin: Origin) -> bool:

@@ -82,7 +82,7 @@ def _steps(tf: Any, size: Size, side: str, threads: int) -> List[Callable[[], An
         # A saver refuses the other variables of a graph built under enable_check_numerics.
         scaffold = tf.train.Scaffold(saver=tf.train.Saver([tf.train.get_or_create_global_step()]))
         if side == "enabled":
-            enable()
+            enable()  # type: ignore[misc]
         try:
             pictures, labels, loss, train = _network(tf, size)
         finally:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from tests.diagnostics.causes.digits import cause_of, diagnosed
+from tests.diagnostics.causes.digits import cause_of, dense, diagnosed
 
 
 def no_weight(model, images, labels):
@@ -87,3 +87,21 @@ def test_a_row_that_is_masked_wholly(loss):
     assert "-inf in every class of 1 row" in finding.what and finding.trial.helped
     assert finding.cause == "0/0" and finding.row == 8
     assert [f.cause for f in found.findings].count("overflow") == 0
+
+
+@pytest.mark.lengthy
+def test_a_nan_of_which_max_pool_makes_a_number():
+    """Images are standardised; of a black one max_pool makes -3.4e38, which overflows later."""
+
+    def loss(model):
+        deviation = tf.sqrt(tf.reduce_mean(tf.square(model.x), 1, keepdims=True))
+        pixels = tf.reshape(model.x / deviation, [-1, 8, 8, 1])
+        largest = tf.nn.max_pool(pixels, [1, 2, 2, 1], [1, 2, 2, 1], "SAME")
+        hidden = dense(tf.square(tf.reshape(largest, [-1, 16])), 16, 10, "pooled")
+        return tf.losses.sparse_softmax_cross_entropy(model.y, hidden)
+
+    def spoil(model, images, labels):
+        images[7] = 0
+
+    finding = diagnosed(loss, spoil).findings[0]
+    assert finding.cause == "0/0" and finding.row == 7 and finding.trial.helped

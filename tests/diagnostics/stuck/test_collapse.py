@@ -60,7 +60,7 @@ def test_it_is_found_in_each_way_to_write_the_loss(loss):
 
 
 def test_a_loss_that_stays_at_its_last_digit():
-    """1.37e-7 is computed as 1.19e-7, the same at each step: there is a gradient, but no progress."""
+    """1.37e-7 is computed as 1.19e-7, the same at each step: a gradient, but no progress."""
     fitted = Fitted(sparse_loss, 18.0)
     with fitted.training as training:
         feeds = {tensor.name: value for tensor, value in fitted.feed.items()}

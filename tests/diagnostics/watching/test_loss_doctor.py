@@ -38,6 +38,13 @@ def test_where_memory_is_short_the_variables_are_those_after_the_step():
     assert (found.cause, found.step, found.findings[0].row) == ("inputs not finite", 20, 5)
 
 
+def test_what_the_very_last_run_made_is_seen_too():
+    """It is not summed up, and the program does not fetch the loss."""
+    with tf.Graph().as_default():
+        doctor = watched(Training(), 10, 9, pixel(np.nan), summary_every=7)
+    assert [(d.cause, d.step) for d in doctor.diagnoses] == [("inputs not finite", 9)]
+
+
 def test_memory_is_bounded():
     with tf.Graph().as_default():
         training = Training()
@@ -65,10 +72,10 @@ def test_a_model_that_stands_still_is_judged_and_a_frozen_layer_is_not():
         return found
 
     with tf.Graph().as_default():
-        doctor = watched(training(0.0), steps=90, patience=50, snapshot_every=10)
+        doctor = watched(training(0.0), steps=170, patience=50, snapshot_every=10)
     assert [found.cause for found in doctor.diagnoses] == ["parameters do not change"]
     with tf.Graph().as_default():
-        doctor = watched(training(0.1), steps=90, patience=50, snapshot_every=10)
+        doctor = watched(training(0.1), steps=170, patience=50, snapshot_every=10)
     assert doctor.diagnoses == []
 
 

@@ -81,7 +81,7 @@ def _has_no_gradient(evidence: Evidence) -> bool:
 
 def _is_too_high(evidence: Evidence, kind: str, signs: _Signs) -> bool:
     if evidence.own.exploded:
-        return _is_finite_with_less(evidence)
+        return signs.growth >= _EXPLODED or _is_finite_with_less(evidence)
     ratio = 0.0 if signs.ratio is None else signs.ratio
     if kind == "grows":
         return signs.growth >= _THROWN_FAR or ratio >= _LARGE_RATIO

@@ -115,6 +115,17 @@ class Watcher(_tf.Watcher):
         self._end()
         self._end = lambda: None
 
+    def finish(self) -> None:
+        """Looks once more: nobody has seen what the last runs made, if they were not summed up."""
+        names = [name for name in self.program.trainable if name in self.program.variables]
+        if self._trains and self._runs and self._pace.is_behind:
+            try:
+                healthy = is_finite(self._read(names), names)
+            except (RuntimeError, tf.errors.OpError):  # the session is closed
+                return
+            if not healthy:
+                self._judge("parameters")
+
     def plan(
         self, asked: Sequence[Any], fed: Sequence[Any], connected: Mapping[str, Tensor]
     ) -> Optional["_Plan"]:
@@ -223,7 +234,8 @@ class Watcher(_tf.Watcher):
             self._postponed = "still"
             self._schedule.now(self._runs)
         seconds, a_run = time.perf_counter() - start, self._seconds / self._runs
-        self._next_still = self._runs + max(patience // 5, int(seconds / (_SHARE * a_run)))
+        pause = max(patience // 5, int(seconds / (_SHARE * a_run)))
+        self._next_still = self._runs + min(pause, 2 * patience)
 
     def _judge(
         self,
