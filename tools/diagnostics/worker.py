@@ -4,12 +4,17 @@ import traceback
 from typing import Any, Optional, Tuple
 
 
-def make(task: Tuple[Any, ...]) -> Optional[str]:
-    """Makes a run, given (cause, model, seed, whether side by side); returns its line."""
+def make(task: Tuple[Any, ...]) -> Tuple[Optional[str], str]:
+    """Makes a run, given (cause, model, seed, whether side by side).
+
+    Returns:
+      Its line, or None where the model can have no fault of this cause; and what went wrong in this
+      program, or empty.
+    """
     from diagnostics import runs
 
     try:
         made = runs.make(*task)
-    except Exception:  # TensorFlow's own cannot be sent to another process
-        raise RuntimeError(f"run {task}:\n{traceback.format_exc()}") from None
-    return None if made is None else made.line()
+    except Exception:  # the other runs go on; TensorFlow's own errors cannot be sent
+        return None, f"{task}:\n{traceback.format_exc()}"
+    return (None if made is None else made.line()), ""
