@@ -68,17 +68,21 @@ def keys_of(options: argparse.Namespace) -> List[Key]:
     return keys
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> int:
+    """Makes the runs that are not there yet; returns how many could not be made."""
     path = Path(options.runs) if options.runs else None
     done = {} if path is None or not path.exists() else report.read([path])
     keys = [key for key in keys_of(options) if key not in {key[1:] for key in done}]
     tasks = [(*key, not options.no_side_by_side) for key in keys]
     context = multiprocessing.get_context("spawn")
-    right = made = 0
+    right = made = failed = 0
     with context.Pool(options.jobs, maxtasksperchild=_RUNS_OF_A_PROCESS) as pool:
         lines = pool.imap_unordered(worker.make, tasks)
         for _ in tasks:
-            line = lines.next(_LONGEST_RUN)
+            line, error = lines.next(_LONGEST_RUN)
+            if error:
+                failed += 1
+                print(error, file=sys.stderr, flush=True)
             if line is None:
                 continue
             if path is not None:
@@ -88,6 +92,7 @@ def _run(options: argparse.Namespace) -> None:
             run = json.loads(line)
             made, right = made + 1, right + report.is_right(run)
             print(f"{right}/{made} {report.line_of(run)}", flush=True)
+    return failed
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -97,8 +102,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         print(report.table_of_faults())
         return 0
     if not options.report:
-        _run(options)
-        return 0
+        return 1 if _run(options) else 0
     found = report.read([Path(name) for name in options.report])
     results: Dict[str, object] = report.summarise(list(found.values()))
     text = report.to_markdown(results)

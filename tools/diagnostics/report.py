@@ -16,7 +16,7 @@ Written by `python tools/diagnostics --report`, from runs that `python tools/dia
 made on each TensorFlow. In every run a fault with one known cause is planted into a training on
 scikit-learn's digits; `python tools/diagnostics --faults` prints all of them with the reason why
 the cause is that one. A fault was decided before it was shown to any tool; one that shows nothing
-(loss, parameters and error as they should be, all variables moving) is made stronger, at most four
+(loss, parameters and error as they should be, all variables moving) is made stronger, at most three
 times. Where two causes are right, only the first counts.
 """
 

@@ -78,14 +78,15 @@ def _trained(recipe: Recipe, checks: Any) -> Said:
             return Said(None, None, f"{type(error).__name__}: {str(error)[:100]}")
         fetches += [built.update] if recipe.runs_update else []
         with session() as running:
-            running.run(tf.global_variables_initializer())
-            for step, batch in enumerate(recipe.batches(), 1):
-                try:
+            step = 0
+            try:
+                running.run(tf.global_variables_initializer())
+                for step, batch in enumerate(recipe.batches(), 1):
                     running.run(fetches, fed.of(batch))
-                except tf.errors.OpError as error:
-                    return _from(step, error.message)
-                if recipe.between_steps is not None:
-                    recipe.between_steps(running, step, built)
+                    if recipe.between_steps is not None:
+                        recipe.between_steps(running, step, built)
+            except tf.errors.OpError as error:
+                return _from(step, error.message)
     return Said(None, None)
 
 

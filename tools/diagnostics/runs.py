@@ -53,7 +53,7 @@ class Run(NamedTuple):
         return self.plan["cause"], self.plan["model"], self.plan["seed"]
 
     def line(self) -> str:
-        return json.dumps(self._asdict())
+        return json.dumps(self._asdict(), default=float)  # NumPy's numbers
 
 
 def from_line(line: str) -> Run:
