@@ -74,6 +74,12 @@ def standing(program: Program, history: History, steps: int) -> Dict[str, int]:
     return {name: count for name, count in counts.items() if count >= max(steps, 1)}
 
 
+def only_left_out(program: Program, history: History, steps: int) -> bool:
+    """Tells whether all that stands still are variables that the optimizer is not given."""
+    still = standing(program, history, steps)
+    return bool(still) and not any(update.variable in still for update in program.updates)
+
+
 def _lasting(program: Program, history: History, steps: int) -> Optional[Problem]:
     still = standing(program, history, steps)
     sizes = {name: size_of(program, name) for name in program.trainable}

@@ -142,7 +142,7 @@ def _by_doctor(recipe: Recipe) -> Answer:
                             break
                         if recipe.between_steps is not None:
                             recipe.between_steps(running, step, built)
-                return answer_of(doctor.diagnoses)
+    return answer_of(doctor.diagnoses)
 
 
 class _Between(tf.train.SessionRunHook):  # type: ignore[misc]

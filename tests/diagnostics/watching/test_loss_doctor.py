@@ -79,15 +79,42 @@ def test_a_model_that_stands_still_is_judged_and_a_frozen_layer_is_not():
     assert doctor.diagnoses == []
 
 
-def test_a_program_that_never_runs_its_train_op_is_told_so():
+def test_a_head_that_is_fine_tuned_is_noted_once_and_goes_on():
     with tf.Graph().as_default():
         training = Training()
-        with tf.Session() as session:
-            session.run(tf.global_variables_initializer())
-            with LossDoctor(session, training.loss, training.train) as doctor:
+        head = tf.trainable_variables("logits")
+        training.train = tf.train.AdamOptimizer(0.003).minimize(training.loss, var_list=head)
+        doctor = watched(training, steps=400, summary_every=1, snapshot_every=5, on_problem="raise")
+    assert [found.cause for found in doctor.diagnoses] == ["parameters do not change"]
+    assert not doctor.should_stop()
+    assert "does not" in doctor.diagnoses[0].findings[0].what
+
+
+def test_a_program_that_never_runs_its_train_op_is_told_so():
+    with tf.Graph().as_default(), tf.Session() as session:
+        training = Training()
+        session.run(tf.global_variables_initializer())
+        with LossDoctor(session, training.loss, training.train) as doctor:
+            for step in range(60):
+                session.run(training.loss, training.feed(step))
+            assert doctor.diagnoses == []  # it may be an evaluation before the training
+    assert [found.cause for found in doctor.diagnoses] == ["parameters do not change"]
+    assert "does not run the optimizer's op" in doctor.diagnoses[0].findings[0].what
+
+
+def test_an_evaluation_before_the_training_or_between_is_let_alone():
+    with tf.Graph().as_default(), tf.Session() as session:
+        training = Training()
+        session.run(tf.global_variables_initializer())
+        with LossDoctor(session, training.loss, training.train) as doctor:
+            for epoch in range(2):
                 for step in range(60):
                     session.run(training.loss, training.feed(step))
-    assert [found.cause for found in doctor.diagnoses] == ["parameters do not change"]
+                for step in range(10):
+                    session.run(training.train, training.feed(step + 10 * epoch))
+            for step in range(60):
+                session.run(training.loss, training.feed(step))
+    assert doctor.diagnoses == []
 
 
 def _healthy_where(training):

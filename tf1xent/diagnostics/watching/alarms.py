@@ -59,6 +59,11 @@ class Alarms:
         self.diagnoses: List[Diagnosis] = []
         self.stop_wanted = False
 
+    def note(self, diagnosis: Diagnosis) -> None:
+        """Tells of what may be meant: training goes on, whatever was asked for."""
+        self.diagnoses.append(diagnosis)
+        tf.logging.warning("%s", diagnosis)
+
     def give(self, diagnosis: Diagnosis, program: Program, step: Step, history: History) -> None:
         """Gives an alarm.
 

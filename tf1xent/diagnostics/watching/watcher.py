@@ -12,7 +12,7 @@ from tf1xent._tf import tf
 from tf1xent._typing import Session, Tensor
 from tf1xent.diagnostics.diagnosing import diagnose_step
 from tf1xent.diagnostics.diagnosis import Diagnosis
-from tf1xent.diagnostics.problems import stands_still
+from tf1xent.diagnostics.problems import only_left_out, stands_still
 from tf1xent.diagnostics.program import Program, ancestors
 from tf1xent.diagnostics.step import History, Step
 from tf1xent.diagnostics.watching.alarms import Alarms, Options
@@ -25,6 +25,9 @@ from tf1xent.diagnostics.watching.summary import Pace, Summary
 # more, by this factor.
 _QUIET = 100
 _QUIETER = 4
+_ALWAYS = 10**12
+# The symptom of variables that the optimizer is not given: that may be meant, as in fine-tuning.
+_LEFT_OUT = "left out"
 # The share of the time of training that looking for a model that stands still may take.
 _SHARE = 0.005
 # They say nothing of the model: the data have come to an end, or the cluster is at fault.
@@ -117,6 +120,8 @@ class Watcher(_tf.Watcher):
 
     def finish(self) -> None:
         """Looks once more: nobody has seen what the last runs made, if they were not summed up."""
+        if not self._runs and len(self._idle_losses) >= self._options.patience:
+            self._judge("idle")
         names = [name for name in self.program.trainable if name in self.program.variables]
         if self._trains and self._runs and self._pace.is_behind:
             try:
@@ -185,7 +190,10 @@ class Watcher(_tf.Watcher):
     def _without_update(
         self, plan: "_Plan", keys: Sequence[Tensor], arrays: Sequence[np.ndarray], run: Any
     ) -> List[np.ndarray]:
-        """Makes a run that computes the loss only; many of these and no other are no training."""
+        """Makes a run that computes the loss only.
+
+        Many of these may be an evaluation; if no other follows to the end, nothing was trained.
+        """
         if self._runs or len(self._idle_losses) >= self._options.patience:
             return run([])[0]  # type: ignore[no-any-return]
         self._snapshots.keep(keys, arrays)
@@ -193,8 +201,6 @@ class Watcher(_tf.Watcher):
         self._snapshots.add(plan.names, more)
         known = plan.loss_at is not None
         self._idle_losses.append(float(results[plan.loss_at]) if known else 0.0)
-        if len(self._idle_losses) == self._options.patience:
-            self._judge("idle")
         return results  # type: ignore[no-any-return]
 
     def _look(self) -> None:
@@ -230,8 +236,10 @@ class Watcher(_tf.Watcher):
     def _look_for_standing(self) -> None:
         """Looks whether the model learns; if not, it is judged after the next run."""
         start, patience = time.perf_counter(), self._options.patience
-        if stands_still(self.program, self._numbers.history(patience), patience) is not None:
-            self._postponed = "still"
+        history = self._numbers.history(patience)
+        if stands_still(self.program, history, patience) is not None:
+            may_be_meant = only_left_out(self.program, history, patience)
+            self._postponed = _LEFT_OUT if may_be_meant else "still"
             self._schedule.now(self._runs)
         seconds, a_run = time.perf_counter() - start, self._seconds / self._runs
         pause = max(patience // 5, int(seconds / (_SHARE * a_run)))
@@ -245,7 +253,7 @@ class Watcher(_tf.Watcher):
         problem: Optional[str] = None,
     ) -> None:
         """Finds the cause of what has gone wrong in the last run, and gives the alarm."""
-        until, pause = self._quiet.get(symptom, (0, _QUIET))
+        until, pause = self._quiet.get(symptom, (0, _ALWAYS if symptom == _LEFT_OUT else _QUIET))
         if self._runs < max(until, self._quiet_until) or not self._judging.acquire(blocking=False):
             return
         try:
@@ -255,6 +263,9 @@ class Watcher(_tf.Watcher):
             self._snapshots.clear()
             self._schedule.now(self._runs)
             if found is not None and found[0].problem is not None:
+                if symptom == _LEFT_OUT:
+                    self.alarms.note(found[0])
+                    return
                 self._quiet_until = self._runs + pause
                 self.alarms.give(found[0], self.program, *found[1:])
         finally:
@@ -290,7 +301,7 @@ class Watcher(_tf.Watcher):
         snapshot = self._snapshots.last
         if snapshot is None or not data or not self._trains:
             # A run that raises is not counted.
-            last = self._runs - (error is None) + self._offset
+            last = max(self._runs - (error is None), 0) + self._offset
             values = self._read(list(self.program.variables))
             return Step(last, data[-1] if data else {}, values, loss, error)
         first = snapshot.run + self._offset
