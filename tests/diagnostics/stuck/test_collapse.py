@@ -45,7 +45,16 @@ class Fitted:
             return self.training.diagnose(self.feed)
 
 
-@pytest.mark.parametrize("loss", [sparse_loss, dense_loss, written_loss, log_softmax_loss])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        sparse_loss,
+        *(
+            pytest.param(loss, marks=pytest.mark.lengthy)
+            for loss in (dense_loss, written_loss, log_softmax_loss)
+        ),
+    ],
+)
 def test_it_is_found_in_each_way_to_write_the_loss(loss):
     found = Fitted(loss, 30.0).diagnose()
     assert found.cause == "float32 collapse"

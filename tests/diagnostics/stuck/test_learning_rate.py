@@ -1,6 +1,7 @@
 """The cause "learning rate": explosions, nets that a step has killed, and what is healthy."""
 
 import numpy as np
+import pytest
 import tensorflow.compat.v1 as tf
 
 from tests.diagnostics.stuck.trainings import Training
@@ -58,6 +59,7 @@ def test_a_loss_that_grows_on_the_same_batch():
     assert found.findings[0].trial.helped
 
 
+@pytest.mark.lengthy
 def test_the_rate_may_be_a_schedule():
     def decayed():
         step = tf.train.get_or_create_global_step()
@@ -78,6 +80,7 @@ def test_an_overflow_that_no_rate_cures_is_something_else():
     assert found.cause != "learning rate"
 
 
+@pytest.mark.lengthy
 def test_healthy_trainings_have_no_problem():
     with Training(optimizer=gradient_descent(0.5)) as training:
         for _ in range(30):
