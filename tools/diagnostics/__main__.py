@@ -17,7 +17,7 @@ import multiprocessing
 import os
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import List, Optional, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
@@ -104,14 +104,13 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     if not options.report:
         return 1 if _run(options) else 0
     found = report.read([Path(name) for name in options.report])
-    results: Dict[str, object] = report.summarise(list(found.values()))
-    text = report.to_markdown(results)
+    counts = json.dumps(report.summarise(list(found.values())), indent=1, sort_keys=True)
+    # The tables are those of the file, in its order.
+    text = report.to_markdown(json.loads(counts))
     print(text)
     if options.results:
         folder = Path(options.results)
-        (folder / "results.json").write_text(
-            json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-        )
+        (folder / "results.json").write_text(counts + "\n", encoding="utf-8")
         (folder / "RESULTS.md").write_text(text, encoding="utf-8")
     return 0
 
