@@ -57,15 +57,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def keys_of(options: argparse.Namespace) -> List[Key]:
-    """Returns the runs that are asked for: a part of all causes stands at the front."""
+    """Returns the runs that are asked for: a part of everything stands at the front."""
     only = options.only.split(",") if options.only else [*CAUSES, CLEAN]
     models = options.models.split(",")
-    seeds = range(options.first, options.first + options.seeds)
-    keys = [(c, model, seed) for seed in seeds for c in CAUSES if c in only for model in models]
-    if CLEAN in only:
-        healthy = range(options.first, options.first + options.clean)
-        keys += [(CLEAN, models[seed % len(models)], seed) for seed in healthy]
-    return keys
+    healthy = [(CLEAN, models[i % len(models)], options.first + i) for i in range(options.clean)]
+    share = -(-options.clean // max(options.seeds, 1))
+    keys: List[Key] = []
+    for i in range(options.seeds):
+        seed = options.first + i
+        keys += [(c, model, seed) for c in CAUSES if c in only for model in models]
+        keys += healthy[i * share : (i + 1) * share] if CLEAN in only else []
+    return keys if options.seeds or CLEAN not in only else healthy
 
 
 def _run(options: argparse.Namespace) -> int:
