@@ -118,10 +118,10 @@ def test_runs_that_are_asked_for():
     assert command.keys_of(options) == [
         ("0/0", "MLP", 0),
         ("0/0", "CNN", 0),
-        ("0/0", "MLP", 1),
-        ("0/0", "CNN", 1),
         (CLEAN, "MLP", 0),
         (CLEAN, "CNN", 1),
+        ("0/0", "MLP", 1),
+        ("0/0", "CNN", 1),
         (CLEAN, "MLP", 2),
     ]
 

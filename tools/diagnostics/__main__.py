@@ -17,7 +17,7 @@ import multiprocessing
 import os
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import List, Optional, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
@@ -57,15 +57,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def keys_of(options: argparse.Namespace) -> List[Key]:
-    """Returns the runs that are asked for: a part of all causes stands at the front."""
+    """Returns the runs that are asked for: a part of everything stands at the front."""
     only = options.only.split(",") if options.only else [*CAUSES, CLEAN]
     models = options.models.split(",")
-    seeds = range(options.first, options.first + options.seeds)
-    keys = [(c, model, seed) for seed in seeds for c in CAUSES if c in only for model in models]
-    if CLEAN in only:
-        healthy = range(options.first, options.first + options.clean)
-        keys += [(CLEAN, models[seed % len(models)], seed) for seed in healthy]
-    return keys
+    healthy = [(CLEAN, models[i % len(models)], options.first + i) for i in range(options.clean)]
+    share = -(-options.clean // max(options.seeds, 1))
+    keys: List[Key] = []
+    for i in range(options.seeds):
+        seed = options.first + i
+        keys += [(c, model, seed) for c in CAUSES if c in only for model in models]
+        keys += healthy[i * share : (i + 1) * share] if CLEAN in only else []
+    return keys if options.seeds or CLEAN not in only else healthy
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -104,14 +106,13 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     if not options.report:
         return 1 if _run(options) else 0
     found = report.read([Path(name) for name in options.report])
-    results: Dict[str, object] = report.summarise(list(found.values()))
-    text = report.to_markdown(results)
+    counts = json.dumps(report.summarise(list(found.values())), indent=1, sort_keys=True)
+    # The tables are those of the file, in its order.
+    text = report.to_markdown(json.loads(counts))
     print(text)
     if options.results:
         folder = Path(options.results)
-        (folder / "results.json").write_text(
-            json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-        )
+        (folder / "results.json").write_text(counts + "\n", encoding="utf-8")
         (folder / "RESULTS.md").write_text(text, encoding="utf-8")
     return 0
 
