@@ -12,10 +12,10 @@ from tests.diagnostics.reports.findings import FOUND
 from tests.support.graph_files import contents
 from tf1xent import cli
 from tf1xent.cli import diagnose
-from tf1xent.diagnostics.program import Program
+from tf1xent.diagnostics.program.program import Program
+from tf1xent.diagnostics.replaying.step import Step
 from tf1xent.diagnostics.reports.dumping import write_dump
 from tf1xent.diagnostics.reports.reading import read_dump
-from tf1xent.diagnostics.step import Step
 
 IMAGES = np.eye(6, 4, dtype=np.float32)
 LABELS = np.arange(6, dtype=np.int32) % 3

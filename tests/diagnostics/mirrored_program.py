@@ -11,10 +11,10 @@ import tensorflow.compat.v1 as tf
 
 from tests.diagnostics.programs import IMAGES, LABELS, descent, weights, without_grappler
 from tests.metrics.distributed_program import mirrored_strategy
-from tf1xent.diagnostics.evidence import Evidence
-from tf1xent.diagnostics.program import Program
-from tf1xent.diagnostics.replay import Replay
-from tf1xent.diagnostics.step import Step, no_history
+from tf1xent.diagnostics.judging.evidence import Evidence
+from tf1xent.diagnostics.program.program import Program
+from tf1xent.diagnostics.replaying.replay import Replay
+from tf1xent.diagnostics.replaying.step import Step, no_history
 
 
 def replica(batch):

@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from sklearn.datasets import load_digits
 
-from tf1xent.diagnostics.program import Program
-from tf1xent.diagnostics.step import Step
+from tf1xent.diagnostics.program.program import Program
+from tf1xent.diagnostics.replaying.step import Step
 
 DIGITS = load_digits()
 IMAGES = (DIGITS.data[:12] / 16).astype(np.float32)

@@ -7,7 +7,7 @@ import tensorflow.compat.v1 as tf
 from tests.diagnostics.stuck.trainings import IMAGES, LABELS, Training
 from tf1xent.diagnostics import diagnose
 from tf1xent.diagnostics.diagnosing import diagnose_step
-from tf1xent.diagnostics.step import Step
+from tf1xent.diagnostics.replaying.step import Step
 
 
 def log_of_softmax(logits, labels):

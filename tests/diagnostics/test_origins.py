@@ -6,9 +6,9 @@ import tensorflow.compat.v1 as tf
 
 from tests.diagnostics import programs
 from tests.diagnostics.programs import Built, descent, inputs, mean_loss, ran, weights
-from tf1xent.diagnostics.evidence import Evidence
-from tf1xent.diagnostics.replay import Replay
-from tf1xent.diagnostics.step import no_history
+from tf1xent.diagnostics.judging.evidence import Evidence
+from tf1xent.diagnostics.replaying.replay import Replay
+from tf1xent.diagnostics.replaying.step import no_history
 
 BOTH = [False, True] if programs.HAS_CONTROL_FLOW_V2 else [False]
 

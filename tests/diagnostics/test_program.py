@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 from tests import ROOT
 from tests.diagnostics import programs
 from tests.diagnostics.programs import descent, inputs, mean_loss, ran, weights
-from tf1xent.diagnostics.program import Program
+from tf1xent.diagnostics.program.program import Program
 
 OPTIMIZERS = {
     "Adadelta": lambda: tf.train.AdadeltaOptimizer(0.25),

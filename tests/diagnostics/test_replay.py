@@ -9,9 +9,9 @@ import tensorflow.compat.v1 as tf
 
 from tests.diagnostics import programs
 from tests.diagnostics.programs import Built, descent, inputs, mean_loss, ran, weights
-from tf1xent.diagnostics.program import Program
-from tf1xent.diagnostics.replay import Replay
-from tf1xent.diagnostics.step import Step
+from tf1xent.diagnostics.program.program import Program
+from tf1xent.diagnostics.replaying.replay import Replay
+from tf1xent.diagnostics.replaying.step import Step
 
 
 @pytest.fixture(autouse=True)

@@ -165,7 +165,7 @@ def _with_lines(diagnosis: Any, lines: Dict[Any, Any]) -> Any:
 def _program(model: Any, loss: Any, train_op: Optional[List[str]]) -> Any:
     """Returns a `Program`; builds gradients where the graph has a loss and no optimizer."""
     from tf1xent._tf import tf
-    from tf1xent.diagnostics.program import Program
+    from tf1xent.diagnostics.program.program import Program
 
     ops = None if train_op is None else [_op(model, name) for name in train_op]
     program = Program(model.graph, loss, ops, from_file=True)
@@ -192,7 +192,7 @@ def _step(model: Any, program: Any, dump: Any, feeds: Optional[str]) -> Any:
     """Returns the `Step`."""
     from tf1xent._tf import tf
     from tf1xent.curvature.models.feed_files import named_feeds, read_arrays
-    from tf1xent.diagnostics.step import Step
+    from tf1xent.diagnostics.replaying.step import Step
 
     values: Dict[str, Any] = model.session.run(program.variables)
     if dump is not None:

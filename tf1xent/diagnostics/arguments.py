@@ -7,7 +7,7 @@ import numpy as np
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Graph, Session, Tensor
-from tf1xent.diagnostics.program import Program, ancestors
+from tf1xent.diagnostics.program.program import Program, ancestors
 
 
 def session_of(session: Any, caller: str) -> Session:

@@ -20,14 +20,14 @@ from tf1xent.diagnostics.arguments import (
 )
 from tf1xent.diagnostics.causes import CAUSES
 from tf1xent.diagnostics.causes.labels import LABELS, finding_of_message
-from tf1xent.diagnostics.comparing import how_it_ran
-from tf1xent.diagnostics.copies import Copy, gradient_names, total
 from tf1xent.diagnostics.diagnosis import Diagnosis
-from tf1xent.diagnostics.evidence import Evidence
-from tf1xent.diagnostics.problems import Problem, stands_still
-from tf1xent.diagnostics.program import Program
-from tf1xent.diagnostics.replay import Replay
-from tf1xent.diagnostics.step import History, Step, no_history
+from tf1xent.diagnostics.judging.evidence import Evidence
+from tf1xent.diagnostics.judging.problems import Problem, stands_still
+from tf1xent.diagnostics.program.program import Program
+from tf1xent.diagnostics.replaying.comparing import how_it_ran
+from tf1xent.diagnostics.replaying.copies import Copy, gradient_names, total
+from tf1xent.diagnostics.replaying.replay import Replay
+from tf1xent.diagnostics.replaying.step import History, Step, no_history
 
 __all__ = ["diagnose"]
 

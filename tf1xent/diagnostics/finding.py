@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, Callable, Dict, NamedTuple, Optional
 
 if TYPE_CHECKING:
-    from tf1xent.diagnostics.evidence import Evidence
+    from tf1xent.diagnostics.judging.evidence import Evidence
 
 
 class Trial(NamedTuple):

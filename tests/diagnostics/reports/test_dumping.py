@@ -11,10 +11,10 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from tests.diagnostics.reports.findings import FOUND
-from tf1xent.diagnostics.program import Program
+from tf1xent.diagnostics.program.program import Program
+from tf1xent.diagnostics.replaying.step import Step, no_history
 from tf1xent.diagnostics.reports.dumping import write_dump
 from tf1xent.diagnostics.reports.reading import read_dump
-from tf1xent.diagnostics.step import Step, no_history
 from tf1xent.errors import DumpWarning
 
 FILES = {

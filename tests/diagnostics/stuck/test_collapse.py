@@ -6,9 +6,9 @@ import tensorflow.compat.v1 as tf
 
 import tf1xent
 from tests.diagnostics.stuck.trainings import LABELS, Training, sparse_loss
-from tf1xent.diagnostics.cross_entropies import true_rows
 from tf1xent.diagnostics.diagnosing import diagnose_step
-from tf1xent.diagnostics.step import Step, no_history
+from tf1xent.diagnostics.judging.cross_entropies import true_rows
+from tf1xent.diagnostics.replaying.step import Step, no_history
 
 
 def dense_loss(logits, labels):

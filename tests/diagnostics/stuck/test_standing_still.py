@@ -6,8 +6,8 @@ import tensorflow.compat.v1 as tf
 
 from tests.diagnostics.stuck.trainings import Training
 from tf1xent.diagnostics.diagnosing import diagnose_step
-from tf1xent.diagnostics.problems import stands_still
-from tf1xent.diagnostics.step import Step, no_history
+from tf1xent.diagnostics.judging.problems import stands_still
+from tf1xent.diagnostics.replaying.step import Step, no_history
 
 CAUSE = "parameters do not change"
 

@@ -5,7 +5,7 @@ import tensorflow.compat.v1 as tf
 from sklearn.datasets import load_digits
 
 from tf1xent.diagnostics import diagnose
-from tf1xent.diagnostics.program import Program
+from tf1xent.diagnostics.program.program import Program
 
 DIGITS = load_digits()
 IMAGES = (DIGITS.data / 16).astype(np.float32)

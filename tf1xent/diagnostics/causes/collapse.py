@@ -4,10 +4,10 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from tf1xent.diagnostics.copies import gradient_names, norm, total
-from tf1xent.diagnostics.cross_entropies import Site, exact_rows, rows_at, sites, true_rows
-from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding, Trial
+from tf1xent.diagnostics.judging.cross_entropies import Site, exact_rows, rows_at, sites, true_rows
+from tf1xent.diagnostics.judging.evidence import Evidence
+from tf1xent.diagnostics.replaying.copies import gradient_names, norm, total
 
 # Of the true gradient of the parameters, the share that has to be missing.
 _MISSING = 0.5

@@ -6,14 +6,14 @@ import numpy as np
 
 from tf1xent import _tf
 from tf1xent.diagnostics.causes.singular_points import POINTS, holds_singular
-from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding, Trial
-from tf1xent.diagnostics.recording import Recording, TensorRecord
-from tf1xent.diagnostics.replay import Replay
-from tf1xent.diagnostics.rows import row_of
-from tf1xent.diagnostics.suspects import Suspect, line_of, operand, operands, suspects
-from tf1xent.diagnostics.trials import in_float32, with_values
-from tf1xent.diagnostics.updating import Update
+from tf1xent.diagnostics.judging.evidence import Evidence
+from tf1xent.diagnostics.judging.rows import row_of
+from tf1xent.diagnostics.judging.suspects import Suspect, line_of, operand, operands, suspects
+from tf1xent.diagnostics.judging.trials import in_float32, with_values
+from tf1xent.diagnostics.program.updating import Update
+from tf1xent.diagnostics.replaying.recording import Recording, TensorRecord
+from tf1xent.diagnostics.replaying.replay import Replay
 
 _HALF = "float16"
 _LARGEST = 65504.0

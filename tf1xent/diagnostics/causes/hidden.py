@@ -2,9 +2,9 @@
 
 from typing import Optional
 
-from tf1xent.diagnostics.comparing import is_finite
-from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding
+from tf1xent.diagnostics.judging.evidence import Evidence
+from tf1xent.diagnostics.replaying.comparing import is_finite
 
 
 def _probe(evidence: Evidence) -> Optional[Finding]:

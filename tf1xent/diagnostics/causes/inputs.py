@@ -5,11 +5,11 @@ from typing import List, Optional, Tuple
 import numpy as np
 
 from tf1xent._typing import Tensor
-from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding, Trial
-from tf1xent.diagnostics.rows import batch_size, data_of, rows_in_words, without_rows
-from tf1xent.diagnostics.suspects import suspects
-from tf1xent.diagnostics.trials import with_step
+from tf1xent.diagnostics.judging.evidence import Evidence
+from tf1xent.diagnostics.judging.rows import batch_size, data_of, rows_in_words, without_rows
+from tf1xent.diagnostics.judging.suspects import suspects
+from tf1xent.diagnostics.judging.trials import with_step
 
 _MOST_SHOWN = 20
 

@@ -5,8 +5,8 @@ from typing import Iterator, List, NamedTuple, Optional, Set
 
 from tf1xent import _tf
 from tf1xent._typing import Operation, Tensor
-from tf1xent.diagnostics.evidence import Evidence
-from tf1xent.diagnostics.program import ancestors
+from tf1xent.diagnostics.judging.evidence import Evidence
+from tf1xent.diagnostics.program.program import ancestors
 
 INDICES, ONE_HOT, PROBABILITIES, BINARY = "indices", "one_hot", "probabilities", "binary"
 

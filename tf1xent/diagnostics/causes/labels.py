@@ -16,11 +16,11 @@ from tf1xent.diagnostics.causes.label_readers import (
     label_readers,
     passed_on,
 )
-from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding, Trial
-from tf1xent.diagnostics.rows import batch_size, data_of, rows_in_words, without_rows
-from tf1xent.diagnostics.suspects import suspects
-from tf1xent.diagnostics.trials import outcome, with_step
+from tf1xent.diagnostics.judging.evidence import Evidence
+from tf1xent.diagnostics.judging.rows import batch_size, data_of, rows_in_words, without_rows
+from tf1xent.diagnostics.judging.suspects import suspects
+from tf1xent.diagnostics.judging.trials import outcome, with_step
 
 # What TensorFlow and tf1xent say of an index that is out of range.
 _ERRORS = (

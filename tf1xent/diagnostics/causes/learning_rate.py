@@ -4,12 +4,12 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
-from tf1xent.diagnostics.comparing import is_finite
-from tf1xent.diagnostics.copies import gradient_names, norm
-from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding, Trial
-from tf1xent.diagnostics.program import Program
-from tf1xent.diagnostics.step import History
+from tf1xent.diagnostics.judging.evidence import Evidence
+from tf1xent.diagnostics.program.program import Program
+from tf1xent.diagnostics.replaying.comparing import is_finite
+from tf1xent.diagnostics.replaying.copies import gradient_names, norm
+from tf1xent.diagnostics.replaying.step import History
 
 # Norm of an update divided by the norm of what it changes. In trainings that go well it is about
 # 1e-3, and in their first steps up to 0.1.

@@ -6,11 +6,11 @@ import numpy as np
 
 from tf1xent.diagnostics.causes.masked_rows import masked_row
 from tf1xent.diagnostics.causes.singular_points import POINTS, Point, holds_singular, kept_away
-from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding
-from tf1xent.diagnostics.recording import TensorRecord
-from tf1xent.diagnostics.rows import row_of
-from tf1xent.diagnostics.suspects import Suspect, line_of, operand, suspects
+from tf1xent.diagnostics.judging.evidence import Evidence
+from tf1xent.diagnostics.judging.rows import row_of
+from tf1xent.diagnostics.judging.suspects import Suspect, line_of, operand, suspects
+from tf1xent.diagnostics.replaying.recording import TensorRecord
 
 _LOGARITHMS = ("Log", "Log1p", "Xlogy", "Xlog1py")
 _OTHERS = ("Pow", "Acos", "Asin", "Atanh", "Acosh", "Erfinv", "Lgamma", "Digamma")

@@ -4,9 +4,9 @@ from typing import Iterator, List, NamedTuple, Optional
 
 import numpy as np
 
-from tf1xent.diagnostics.evidence import Evidence
-from tf1xent.diagnostics.recording import TensorRecord
-from tf1xent.diagnostics.suspects import Suspect
+from tf1xent.diagnostics.judging.evidence import Evidence
+from tf1xent.diagnostics.judging.suspects import Suspect
+from tf1xent.diagnostics.replaying.recording import TensorRecord
 
 _SOFTMAX = (
     "Softmax",

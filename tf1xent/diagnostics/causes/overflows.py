@@ -8,12 +8,12 @@ from tf1xent.diagnostics.causes.masked_rows import masked_row
 from tf1xent.diagnostics.causes.singular_gradients import is_dropped, singular_input
 from tf1xent.diagnostics.causes.singular_points import POINTS, holds_singular
 from tf1xent.diagnostics.causes.zero_divisions import is_of_nothing, is_sum_of_exponentials
-from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding, Trial
-from tf1xent.diagnostics.recording import TensorRecord
-from tf1xent.diagnostics.rows import row_of
-from tf1xent.diagnostics.suspects import Suspect, line_of, operand, operands, suspects
-from tf1xent.diagnostics.trials import held_at, with_values
+from tf1xent.diagnostics.judging.evidence import Evidence
+from tf1xent.diagnostics.judging.rows import row_of
+from tf1xent.diagnostics.judging.suspects import Suspect, line_of, operand, operands, suspects
+from tf1xent.diagnostics.judging.trials import held_at, with_values
+from tf1xent.diagnostics.replaying.recording import TensorRecord
 
 _EXPONENTIALS = ("Exp", "Expm1", "Cosh", "Sinh")
 # Above these, an exponential is inf.

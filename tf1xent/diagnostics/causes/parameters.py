@@ -4,10 +4,10 @@ from typing import Dict, List, Optional
 
 import numpy as np
 
-from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding
-from tf1xent.diagnostics.suspects import suspects
-from tf1xent.diagnostics.trials import with_step
+from tf1xent.diagnostics.judging.evidence import Evidence
+from tf1xent.diagnostics.judging.suspects import suspects
+from tf1xent.diagnostics.judging.trials import with_step
 
 _MOST_SHOWN = 20
 

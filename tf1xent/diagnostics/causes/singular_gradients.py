@@ -5,13 +5,19 @@ from typing import Dict, Optional, Tuple
 import numpy as np
 
 from tf1xent.diagnostics.causes.singular_points import POINTS, holds_singular, kept_away
-from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding, Trial
-from tf1xent.diagnostics.recording import TensorRecord
-from tf1xent.diagnostics.rows import row_of
-from tf1xent.diagnostics.suspects import Suspect, forward_operand, line_of, operand, suspects
-from tf1xent.diagnostics.trials import held_at, with_values
-from tf1xent.diagnostics.wiring import Node
+from tf1xent.diagnostics.judging.evidence import Evidence
+from tf1xent.diagnostics.judging.rows import row_of
+from tf1xent.diagnostics.judging.suspects import (
+    Suspect,
+    forward_operand,
+    line_of,
+    operand,
+    suspects,
+)
+from tf1xent.diagnostics.judging.trials import held_at, with_values
+from tf1xent.diagnostics.program.wiring import Node
+from tf1xent.diagnostics.replaying.recording import TensorRecord
 
 # Ops of gradients that divide by an input: which one.
 _DIVISORS: Dict[str, int] = {

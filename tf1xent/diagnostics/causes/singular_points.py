@@ -4,10 +4,10 @@ from typing import Callable, Dict, NamedTuple, Optional
 
 import numpy as np
 
-from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Trial
-from tf1xent.diagnostics.recording import TensorRecord
-from tf1xent.diagnostics.trials import with_values
+from tf1xent.diagnostics.judging.evidence import Evidence
+from tf1xent.diagnostics.judging.trials import with_values
+from tf1xent.diagnostics.replaying.recording import TensorRecord
 
 Test = Callable[[np.ndarray], np.ndarray]
 

@@ -2,10 +2,10 @@
 
 from typing import Dict, List, Optional
 
-from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding
-from tf1xent.diagnostics.problems import forgotten_averages, size_of
-from tf1xent.diagnostics.stillness import Reason, reasons
+from tf1xent.diagnostics.judging.evidence import Evidence
+from tf1xent.diagnostics.judging.problems import forgotten_averages, size_of
+from tf1xent.diagnostics.judging.stillness import Reason, reasons
 
 
 def _probe(evidence: Evidence) -> Optional[Finding]:

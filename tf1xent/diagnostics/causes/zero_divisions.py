@@ -6,12 +6,12 @@ import numpy as np
 
 from tf1xent.diagnostics.causes.masked_rows import MaskedRow, masked_row
 from tf1xent.diagnostics.causes.singular_points import POINTS, holds_singular, kept_away
-from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Cause, Finding, Trial
-from tf1xent.diagnostics.recording import TensorRecord
-from tf1xent.diagnostics.rows import data_of, row_of
-from tf1xent.diagnostics.suspects import Suspect, operand, suspects
-from tf1xent.diagnostics.trials import with_values
+from tf1xent.diagnostics.judging.evidence import Evidence
+from tf1xent.diagnostics.judging.rows import data_of, row_of
+from tf1xent.diagnostics.judging.suspects import Suspect, operand, suspects
+from tf1xent.diagnostics.judging.trials import with_values
+from tf1xent.diagnostics.replaying.recording import TensorRecord
 
 _DIVIDES = ("RealDiv", "Div", "Xdivy", "FloorMod", "Mod", "Reciprocal", "Inv", "Rsqrt")
 _OF_NOTHING = ("Mean", "Max", "Min", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")

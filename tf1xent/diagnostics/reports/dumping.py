@@ -13,11 +13,11 @@ from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Path
 from tf1xent.diagnostics.diagnosis import Diagnosis, as_json
-from tf1xent.diagnostics.program import Program
+from tf1xent.diagnostics.program.program import Program
+from tf1xent.diagnostics.replaying.step import History, Step
 from tf1xent.diagnostics.reports.program_files import meta_graph, write_checkpoint
 from tf1xent.diagnostics.reports.script import script_text
 from tf1xent.diagnostics.reports.text import headline
-from tf1xent.diagnostics.step import History, Step
 from tf1xent.errors import DumpWarning
 
 __all__ = ["write_dump"]
@@ -62,9 +62,9 @@ def write_dump(
     >>> import numpy as np
     >>> import tensorflow.compat.v1 as tf
     >>> from tf1xent.diagnostics import Diagnosis
-    >>> from tf1xent.diagnostics.program import Program
+    >>> from tf1xent.diagnostics.program.program import Program
     >>> from tf1xent.diagnostics.reports.dumping import write_dump
-    >>> from tf1xent.diagnostics.step import Step
+    >>> from tf1xent.diagnostics.replaying.step import Step
     >>> with tf.Graph().as_default() as graph:
     ...     x = tf.placeholder(tf.float32, [2], name="x")
     ...     w = tf.get_variable("w", [2])

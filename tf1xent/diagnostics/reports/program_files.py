@@ -9,7 +9,7 @@ import numpy as np
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Graph, MetaGraphDef, Operation, Tensor
-from tf1xent.diagnostics.program import Program
+from tf1xent.diagnostics.program.program import Program
 
 _KEPT = (
     tf.GraphKeys.GLOBAL_VARIABLES,

@@ -7,8 +7,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from tf1xent._typing import Path
+from tf1xent.diagnostics.replaying.step import History, no_history
 from tf1xent.diagnostics.reports.dumping import CHECKPOINT, FEEDS, HISTORY, JSON
-from tf1xent.diagnostics.step import History, no_history
 
 
 class Dump(NamedTuple):

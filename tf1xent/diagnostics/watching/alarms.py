@@ -5,10 +5,10 @@ from typing import Any, List, NamedTuple, Optional
 from tf1xent._tf import tf
 from tf1xent._typing import Path
 from tf1xent.diagnostics.diagnosis import Diagnosis
-from tf1xent.diagnostics.program import Program
+from tf1xent.diagnostics.program.program import Program
+from tf1xent.diagnostics.replaying.step import History, Step
 from tf1xent.diagnostics.reports.dumping import write_dump
 from tf1xent.diagnostics.reports.events import text_summary, write_text
-from tf1xent.diagnostics.step import History, Step
 
 _ON_PROBLEM = ("warn", "stop", "raise")
 # A few steps without a change say nothing.

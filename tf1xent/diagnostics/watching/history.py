@@ -5,8 +5,8 @@ from typing import Deque, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
-from tf1xent.diagnostics.program import Program
-from tf1xent.diagnostics.step import History
+from tf1xent.diagnostics.program.program import Program
+from tf1xent.diagnostics.replaying.step import History
 from tf1xent.diagnostics.watching.summary import Summary
 
 _STEPS_KEPT = 1000

@@ -5,9 +5,9 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 import numpy as np
 
 from tf1xent._tf import tf
-from tf1xent.diagnostics.copies import Copy, training_ops
-from tf1xent.diagnostics.program import Program
-from tf1xent.diagnostics.step import Step
+from tf1xent.diagnostics.program.program import Program
+from tf1xent.diagnostics.replaying.copies import Copy, training_ops
+from tf1xent.diagnostics.replaying.step import Step
 from tf1xent.diagnostics.watching.snapshots import is_finite
 
 

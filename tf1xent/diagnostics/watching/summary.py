@@ -11,7 +11,7 @@ import numpy as np
 
 from tf1xent._tf import tf
 from tf1xent._typing import Tensor
-from tf1xent.diagnostics.program import Program
+from tf1xent.diagnostics.program.program import Program
 
 # A read and a pass for each variable cost more than they are worth where variables are large:
 # those are looked at with each snapshot.

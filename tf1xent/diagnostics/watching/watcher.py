@@ -12,9 +12,9 @@ from tf1xent._tf import tf
 from tf1xent._typing import Session, Tensor
 from tf1xent.diagnostics.diagnosing import diagnose_step
 from tf1xent.diagnostics.diagnosis import Diagnosis
-from tf1xent.diagnostics.problems import only_left_out, stands_still
-from tf1xent.diagnostics.program import Program, ancestors
-from tf1xent.diagnostics.step import History, Step
+from tf1xent.diagnostics.judging.problems import only_left_out, stands_still
+from tf1xent.diagnostics.program.program import Program, ancestors
+from tf1xent.diagnostics.replaying.step import History, Step
 from tf1xent.diagnostics.watching.alarms import Alarms, Options
 from tf1xent.diagnostics.watching.history import Numbers
 from tf1xent.diagnostics.watching.rewinding import rewind

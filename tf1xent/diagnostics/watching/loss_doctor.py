@@ -5,7 +5,7 @@ from typing import Any, List
 from tf1xent._tf import tf
 from tf1xent._typing import Graph, Session, Tensor
 from tf1xent.diagnostics.diagnosis import Diagnosis
-from tf1xent.diagnostics.program import Program
+from tf1xent.diagnostics.program.program import Program
 from tf1xent.diagnostics.watching.alarms import checked_options
 from tf1xent.diagnostics.watching.watcher import Watcher
 

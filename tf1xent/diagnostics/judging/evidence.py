@@ -5,15 +5,15 @@ from typing import Dict, List, NamedTuple, Optional, Set
 import numpy as np
 
 from tf1xent._typing import Operation, Tensor
-from tf1xent.diagnostics.comparing import OwnRun, own_run
-from tf1xent.diagnostics.copies import Copy
-from tf1xent.diagnostics.hiding import Hiding, find_hiding
-from tf1xent.diagnostics.problems import Problem, problem_of
-from tf1xent.diagnostics.program import Program
-from tf1xent.diagnostics.recording import Recording, TensorRecord
-from tf1xent.diagnostics.replay import Replay
-from tf1xent.diagnostics.step import History, Step
-from tf1xent.diagnostics.tracing import Trace, reaching
+from tf1xent.diagnostics.judging.hiding import Hiding, find_hiding
+from tf1xent.diagnostics.judging.problems import Problem, problem_of
+from tf1xent.diagnostics.judging.tracing import Trace, reaching
+from tf1xent.diagnostics.program.program import Program
+from tf1xent.diagnostics.replaying.comparing import OwnRun, own_run
+from tf1xent.diagnostics.replaying.copies import Copy
+from tf1xent.diagnostics.replaying.recording import Recording, TensorRecord
+from tf1xent.diagnostics.replaying.replay import Replay
+from tf1xent.diagnostics.replaying.step import History, Step
 
 # Relative; what another order of a sum, or another kernel, may change of a loss.
 _TOLERANCE = 1e-2

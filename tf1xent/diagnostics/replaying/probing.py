@@ -4,9 +4,9 @@ from typing import Any, Callable, Collection, Dict, List, NamedTuple, Set
 
 from tf1xent._tf import tf
 from tf1xent._typing import DType, GraphDef, NodeDef
-from tf1xent.diagnostics.program import Program
-from tf1xent.diagnostics.state import VARIABLES
-from tf1xent.diagnostics.wiring import Node, Place, Wiring
+from tf1xent.diagnostics.program.program import Program
+from tf1xent.diagnostics.program.state import VARIABLES
+from tf1xent.diagnostics.program.wiring import Node, Place, Wiring
 
 # They hand on what stands at their inputs; the values of variables are in the step.
 _HAND_ON = ("Enter", "RefEnter", "NextIteration", "RefNextIteration", "Switch", "RefSwitch")

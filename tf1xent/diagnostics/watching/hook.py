@@ -5,8 +5,8 @@ from typing import Any, List, Optional
 from tf1xent._tf import tf
 from tf1xent._typing import Graph, Session
 from tf1xent.diagnostics.diagnosis import Diagnosis
-from tf1xent.diagnostics.loss_doctor import make_watcher
 from tf1xent.diagnostics.watching.alarms import Alarms, checked_options
+from tf1xent.diagnostics.watching.loss_doctor import make_watcher
 from tf1xent.diagnostics.watching.watcher import Watcher
 
 

@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
-from tf1xent.diagnostics.comparing import is_finite
-from tf1xent.diagnostics.copies import total
-from tf1xent.diagnostics.cross_entropies import is_perfect_fit
-from tf1xent.diagnostics.program import Program, ancestors
-from tf1xent.diagnostics.step import History
+from tf1xent.diagnostics.judging.cross_entropies import is_perfect_fit
+from tf1xent.diagnostics.program.program import Program, ancestors
+from tf1xent.diagnostics.replaying.comparing import is_finite
+from tf1xent.diagnostics.replaying.copies import total
+from tf1xent.diagnostics.replaying.step import History
 
 if TYPE_CHECKING:
-    from tf1xent.diagnostics.evidence import Evidence
+    from tf1xent.diagnostics.judging.evidence import Evidence
 
 # Of the trainable entries, the share from which on a model is said to stand still.
 _MOST = 0.5

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Dict, Iterator, List, NamedTuple, Optional, Se
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Operation, Tensor
-from tf1xent.diagnostics.state import VARIABLES
-from tf1xent.diagnostics.wiring import ARGUMENT, Node
+from tf1xent.diagnostics.program.state import VARIABLES
+from tf1xent.diagnostics.program.wiring import ARGUMENT, Node
 
 if TYPE_CHECKING:
-    from tf1xent.diagnostics.program import Program
+    from tf1xent.diagnostics.program.program import Program
 
 # Optimizers' own ops, and what assigns to a variable in other ways. The first input is the
 # variable.

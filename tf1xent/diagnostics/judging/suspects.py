@@ -5,10 +5,10 @@ from typing import List, NamedTuple, Optional, Set
 
 import numpy as np
 
-from tf1xent.diagnostics.evidence import Evidence, Origin
-from tf1xent.diagnostics.recording import TensorRecord
-from tf1xent.diagnostics.state import DATA, VARIABLES
-from tf1xent.diagnostics.wiring import Node
+from tf1xent.diagnostics.judging.evidence import Evidence, Origin
+from tf1xent.diagnostics.program.state import DATA, VARIABLES
+from tf1xent.diagnostics.program.wiring import Node
+from tf1xent.diagnostics.replaying.recording import TensorRecord
 
 # NaN of a logarithm or a division is named by that, also where an op hides it from the loss.
 _EXPLAINED = ("Log", "Log1p", "Xlogy", "Xlog1py", "RealDiv", "Div", "Xdivy", "Mean", "Softmax")

@@ -4,7 +4,7 @@ from typing import List, NamedTuple, Optional, Set
 
 from tf1xent import _tf
 from tf1xent._typing import Operation, Tensor
-from tf1xent.diagnostics.program import Program, ancestors
+from tf1xent.diagnostics.program.program import Program, ancestors
 
 # Through them flows nothing back, or nothing but zeros.
 _ENDS = ("StopGradient", "PreventGradient")

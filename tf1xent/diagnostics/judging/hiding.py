@@ -6,12 +6,12 @@ import numpy as np
 
 from tf1xent._tf import tf
 from tf1xent._typing import Operation, Tensor
-from tf1xent.diagnostics.comparing import is_finite
-from tf1xent.diagnostics.copies import gradient_names
-from tf1xent.diagnostics.program import ancestors
+from tf1xent.diagnostics.program.program import ancestors
+from tf1xent.diagnostics.replaying.comparing import is_finite
+from tf1xent.diagnostics.replaying.copies import gradient_names
 
 if TYPE_CHECKING:
-    from tf1xent.diagnostics.evidence import Evidence
+    from tf1xent.diagnostics.judging.evidence import Evidence
 
 # Grappler fuses them with the layer before, and the fused op may turn NaN into 0.
 _FUSED = ("Relu", "Relu6", "Elu", "LeakyRelu")

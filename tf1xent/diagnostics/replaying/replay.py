@@ -15,10 +15,10 @@ import numpy as np
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import GraphDef, Session
-from tf1xent.diagnostics.probing import Probe, with_probes
-from tf1xent.diagnostics.program import Program
-from tf1xent.diagnostics.recording import Recording
-from tf1xent.diagnostics.step import Step
+from tf1xent.diagnostics.program.program import Program
+from tf1xent.diagnostics.replaying.probing import Probe, with_probes
+from tf1xent.diagnostics.replaying.recording import Recording
+from tf1xent.diagnostics.replaying.step import Step
 
 # By name of a tensor, what computes the value that its readers get instead.
 Replaced = Mapping[str, Callable[[np.ndarray], np.ndarray]]
@@ -49,9 +49,9 @@ class Replay:
 
     >>> import numpy as np
     >>> import tensorflow.compat.v1 as tf
-    >>> from tf1xent.diagnostics.program import Program
-    >>> from tf1xent.diagnostics.replay import Replay
-    >>> from tf1xent.diagnostics.step import Step
+    >>> from tf1xent.diagnostics.program.program import Program
+    >>> from tf1xent.diagnostics.replaying.replay import Replay
+    >>> from tf1xent.diagnostics.replaying.step import Step
     >>> with tf.Graph().as_default() as graph:
     ...     w = tf.get_variable("w", initializer=[4.0, 0.0], use_resource=True)
     ...     loss = tf.reduce_sum(tf.sqrt(w), name="loss")

@@ -5,9 +5,9 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Graph, Operation, Tensor
-from tf1xent.diagnostics.state import DATA, DRAWS, VARIABLES, Roots
-from tf1xent.diagnostics.updating import Update, pushed_for, updates
-from tf1xent.diagnostics.wiring import Node, Wiring
+from tf1xent.diagnostics.program.state import DATA, DRAWS, VARIABLES, Roots
+from tf1xent.diagnostics.program.updating import Update, pushed_for, updates
+from tf1xent.diagnostics.program.wiring import Node, Wiring
 
 __all__ = ["Program", "Update"]
 
@@ -180,7 +180,7 @@ def ancestors(targets: Sequence[Any]) -> List[Operation]:
     Example:
 
     >>> import tensorflow.compat.v1 as tf
-    >>> from tf1xent.diagnostics.program import ancestors
+    >>> from tf1xent.diagnostics.program.program import ancestors
     >>> with tf.Graph().as_default():
     ...     x = tf.constant(2.0, name="x")
     ...     other = tf.sqrt(x, name="other")

@@ -6,11 +6,11 @@ import numpy as np
 
 from tf1xent._tf import tf
 from tf1xent._typing import GraphDef
-from tf1xent.diagnostics.evidence import Evidence
 from tf1xent.diagnostics.finding import Trial
-from tf1xent.diagnostics.recording import Recording
-from tf1xent.diagnostics.replay import Replaced, Replay
-from tf1xent.diagnostics.step import Step
+from tf1xent.diagnostics.judging.evidence import Evidence
+from tf1xent.diagnostics.replaying.recording import Recording
+from tf1xent.diagnostics.replaying.replay import Replaced, Replay
+from tf1xent.diagnostics.replaying.step import Step
 
 
 class Outcome(NamedTuple):

@@ -15,14 +15,14 @@ import numpy as np
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Operation, Tensor
-from tf1xent.diagnostics.program import Program, ancestors
+from tf1xent.diagnostics.program.program import Program, ancestors
 from tf1xent.nn import (
     softmax_cross_entropy_with_logits_v2,
     sparse_softmax_cross_entropy_with_logits,
 )
 
 if TYPE_CHECKING:
-    from tf1xent.diagnostics.evidence import Evidence
+    from tf1xent.diagnostics.judging.evidence import Evidence
 
 
 class Site(NamedTuple):

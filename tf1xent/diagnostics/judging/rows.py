@@ -10,9 +10,9 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 
 from tf1xent._typing import Tensor
-from tf1xent.diagnostics.evidence import Evidence
-from tf1xent.diagnostics.recording import TensorRecord
-from tf1xent.diagnostics.step import Step
+from tf1xent.diagnostics.judging.evidence import Evidence
+from tf1xent.diagnostics.replaying.recording import TensorRecord
+from tf1xent.diagnostics.replaying.step import Step
 
 
 def batch_size(evidence: Evidence) -> Optional[int]:

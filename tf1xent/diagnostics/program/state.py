@@ -3,7 +3,7 @@
 import re
 from typing import Dict, List, Set
 
-from tf1xent.diagnostics.wiring import ARGUMENT, Wiring
+from tf1xent.diagnostics.program.wiring import ARGUMENT, Wiring
 
 VARIABLES = ("Variable", "VariableV2", "VarHandleOp", "AutoReloadVariable")
 # What hands out data that another run would not see again.

@@ -2,10 +2,10 @@
 
 from typing import Dict, List, NamedTuple, Optional, Set, Tuple
 
-from tf1xent.diagnostics.program import Program
-from tf1xent.diagnostics.recording import Recording, TensorRecord
-from tf1xent.diagnostics.state import VARIABLES, is_root
-from tf1xent.diagnostics.wiring import SWITCHES, Node
+from tf1xent.diagnostics.program.program import Program
+from tf1xent.diagnostics.program.state import VARIABLES, is_root
+from tf1xent.diagnostics.program.wiring import SWITCHES, Node
+from tf1xent.diagnostics.replaying.recording import Recording, TensorRecord
 
 _HANDLES = ("resource", "variant")
 

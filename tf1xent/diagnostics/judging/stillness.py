@@ -6,9 +6,9 @@ import numpy as np
 
 from tf1xent._tf import tf
 from tf1xent._typing import Operation, Tensor
-from tf1xent.diagnostics.connections import Connections
-from tf1xent.diagnostics.evidence import Evidence
-from tf1xent.diagnostics.program import Update, ancestors
+from tf1xent.diagnostics.judging.evidence import Evidence
+from tf1xent.diagnostics.program.connections import Connections
+from tf1xent.diagnostics.program.program import Update, ancestors
 
 
 class Reason(NamedTuple):

@@ -10,9 +10,9 @@ import numpy as np
 
 from tf1xent import _tf
 from tf1xent._tf import tf
-from tf1xent.diagnostics.copies import Copy, gradient_names, total
-from tf1xent.diagnostics.recording import Recording
-from tf1xent.diagnostics.step import Step
+from tf1xent.diagnostics.replaying.copies import Copy, gradient_names, total
+from tf1xent.diagnostics.replaying.recording import Recording
+from tf1xent.diagnostics.replaying.step import Step
 
 
 class OwnRun(NamedTuple):

@@ -11,8 +11,8 @@ import numpy as np
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Graph, Session
-from tf1xent.diagnostics.program import Program
-from tf1xent.diagnostics.step import History, Step
+from tf1xent.diagnostics.program.program import Program
+from tf1xent.diagnostics.replaying.step import History, Step
 
 
 class Trend(NamedTuple):

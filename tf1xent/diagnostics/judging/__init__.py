@@ -1,0 +1,1 @@
+"""What a step that has run again says: what is wrong with it, and where it begins."""

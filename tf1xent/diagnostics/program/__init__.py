@@ -1,0 +1,1 @@
+"""What a graph trains: its loss, variables, updates and data."""
