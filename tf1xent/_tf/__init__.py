@@ -134,7 +134,7 @@ from tf1xent._tf.registry import (
     set_gradient_attribute,
     swapped_gradients,
 )
-from tf1xent._tf.session_runs import Watcher, make_callable_again, watch_runs
+from tf1xent._tf.session_runs import Watcher, make_callable_again, training_function, watch_runs
 from tf1xent._tf.static_shapes import set_static_shape, with_static_shape
 from tf1xent._tf.stock_ops import (
     broadcast_to,
@@ -289,6 +289,7 @@ __all__ = [
     "tell_observers",
     "tf",
     "tied_to_function_inputs",
+    "training_function",
     "version",
     "watch_runs",
     "where",

@@ -54,6 +54,15 @@ def watch_runs(session: Session, watcher: Watcher) -> Callable[[], None]:
     return end
 
 
+def training_function(model: Any) -> Any:
+    """Returns the function by which a model of Keras' trains in graph mode, made now, or None."""
+    # Where batches come from a generator, Keras makes it with the first of them.
+    make = getattr(model, "_make_train_function", None)
+    if getattr(model, "train_function", None) is None and make is not None:
+        make()
+    return getattr(model, "train_function", None)
+
+
 def make_callable_again(function: Any) -> None:
     """Lets a function of Keras' ask the session anew for what runs it, at its next call."""
     function._callable_fn = None

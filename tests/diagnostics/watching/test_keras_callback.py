@@ -34,7 +34,10 @@ def fitted(callbacks, images=IMAGES[:640], data=False, rate=0.0, epochs=1):
         tf.keras.backend.set_session(session)
         network = compiled(rate)
         options = {"epochs": epochs, "verbose": 0, "callbacks": callbacks, "shuffle": False}
-        if data:
+        if data == "generator":
+            batches = [(images[i : i + 32], LABELS[i : i + 32]) for i in range(0, len(images), 32)]
+            network.fit_generator((b for b in batches), len(batches), workers=0, **options)
+        elif data:
             dataset = tf.data.Dataset.from_tensor_slices((images, LABELS[: len(images)]))
             network.fit(dataset.batch(32), steps_per_epoch=len(images) // 32, **options)
         else:
@@ -49,7 +52,7 @@ def spoiled():
     return images
 
 
-@pytest.mark.parametrize("data", [False, True])
+@pytest.mark.parametrize("data", [False, True, "generator"])
 def test_it_names_the_batch_and_the_row(data):
     from tf1xent.diagnostics import LossDoctorCallback
 

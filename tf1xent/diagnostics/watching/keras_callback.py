@@ -43,7 +43,7 @@ class LossDoctorCallback(tf.keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: Optional[Dict[str, Any]] = None) -> None:
         """Builds the summary, and takes part in the runs of the training function."""
-        function = getattr(self.model, "train_function", None)
+        function = _tf.training_function(self.model)
         train_op = getattr(function, "updates_op", None)
         if train_op is None:
             raise RuntimeError(
