@@ -45,6 +45,29 @@ def test_what_the_very_last_run_made_is_seen_too():
     assert [(d.cause, d.step) for d in doctor.diagnoses] == [("inputs not finite", 9)]
 
 
+def test_variables_that_no_step_has_made_nan():
+    """Run again, the steps are all right: the program has loaded them in between."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        training = Training()
+        session.run(tf.global_variables_initializer())
+        kernel = tf.trainable_variables("hidden")[0]
+        with LossDoctor(session, training.loss, training.train, snapshot_every=20) as doctor:
+            for step in range(12):
+                if step == 9:
+                    kernel.load(np.full([64, 16], np.nan, np.float32), session)
+                session.run([training.loss, training.train], training.feed(step))
+    assert [found.cause for found in doctor.diagnoses] == ["parameters not finite"]
+
+
+def test_a_rate_that_is_0_from_some_step_on_is_seen_at_the_end():
+    with tf.Graph().as_default():
+        step = tf.train.get_or_create_global_step()
+        rate = tf.cond(step < 10, lambda: 0.1, lambda: 0.0)
+        training = Training(tf.train.GradientDescentOptimizer(rate))
+        doctor = watched(training, 95, patience=50, snapshot_every=40)
+    assert [found.cause for found in doctor.diagnoses] == ["parameters do not change"]
+
+
 def test_memory_is_bounded():
     with tf.Graph().as_default():
         training = Training()

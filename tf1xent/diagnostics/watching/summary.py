@@ -110,11 +110,6 @@ class Pace:
         self._pause, self._every = seconds / _SHARE, every
         self._last, self._runs = float("-inf"), 0
 
-    @property
-    def is_behind(self) -> bool:
-        """Tells whether the last run was not one."""
-        return self._runs > 0
-
     def is_time(self, now: float) -> bool:
         """Tells whether the next run is one; `now` is the time that the runs before took."""
         self._runs += 1

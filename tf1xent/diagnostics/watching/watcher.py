@@ -122,14 +122,20 @@ class Watcher(_tf.Watcher):
         """Looks once more: nobody has seen what the last runs made, if they were not summed up."""
         if not self._runs and len(self._idle_losses) >= self._options.patience:
             self._judge("idle")
+        if not self._trains or not self._runs:
+            return
         names = [name for name in self.program.trainable if name in self.program.variables]
-        if self._trains and self._runs and self._pace.is_behind:
-            try:
-                healthy = is_finite(self._read(names), names)
-            except (RuntimeError, tf.errors.OpError):  # the session is closed
-                return
-            if not healthy:
-                self._judge("parameters")
+        try:
+            values = self._read(names)
+        except (RuntimeError, tf.errors.OpError):  # the session is closed
+            return
+        if not is_finite(values, names):
+            self._judge("parameters")
+        elif self._runs >= self._options.patience:
+            self._numbers.look(self._runs + self._offset, values)
+            symptom = self._standing()
+            if symptom is not None:
+                self._judge(symptom)
 
     def plan(
         self, asked: Sequence[Any], fed: Sequence[Any], connected: Mapping[str, Tensor]
@@ -236,14 +242,20 @@ class Watcher(_tf.Watcher):
     def _look_for_standing(self) -> None:
         """Looks whether the model learns; if not, it is judged after the next run."""
         start, patience = time.perf_counter(), self._options.patience
-        history = self._numbers.history(patience)
-        if stands_still(self.program, history, patience) is not None:
-            may_be_meant = only_left_out(self.program, history, patience)
-            self._postponed = _LEFT_OUT if may_be_meant else "still"
+        self._postponed = self._standing()
+        if self._postponed is not None:
             self._schedule.now(self._runs)
         seconds, a_run = time.perf_counter() - start, self._seconds / self._runs
         pause = max(patience // 5, int(seconds / (_SHARE * a_run)))
         self._next_still = self._runs + min(pause, 2 * patience)
+
+    def _standing(self) -> Optional[str]:
+        """Returns the symptom of a model that does not learn, or None."""
+        patience = self._options.patience
+        history = self._numbers.history(patience)
+        if stands_still(self.program, history, patience) is None:
+            return None
+        return _LEFT_OUT if only_left_out(self.program, history, patience) else "still"
 
     def _judge(
         self,
@@ -284,7 +296,15 @@ class Watcher(_tf.Watcher):
                 losses = np.array(self._idle_losses)
                 counts = dict.fromkeys(self.program.trainable, len(losses))
                 history = history._replace(unchanged=counts, losses=losses)
-            return diagnose_step(self.program, step, history, problem), step, history
+            found = diagnose_step(self.program, step, history, problem)
+            if not found.findings:
+                # Run again from the snapshot, the steps are all right: something else than a step
+                # has changed the variables.
+                values = self._read(list(self.program.variables))
+                if not is_finite(values, list(values)):
+                    step = step._replace(variables=values)
+                    found = diagnose_step(self.program, step, history, problem)
+            return found, step, history
         except Exception as failure:  # the training must not end by it
             number = self._runs + self._offset
             tf.logging.warning(
