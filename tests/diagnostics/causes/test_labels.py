@@ -126,6 +126,21 @@ def test_binary_labels_outside_0_and_1_have_no_least_loss():
     assert found.cause == "labels out of range" and "no least value" in found.findings[0].what
 
 
+def test_classes_as_targets_of_a_binary_loss_by_hand():
+    """The log is of 0 because the loss has no least value."""
+
+    def loss(model):
+        target, p = model.mask, tf.nn.sigmoid(model.logits[:, 0])
+        return -tf.reduce_mean(target * tf.log(p) + (1 - target) * tf.log(1 - p))
+
+    def saturated(values):
+        values["logits/bias"] += 100
+
+    assert cause_of(loss, variables=saturated) == "log of 0"
+    spoil = lambda model, x, y: {model.mask: y}  # noqa: E731
+    assert cause_of(loss, spoil, variables=saturated) == "labels out of range"
+
+
 @pytest.mark.exhaustive
 def test_rows_that_do_not_sum_to_1():
     def loss(model):

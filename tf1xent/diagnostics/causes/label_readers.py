@@ -3,6 +3,8 @@
 import re
 from typing import Iterator, List, NamedTuple, Optional, Set
 
+import numpy as np
+
 from tf1xent import _tf
 from tf1xent._typing import Operation, Tensor
 from tf1xent.diagnostics.judging.evidence import Evidence
@@ -89,10 +91,24 @@ def _reader(op: Operation) -> Optional[Reader]:
         place = _PRIMITIVES.get(_tf.gradient_attribute(op) or "")
     elif op.type == "Mul" and _LOGISTIC.fullmatch(op.name):
         place = (1, BINARY)
+    elif op.type == "Mul":
+        target = _target_by_hand(op)
+        return None if target is None else Reader(op, BINARY, target, False)
     if place is None:
         return None
     position, kind = place
     return Reader(op, kind, op.inputs[position], op.type == _tf.DENSE_OP)
+
+
+def _target_by_hand(op: Operation) -> Optional[Tensor]:
+    """Returns the target t of a product (1 - t) log(...), or None."""
+    for one, other in ((0, 1), (1, 0)):
+        left, right = op.inputs[one].op, [t.op for t in passed_on(op.inputs[other])][-1]
+        if left.type == "Sub" and right.type in ("Log", "Log1p"):
+            first = _tf.static_value(left.inputs[0])
+            if first is not None and np.all(first == 1):
+                return left.inputs[1]
+    return None
 
 
 def _meets_factor(op: Operation) -> bool:
