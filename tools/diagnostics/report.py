@@ -166,10 +166,10 @@ def to_markdown(results: Results) -> str:
     return "\n".join(parts)
 
 
-_SIDE_BY_SIDE = """Side by side, on the runs that the other tools watched too: in how many one raised an
-alarm, and, after the slash, in how many the op that it names is one at which the fault shows first
-(not a later symptom). None of TensorFlow's tools names a cause. "refused": the graph could not be
-built or checked. "own error": the program itself ended with an error of TensorFlow.
+_SIDE_BY_SIDE = """Side by side, on the runs that the other tools watched too: in how many one
+raised an alarm, and, after the slash, in how many the op that it names is one at which the fault
+shows first (not a later symptom). None of TensorFlow's tools names a cause. "refused": the graph
+could not be built or checked. "own error": the program itself ended with an error of TensorFlow.
 """
 _CLEAN = "Healthy trainings; every alarm is a false one:\n"
 
