@@ -76,13 +76,14 @@ def standing(program: Program, history: History, steps: int) -> Dict[str, int]:
 
 def only_left_out(program: Program, history: History, steps: int) -> bool:
     """Tells whether all that stands still are variables that the optimizer is not given."""
-    still = standing(program, history, steps)
+    still = set(standing(program, history, steps)) & program.of_loss
     return bool(still) and not any(update.variable in still for update in program.updates)
 
 
 def _lasting(program: Program, history: History, steps: int) -> Optional[Problem]:
-    still = standing(program, history, steps)
-    sizes = {name: size_of(program, name) for name in program.trainable}
+    # Others, such as what Keras on TF 1.13 lists for its optimizers, belong to no part of the model.
+    sizes = {name: size_of(program, name) for name in program.trainable if name in program.of_loss}
+    still = {n: count for n, count in standing(program, history, steps).items() if n in sizes}
     share = sum(sizes[name] for name in still) / max(1, sum(sizes.values()))
     if still and max(share, len(still) / len(sizes)) >= _MOST:
         text = (

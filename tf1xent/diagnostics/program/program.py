@@ -41,6 +41,7 @@ class Program:
         else is assigned to trainable variables.
       started: the names of the ops that a step asks for: those of the targets and of the updates.
       needed: the names of all nodes that these need.
+      of_loss: the names of all nodes that the loss needs.
       roots: the `Roots` of the wiring.
       pushed: by tensor that comes out of an accumulator, the one that a step pushes into it.
 
@@ -77,6 +78,7 @@ class Program:
         self.started: List[str] = [self.op_name(name) for name in self.targets]
         self.started += [update.op.name for update in self.updates]
         self.needed: Set[str] = self.wiring.ancestors(self.started)
+        self.of_loss: Set[str] = self.wiring.ancestors([self.op_name(self.loss.name)])
         self.variables: Dict[str, Tensor] = self._variables()
         self.sources: List[Tensor] = self._sources()
         nodes = [self.wiring.nodes[name] for name in self._in_order(self.needed)]

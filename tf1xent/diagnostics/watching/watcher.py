@@ -122,7 +122,7 @@ class Watcher(_tf.Watcher):
         """Looks once more: nobody has seen what the last runs made, if they were not summed up."""
         if not self._runs and len(self._idle_losses) >= self._options.patience:
             self._judge("idle")
-        if not self._trains or not self._runs:
+        if not self._trains or not self._runs or self._quiet_until:  # an alarm has been given
             return
         names = [name for name in self.program.trainable if name in self.program.variables]
         try:
