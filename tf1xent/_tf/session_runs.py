@@ -56,6 +56,9 @@ def watch_runs(session: Session, watcher: Watcher) -> Callable[[], None]:
 
 def training_function(model: Any) -> Any:
     """Returns the function by which a model of Keras' trains in graph mode, made now, or None."""
+    # TF 1.13 has another one for `fit`, made by now.
+    if getattr(model, "_fit_function", None) is not None:
+        return model._fit_function
     # Where batches come from a generator, Keras makes it with the first of them.
     make = getattr(model, "_make_train_function", None)
     if getattr(model, "train_function", None) is None and make is not None:

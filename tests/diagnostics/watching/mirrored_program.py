@@ -3,6 +3,7 @@
 A process of its own: the number of logical devices is chosen before TensorFlow starts.
 """
 
+import inspect
 import json
 
 import numpy as np
@@ -33,8 +34,12 @@ def trained(is_watched, images):
         with strategy.scope():
             iterator = strategy.make_dataset_iterator(data)
             losses = strategy.experimental_run(replica, iterator)
-            train = list(strategy.experimental_local_results(losses))
-            loss = strategy.reduce(tf.distribute.ReduceOp.MEAN, losses, axis=None)
+            # TF 1.13 has another name for it.
+            local = getattr(strategy, "experimental_local_results", None) or strategy.unwrap
+            train = list(local(losses))
+            has_axis = "axis" in inspect.signature(strategy.reduce).parameters
+            options = {"axis": None} if has_axis else {}
+            loss = strategy.reduce(tf.distribute.ReduceOp.MEAN, losses, **options)
         start = iterator.initialize()
         reads = [variable.read_value() for variable in tf.global_variables()]
         hook = LossDoctorHook(loss, train, summary_every=1, snapshot_every=4)

@@ -12,6 +12,9 @@ def has_graph_keras():
     return version is None or int(version.split(".")[0]) < 3
 
 
+# Keras of TF 1.13 feeds `fit` by tensors of its own, of which the row is not proved: it is None.
+ROW = None if hasattr(tf.keras.Model, "_make_fit_function") else 4
+
 pytestmark = pytest.mark.skipif(not has_graph_keras(), reason="Keras 3 has no graph mode")
 
 
@@ -59,7 +62,7 @@ def test_it_names_the_batch_and_the_row(data):
     doctor = LossDoctorCallback(summary_every=1, snapshot_every=4)
     fitted([doctor], spoiled(), data)
     assert [(d.cause, d.step, d.findings[0].row) for d in doctor.diagnoses] == [
-        ("inputs not finite", 9, 4)
+        ("inputs not finite", 9, ROW)
     ]
 
 

@@ -81,7 +81,7 @@ def only_left_out(program: Program, history: History, steps: int) -> bool:
 
 
 def _lasting(program: Program, history: History, steps: int) -> Optional[Problem]:
-    # Others, such as what Keras on TF 1.13 lists for its optimizers, belong to no part of the model.
+    # Others, such as what Keras on TF 1.13 lists for its optimizers, are no part of the model.
     sizes = {name: size_of(program, name) for name in program.trainable if name in program.of_loss}
     still = {n: count for n, count in standing(program, history, steps).items() if n in sizes}
     share = sum(sizes[name] for name in still) / max(1, sum(sizes.values()))
