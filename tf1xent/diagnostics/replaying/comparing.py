@@ -71,7 +71,10 @@ def how_it_ran(own: OwnRun, recording: Recording, seen: Optional[float]) -> str:
 
 
 def is_finite(value: Any) -> bool:
-    """Tells whether all entries of an array of any floating dtype are finite."""
+    """Tells whether all entries of an array are finite; what is no floating number is."""
     array = np.asarray(value)
+    if array.dtype.kind not in "fcV":
+        return True
+    # NumPy knows bfloat16 only as a foreign type.
     wide = array.astype(np.float32) if array.dtype.kind == "V" else array
     return bool(np.isfinite(wide).all())

@@ -5,6 +5,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from tf1xent._typing import Tensor
+from tf1xent.diagnostics.replaying import comparing
 
 # The share of the time of training that snapshots may take.
 _SHARE = 0.01
@@ -167,11 +168,4 @@ class Schedule:
 
 def is_finite(values: Dict[str, np.ndarray], names: Sequence[str]) -> bool:
     """Tells whether all of some variables are finite."""
-    return all(_is_finite(values[name]) for name in names if name in values)
-
-
-def _is_finite(value: np.ndarray) -> bool:
-    if value.dtype.kind not in "fcV":
-        return True
-    wide = value.astype(np.float32) if value.dtype.kind == "V" else value
-    return bool(np.isfinite(wide).all())
+    return all(comparing.is_finite(values[name]) for name in names if name in values)
