@@ -4,13 +4,13 @@ No op is added to the program's graph, and nothing of its session changes. Grapp
 in the program's own session; `Replay` shows the same step without.
 """
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from tf1xent import _tf
 from tf1xent._tf import tf
-from tf1xent._typing import Graph, Session
+from tf1xent._typing import Graph, Operation, Session, Tensor
 from tf1xent.diagnostics.program.program import Program
 from tf1xent.diagnostics.replaying.step import History, Step
 
@@ -44,7 +44,7 @@ class Copy:
         self.graph = tf.Graph()
         with self.graph.as_default():
             tf.import_graph_def(definition, name="")
-            self._loaders = {name: _loader(self.graph, name) for name in program.variables}
+            self._loaders = {name: loader_of(self.graph, name) for name in program.variables}
         tables = program.graph.get_collection(tf.GraphKeys.TABLE_INITIALIZERS)
         self._elements = {name: tensor.name for name, tensor in program.variables.items()}
         self.session: Session = tf.Session(
@@ -58,8 +58,8 @@ class Copy:
     def load(self, variables: Mapping[str, np.ndarray]) -> None:
         """Gives variables their values."""
         loaders = {name: self._loaders[name] for name in variables if name in self._loaders}
-        feeds = {loader[0]: variables[name] for name, loader in loaders.items()}
-        self.session.run([loader[1] for loader in loaders.values()], feeds)
+        feeds = {loader.value: variables[name] for name, loader in loaders.items()}
+        self.session.run([loader.assign for loader in loaders.values()], feeds)
 
     def run(
         self,
@@ -215,10 +215,27 @@ def total(loss: Any) -> float:
     return float(np.sum(np.asarray(loss).astype(np.float64)))
 
 
-def _loader(graph: Graph, name: str) -> Tuple[Any, Any]:
-    """Returns (placeholder, op) that give a variable a value."""
+class Loader(NamedTuple):
+    """How a variable of a copy gets a value, and gives one.
+
+    Attributes:
+      value: the placeholder that is fed.
+      assign: the op that assigns it.
+      read: the tensor that reads the variable.
+    """
+
+    value: Tensor
+    assign: Operation
+    read: Tensor
+
+
+def loader_of(graph: Graph, name: str) -> Loader:
+    """Adds to the default graph what loads and reads a variable of it, by the name of its op."""
     op = graph.get_operation_by_name(name)
-    value = tf.placeholder(tf.as_dtype(op.get_attr("dtype")))
+    dtype, variable = tf.as_dtype(op.get_attr("dtype")), op.outputs[0]
+    value = tf.placeholder(dtype)
     if op.type == "VarHandleOp":
-        return value, _tf.raw_op("AssignVariableOp")(resource=op.outputs[0], value=value)
-    return value, tf.assign(op.outputs[0], value, validate_shape=False).op
+        read = _tf.raw_op("ReadVariableOp")(resource=variable, dtype=dtype)
+        assign = _tf.raw_op("AssignVariableOp")(resource=variable, value=value)
+        return Loader(value, assign, read)
+    return Loader(value, tf.assign(variable, value, validate_shape=False).op, variable)

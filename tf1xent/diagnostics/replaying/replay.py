@@ -16,6 +16,7 @@ from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import GraphDef, Session
 from tf1xent.diagnostics.program.program import Program
+from tf1xent.diagnostics.replaying.copies import loader_of
 from tf1xent.diagnostics.replaying.probing import Probe, with_probes
 from tf1xent.diagnostics.replaying.recording import Recording
 from tf1xent.diagnostics.replaying.step import Step
@@ -86,7 +87,7 @@ class Replay:
         self.graph = tf.Graph()
         with self.graph.as_default():
             tf.import_graph_def(copy.definition, name="")
-            self._loaders = {name: self._loader(name) for name in program.variables}
+            self._loaders = {name: loader_of(self.graph, name) for name in program.variables}
         self.session: Session = tf.Session(graph=self.graph, config=_configuration())
         # The names of the variables that have had a value.
         self._loaded: Set[str] = set()
@@ -209,18 +210,6 @@ class Replay:
             return False
         return True
 
-    def _loader(self, name: str) -> Any:
-        """Returns (placeholder, op) that give a variable a value, and the tensor that reads it."""
-        op = self.graph.get_operation_by_name(name)
-        dtype = tf.as_dtype(op.get_attr("dtype"))
-        value = tf.placeholder(dtype)
-        if op.type == "VarHandleOp":
-            handle = op.outputs[0]
-            read = _tf.raw_op("ReadVariableOp")(resource=handle, dtype=dtype)
-            return value, _tf.raw_op("AssignVariableOp")(resource=handle, value=value), read
-        assign = tf.assign(op.outputs[0], value, validate_shape=False)
-        return value, assign.op, op.outputs[0]
-
     def _load(self, variables: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
         values = {}
         for name in variables:
@@ -228,14 +217,14 @@ class Replay:
                 change = self._replaced.get(name + ":0")
                 value = np.asarray(variables[name])
                 values[name] = value if change is None else np.asarray(change(value), value.dtype)
-        feeds = {self._loaders[name][0]: value for name, value in values.items()}
-        self.session.run([self._loaders[name][1] for name in values], feeds)
+        feeds = {self._loaders[name].value: value for name, value in values.items()}
+        self.session.run([self._loaders[name].assign for name in values], feeds)
         self._loaded.update(values)
         return values
 
     def _read(self) -> Dict[str, np.ndarray]:
         found: Dict[str, np.ndarray] = self.session.run(
-            {name: self._loaders[name][2] for name in self._loaded}
+            {name: self._loaders[name].read for name in self._loaded}
         )
         return found
 
