@@ -19,7 +19,7 @@ include_patterns = [
     "README.md",
     "ops/README.md",
     "tf1xent/*/README.md",
-    "tools/benchmarks/RESULTS.md",
+    "tools/*/RESULTS.md",
     "tools/examples/README.md",
     "tools/docs/*.md",
     "tools/docs/*.rst",

@@ -9,6 +9,7 @@ from tf1xent import _tf
 from tf1xent._typing import Operation, Tensor
 from tf1xent.diagnostics.judging.evidence import Evidence
 from tf1xent.diagnostics.program.program import ancestors
+from tf1xent.kernels import op_names
 
 INDICES, ONE_HOT, PROBABILITIES, BINARY = "indices", "one_hot", "probabilities", "binary"
 
@@ -19,9 +20,9 @@ _SHAPES = ("Shape", "ShapeN", "Size", "Rank")
 # Of op types, the position of the labels, and what they are.
 _INPUTS = {
     "SparseSoftmaxCrossEntropyWithLogits": (1, INDICES),
-    "Tf1xentKernelSparseLoss": (1, INDICES),
+    op_names.SPARSE_LOSS: (1, INDICES),
     "SoftmaxCrossEntropyWithLogits": (1, PROBABILITIES),
-    "Tf1xentKernelDenseLoss": (1, PROBABILITIES),
+    op_names.DENSE_LOSS: (1, PROBABILITIES),
 }
 # The same for the gradients that ride on IdentityN ops: their first input is the value.
 _PRIMITIVES = {"Tf1xentSparseLoss": (2, INDICES), "Tf1xentDenseLoss": (2, PROBABILITIES)}

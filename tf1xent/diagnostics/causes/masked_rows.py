@@ -7,14 +7,15 @@ import numpy as np
 from tf1xent.diagnostics.judging.evidence import Evidence
 from tf1xent.diagnostics.judging.suspects import Suspect
 from tf1xent.diagnostics.replaying.recording import TensorRecord
+from tf1xent.kernels import op_names
 
 _SOFTMAX = (
     "Softmax",
     "LogSoftmax",
     "SoftmaxCrossEntropyWithLogits",
     "SparseSoftmaxCrossEntropyWithLogits",
-    "Tf1xentKernelSparseLoss",
-    "Tf1xentKernelDenseLoss",
+    op_names.SPARSE_LOSS,
+    op_names.DENSE_LOSS,
     # x - max(x), by hand: -inf - -inf
     "Sub",
 )
