@@ -78,7 +78,7 @@ from tf1xent._tf.op_definitions import (
     has_gradient,
     op_definition,
 )
-from tf1xent._tf.placement import in_function, runs_on_cpu
+from tf1xent._tf.placement import beside, in_function, runs_on_cpu
 from tf1xent._tf.primitives import (
     Computed,
     Gradients,
@@ -154,6 +154,7 @@ from tf1xent._tf.stock_ops import (
     version,
     where,
 )
+from tf1xent._tf.structured import Structure, StructuredPrimitive
 from tf1xent._tf.vectorization import register_batch_ops
 
 __all__ = [
@@ -186,6 +187,8 @@ __all__ = [
     "STOCK_GRADIENTS",
     "STOCK_LOSSES",
     "SavedModel",
+    "Structure",
+    "StructuredPrimitive",
     "TIED_GRADIENT",
     "TRACED_CALLS",
     "TRACED_FUNCTIONS_HAVE_HESSIANS",
@@ -194,6 +197,7 @@ __all__ = [
     "across_replicas",
     "as_drop_in",
     "attributes",
+    "beside",
     "bodies",
     "broadcast_to",
     "buffer_like",
