@@ -1,35 +1,88 @@
 """Real TensorFlow servers for tests: a process each, on loopback, ended for certain.
 
-Starting a process costs two to seven seconds. Tests that leave its tasks alive share them::
+The first one costs what importing TensorFlow does, two to seven seconds; those after it are forked
+from the same process, in a tenth of a second::
 
     @pytest.fixture(scope="module")
     def cluster():
         with clusters.started(worker=2) as cluster:
             yield cluster
 
-Tasks keep variables by name from session to session; `Cluster.reset` drops them. Tests that kill or
-stop tasks start a cluster of their own.
+Tasks keep variables by name from session to session; `Cluster.reset` drops them.
 """
 
+import atexit
 import contextlib
+import functools
 import json
+import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 from tests import ROOT
 
 HOST = "127.0.0.1"
-# For one process to import TensorFlow and to serve, on a machine that does other things too.
-SECONDS_TO_START = 120.0
+# On a machine that does other things too.
+SECONDS_TO_IMPORT = 180.0
+SECONDS_TO_START = 60.0
 NUM_ATTEMPTS = 3
 # Another process may take a free port before the server does.
-PORT_TAKEN = ("Could not start gRPC server", "ddress already in use", "Unable to parse")
+PORT_TAKEN = ("Could not start gRPC server", "ddress already in use")
 KIBIBYTE = 1024
+
+
+class Starter:
+    """The process that tasks are forked from: TensorFlow is imported once for all tests."""
+
+    def __init__(self):
+        # A process with threads must not be forked; NumPy's linear algebra starts them.
+        environment = dict(os.environ, OPENBLAS_NUM_THREADS="1")
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.task_program"],
+            # It ends when its input does: with this process, however that ends, and with all tasks.
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=str(ROOT),
+            env=environment,
+            universal_newlines=True,
+        )
+        atexit.register(self._end)
+        self._answer(SECONDS_TO_IMPORT)
+
+    def ask(self, *request):
+        """Returns the answer to a request; task_program says which there are."""
+        with self._lock:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            return json.loads(self._answer(SECONDS_TO_START))
+
+    def _end(self):
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _answer(self, seconds):
+        stdout = self._process.stdout
+        if not select.select([stdout], [], [], seconds)[0]:
+            self._process.kill()
+            raise RuntimeError(f"the process that starts tasks says nothing for {seconds} s")
+        line = stdout.readline()
+        if not line:
+            raise RuntimeError(f"the process that starts tasks ended: {self._process.wait()}")
+        return line
+
+
+@functools.lru_cache(maxsize=None)
+def starter():
+    """Returns the one of this process."""
+    return Starter()
 
 
 class TaskProcess:
@@ -40,6 +93,7 @@ class TaskProcess:
       address: "host:port".
       target: what a session takes: "grpc://host:port".
       device: the name of the task's CPU.
+      pid: the process id.
     """
 
     def __init__(self, cluster, job, index, folder):
@@ -47,24 +101,15 @@ class TaskProcess:
         self.address = cluster[job][index]
         self.target = f"grpc://{self.address}"
         self.device = f"/job:{job}/task:{index}/cpu:0"
-        self._arguments = [json.dumps(cluster), job, str(index)]
-        self._folder = Path(folder) / f"{job}-{index}"
-        self._folder.mkdir()
-        self._process = None
+        self._arguments = (cluster, job, index, str(folder))
+        self._folder = Path(folder)
         self.start()
 
     def start(self):
         """Starts the process; `wait` until it is ready."""
-        command = [sys.executable, "-m", "tests.support.task_program"]
-        with open(self._folder / "out", "wb") as out, open(self._folder / "err", "wb") as err:
-            # Its input ends with this process, however that ends.
-            self._process = subprocess.Popen(
-                command + self._arguments,
-                stdin=subprocess.PIPE,
-                stdout=out,
-                stderr=err,
-                cwd=str(ROOT),
-            )
+        for name in ("out", "err"):
+            (self._folder / name).write_bytes(b"")
+        self.pid = starter().ask("start", *self._arguments)
 
     def wait(self, deadline):
         """Returns once the task says that it is ready; RuntimeError if it ends, or at the deadline.
@@ -72,12 +117,12 @@ class TaskProcess:
         Args:
           deadline: on the clock of time.monotonic.
         """
-        while "ready grpc://" not in self.output:
-            if self._process.poll() is not None:
+        while "ready" not in self.output:
+            if not self.alive:
                 raise RuntimeError(f"{self} ended before it was ready:\n{self.errors[-2000:]}")
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{self} is not ready in time:\n{self.errors[-2000:]}")
-            time.sleep(0.02)
+            time.sleep(0.01)
 
     def restart(self):
         """Kills the process, starts another on the same port, without variables, and waits."""
@@ -87,27 +132,20 @@ class TaskProcess:
 
     def kill(self):
         """Ends the process at once (SIGKILL), also a stopped one."""
-        self._process.kill()
-        self._process.wait()
-        self._process.stdin.close()
+        starter().ask("kill", self.pid)
 
     def stop(self):
         """Stops the process (SIGSTOP): its connections stay, and nothing answers."""
-        self._process.send_signal(signal.SIGSTOP)
+        os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self):
         """Lets a stopped process go on (SIGCONT)."""
-        self._process.send_signal(signal.SIGCONT)
-
-    @property
-    def pid(self):
-        """Of the process."""
-        return self._process.pid
+        os.kill(self.pid, signal.SIGCONT)
 
     @property
     def alive(self):
         """Whether the process is there; a stopped one is."""
-        return self._process.poll() is None
+        return starter().ask("poll", self.pid) is None
 
     @property
     def output(self):

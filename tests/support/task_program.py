@@ -1,28 +1,91 @@
-"""One task of a cluster: a `tf.train.Server` in a process of its own.
+"""Forks tasks of clusters: importing TensorFlow costs seconds, a copy of a process that has, none.
 
-    python -m tests.support.task_program CLUSTER JOB INDEX
+    python -m tests.support.task_program
 
-CLUSTER is a dict in JSON, as ClusterSpec takes it. Prints ``ready TARGET``, and ends when its input
-does. Imports TensorFlow and the standard library only.
+Prints ``ready``, then answers each line of its input, in JSON: ``["start", cluster, job, index,
+folder]`` starts a `tf.train.Server` in a process of its own, which writes ``out`` and ``err`` in
+the folder and says ``ready`` there: answers its process id; ``["kill", id]`` ends it; ``["poll",
+id]`` answers its status, null while it lives. Kills all of them when its input ends. Imports
+TensorFlow and the standard library only.
 """
 
 import json
 import os
+import signal
 import sys
+from pathlib import Path
 
 
-def main(cluster, job, index):
-    """Serves until the input ends; a server has no end of its own."""
-    # Ctrl-C in the tests must not reach it. Should the tests be killed while it is stopped, the
-    # kernel ends it: it hangs up on the stopped members of a group that becomes an orphan.
+def serve(cluster, job, index, folder, life):
+    """Serves one task until the file descriptor `life` ends; a server has no end of its own."""
+    # Should this program be killed while the task is stopped, the kernel ends the task: it hangs up
+    # on the stopped members of a group that becomes an orphan.
     os.setpgid(0, 0)
+    os.dup2(life, 0)
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(str(Path(folder) / name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     import tensorflow.compat.v1 as tf
 
-    server = tf.train.Server(json.loads(cluster), job_name=job, task_index=int(index))
-    print("ready", server.target, flush=True)
-    sys.stdin.read()
-    os._exit(0)
+    server = tf.train.Server(cluster, job_name=job, task_index=index)
+    os.write(1, f"ready {server.target}\n".encode())
+    os.read(0, 1)
+
+
+class Tasks:
+    """The tasks of this process.
+
+    Attributes:
+      statuses: {process id: what waitpid says, None while it lives}.
+    """
+
+    def __init__(self):
+        self.statuses = {}
+        # No task has the writing end: when this process ends, the reading ends do.
+        self._life, self._writing = os.pipe()
+
+    def start(self, cluster, job, index, folder):
+        """Forks a task; returns its process id."""
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.close(self._writing)
+                serve(cluster, job, index, folder, self._life)
+                os._exit(0)
+            except BaseException as error:
+                os.write(2, f"{type(error).__name__}: {error}\n".encode())
+                os._exit(1)
+        self.statuses[pid] = None
+        return pid
+
+    def kill(self, pid):
+        """Ends a task, also a stopped one; returns its status."""
+        if self.poll(pid) is None:
+            os.kill(pid, signal.SIGKILL)
+            self.statuses[pid] = os.waitpid(pid, 0)[1]
+        return self.statuses[pid]
+
+    def poll(self, pid):
+        """Returns the status of a task, None while it lives."""
+        if self.statuses[pid] is None:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            self.statuses[pid] = status if ended else None
+        return self.statuses[pid]
+
+
+def main():
+    """Answers until the input ends."""
+    os.setpgid(0, 0)  # Ctrl-C in the tests must not reach it.
+    import tensorflow.compat.v1  # noqa: F401, before it forks
+
+    tasks = Tasks()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        name, *arguments = json.loads(line)
+        answer = {"start": tasks.start, "kill": tasks.kill, "poll": tasks.poll}[name](*arguments)
+        print(json.dumps(answer), flush=True)
+    for pid in tasks.statuses:
+        tasks.kill(pid)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
