@@ -1,1 +1,1 @@
-"""Workers of a curvature operator: processes that run its batches, and how to start them."""
+"""Passes over data on several workers: a session on each, sums on the client; and how one starts."""
