@@ -1,12 +1,15 @@
 """Where ops that are built now will run, as far as it is known before a session exists."""
 
+import contextlib
 import functools
-from typing import Any
+from typing import Any, Iterator
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.client import device_lib
 from tensorflow.python.framework import func_graph, function
 from tensorflow.python.ops import control_flow_util, control_flow_util_v2
+
+from tf1xent._typing import Tensor
 
 # 1.13 has only the check of the current graph, without its parents.
 _in_xla_context = getattr(
@@ -65,6 +68,19 @@ def runs_on_cpu(op_type: str) -> bool:
         return False
     device_type = tf.DeviceSpec.from_string(_device_in_force(op_type)).device_type
     return device_type == "CPU" or (device_type is None and not _gpu_is_there())
+
+
+@contextlib.contextmanager
+def beside(tensor: Tensor) -> Iterator[None]:
+    """Builds ops on the device of `tensor`, whatever scopes are in force; in these if it has none.
+
+    Scopes in force are those of whoever builds: for gradients, of the call of `tf.gradients`.
+    """
+    if not tensor.device:
+        yield
+        return
+    with tf.device(None), tf.device(tensor.device):
+        yield
 
 
 def in_function() -> bool:

@@ -1,6 +1,17 @@
 """Sums over data: one pass over all batches, each with its weight, in float64."""
 
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import numpy as np
 from tqdm import tqdm
@@ -8,14 +19,14 @@ from tqdm import tqdm
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Session, Tensor
+from tf1xent.curvature.workers.passes import Call
+from tf1xent.curvature.workers.pool import Pool
 
 # Seconds after which a pass over the data shows that it goes on.
 _LONG = 2.0
 _MEAN, _SUM = "mean", "sum"
-
-
-class _EndOfData(Exception):
-    """The iterator of tf.data has given its last batch."""
+# What a session.run raises that is told with the number of the batch.
+_OF_A_RUN = (tf.errors.OpError, RuntimeError, TypeError, ValueError)
 
 
 class Request(NamedTuple):
@@ -36,6 +47,24 @@ class Request(NamedTuple):
     feed: Callable[[], Dict[Any, Any]]
 
 
+class _Step(NamedTuple):
+    """One session.run of a pass.
+
+    Attributes:
+      number: of the batch.
+      feed: of the batch.
+      weight: of the batch; None where it is fetched.
+      request: what is computed; None for a batch of weight 0.
+      is_last: whether it is the last of its batch.
+    """
+
+    number: int
+    feed: Dict[Any, Any]
+    weight: Optional[float]
+    request: Optional[Request]
+    is_last: bool
+
+
 class Batches:
     """Data that can be read again and again, with the weights of its batches.
 
@@ -47,6 +76,7 @@ class Batches:
       batch_weights: None, a sequence, a function of the feed, or a scalar tensor.
       reduction: "mean" or "sum".
       progress: whether to show a bar; None asks whether stderr is a terminal.
+      workers: compute instead of the session, which then gives the variables' values only.
     """
 
     def __init__(
@@ -57,9 +87,11 @@ class Batches:
         batch_weights: Any,
         reduction: str,
         progress: Optional[bool],
+        workers: Optional[Pool] = None,
     ) -> None:
         self.owner, self.session, self.feeds = owner, session, feeds
         self.weights, self.reduction, self._progress = batch_weights, reduction, progress
+        self.workers = workers
         self.is_iterator = _is_initializable(feeds)
         self._check_feeds()
         self._check_weights()
@@ -68,6 +100,12 @@ class Batches:
     def weight_tensor(self) -> Optional[Tensor]:
         """The tensor that is fetched as the weight of a batch, or None."""
         return _tf.tensor_of(self.weights)
+
+    def include(self, tensors: Iterable[Tensor]) -> None:
+        """Makes tensors known that will be fetched, before the graph is finalized."""
+        if self.workers is not None:
+            weights = [] if self.weight_tensor is None else [self.weight_tensor]
+            self.workers.include([*tensors, *weights])
 
     def add_up(self, requests: Sequence[Request]) -> None:
         """Adds up what is requested over all batches, in their order, and divides for a mean.
@@ -79,6 +117,27 @@ class Batches:
         with self._bar(len(requests)) as bar:
             for group in groups:
                 self._one_pass(group, bar)
+
+    def each(
+        self,
+        fetches: Sequence[Tensor],
+        feeds: Callable[[int], Iterable[Dict[Any, Any]]] = lambda number: [{}],
+    ) -> Iterator[Tuple[int, List[Any]]]:
+        """Yields (number, values of `fetches`) of each batch.
+
+        Args:
+          fetches: tensors.
+          feeds: given the number of a batch, returns what is fed beside it, once for each run.
+        """
+
+        def steps() -> Iterator[_Step]:
+            for number, feed in enumerate(self.read()):
+                for more in feeds(number):
+                    request = Request([fetches], [], [], [], lambda more=more: more)  # type: ignore
+                    yield _Step(number, feed, 1.0, request, True)
+
+        for step, (values,) in self._found(steps()):
+            yield step.number, values
 
     def read(self) -> Iterator[Dict[Any, Any]]:
         """Yields the feed of each batch; for an iterator of tf.data an empty one, without end."""
@@ -98,20 +157,20 @@ class Batches:
 
     def _one_pass(self, requests: Sequence[Request], bar: tqdm) -> None:
         sum_of_weights, number = 0.0, -1
-        for number, feed in enumerate(self.read()):
-            weight = self.weight_before(number, feed)
-            if weight == 0:
+        for step, found in self._found(self._steps(requests)):
+            number, weight = step.number, step.weight
+            if step.request is None:
                 bar.update(len(requests))
-                sum_of_weights += weight
                 continue
-            try:
-                for request in requests:
-                    of_tensor = self._run(request, number, feed, weight)
-                    bar.update()
-            except _EndOfData:
-                number -= 1
-                break
-            sum_of_weights += of_tensor
+            if weight is None:
+                weight = self._checked(found.pop()[0], number)
+            if weight != 0:
+                self._add(step.request, found, number, weight)
+            if step.is_last:
+                sum_of_weights += weight
+            if self.workers is not None:
+                bar.set_postfix_str(str(self.workers), refresh=False)
+            bar.update()
         self._check_number(number + 1)
         if self.reduction == _SUM:
             return
@@ -124,26 +183,58 @@ class Batches:
             for total in request.sums:
                 total /= sum_of_weights
 
-    def _run(
-        self, request: Request, number: int, feed: Dict[Any, Any], weight: Optional[float]
-    ) -> float:
-        """Adds one batch to the sums of a request; returns the weight of the batch."""
-        fetched = [] if self.weight_tensor is None else [self.weight_tensor]
-        fed = dict(feed)
-        fed.update(request.feed())
-        try:
-            values, weights = self.session.run([list(request.fetches), fetched], fed)
-        except tf.errors.OutOfRangeError as error:
-            if self.is_iterator:
-                raise _EndOfData from error
-            raise self._explained(error, number) from error
-        except (tf.errors.OpError, RuntimeError, TypeError, ValueError) as error:
-            raise self._explained(error, number) from error
-        if weight is None:
-            weight = self._checked(weights[0], number)
+    def _steps(self, requests: Sequence[Request]) -> Iterator[_Step]:
+        """What is to be run, in order."""
+        for number, feed in enumerate(self.read()):
+            weight = self.weight_before(number, feed)
             if weight == 0:
-                return weight
-        for parts, total in zip(values, request.sums):
+                yield _Step(number, feed, weight, None, True)
+                continue
+            for request in requests:
+                yield _Step(number, feed, weight, request, request is requests[-1])
+
+    def _found(self, steps: Iterator[_Step]) -> Iterator[Tuple[_Step, List[Any]]]:
+        """Runs steps, and yields what each has given, in order."""
+        if self.workers is not None:
+            yield from self._found_by_workers(self.workers, steps)
+            return
+        for step in steps:
+            fetches, fed = self._to_run(step)
+            try:
+                found = self.session.run(fetches, fed) if fetches else []
+            except tf.errors.OutOfRangeError as error:
+                if self.is_iterator:
+                    return
+                raise self._explained(error, step.number) from error
+            except _OF_A_RUN as error:
+                raise self._explained(error, step.number) from error
+            yield step, found
+
+    def _found_by_workers(
+        self, workers: Pool, steps: Iterator[_Step]
+    ) -> Iterator[Tuple[_Step, List[Any]]]:
+        try:
+            workers.read_values()
+        except _OF_A_RUN as error:
+            raise self._explained(error, 0) from error
+        calls = (Call(step, *self._to_run(step)) for step in steps)
+        for step, found, fault in workers.results(calls):
+            if fault is not None:
+                raise self._explained(fault, step.number) from fault
+            yield step, found
+
+    def _to_run(self, step: _Step) -> Tuple[List[Any], Dict[Any, Any]]:
+        """The lists of tensors that a step fetches, none for no run, and what it feeds."""
+        if step.request is None:
+            return [], {}
+        fetches = [list(parts) for parts in step.request.fetches]
+        if step.weight is None:
+            fetches.append([self.weight_tensor])
+        return fetches, {**step.feed, **step.request.feed()}
+
+    def _add(self, request: Request, found: List[Any], number: int, weight: float) -> None:
+        """Adds what a batch has given to the sums of a request."""
+        for parts, total in zip(found, request.sums):
             for part, name, where in zip(parts, request.names, request.slices):
                 entries = np.ravel(part).astype(np.float64)
                 if not np.isfinite(entries).all():
@@ -155,7 +246,6 @@ class Batches:
                     )
                 entries *= weight
                 total[where] += entries
-        return weight
 
     def _explained(self, error: Exception, number: int) -> Exception:
         """An error of the run of a batch, of the same type, with the number of the batch."""
@@ -233,6 +323,11 @@ class Batches:
 
     def _check_feeds(self) -> None:
         feeds = self.feeds
+        if self.is_iterator and self.workers is not None:
+            raise ValueError(
+                f"{self.owner}: `feeds` must be feed dicts with `workers`, got an iterator of "
+                "tf.data, whose batches are in the session. Read them once, and feed them."
+            )
         if feeds is None or callable(feeds) or self.is_iterator:
             return
         if hasattr(feeds, "get_next") or isinstance(feeds, tf.data.Dataset):
