@@ -1,1 +1,1 @@
-"""Passes over data on several workers: a session on each, sums on the client; and how one starts."""
+"""Passes over data on several workers: sessions, sums on the client; how a worker starts."""
