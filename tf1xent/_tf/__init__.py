@@ -135,6 +135,7 @@ from tf1xent._tf.registry import (
     swapped_gradients,
 )
 from tf1xent._tf.session_runs import Watcher, make_callable_again, training_function, watch_runs
+from tf1xent._tf.sessions import feeds_by_name, graph_options
 from tf1xent._tf.static_shapes import set_static_shape, with_static_shape
 from tf1xent._tf.stock_ops import (
     broadcast_to,
@@ -217,6 +218,7 @@ __all__ = [
     "drop_noted_shapes",
     "enum_name",
     "error_line",
+    "feeds_by_name",
     "filled_gaps",
     "function_token",
     "gradient_attribute",
@@ -226,6 +228,7 @@ __all__ = [
     "gradient_sites",
     "gradient_to_call",
     "graph_beside",
+    "graph_options",
     "guards_cross_entropy",
     "guards_what_has_a_gradient",
     "handed_on",

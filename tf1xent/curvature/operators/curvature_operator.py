@@ -20,6 +20,7 @@ from tf1xent.curvature.operators.batches import Batches, Request
 from tf1xent.curvature.operators.logged_products import LoggedProducts
 from tf1xent.curvature.operators.parameters import Parameters, name_of
 from tf1xent.curvature.products.differentiation import as_list, dense, graph_function
+from tf1xent.curvature.workers.pool import pool_of
 
 # Called with the variables; what it returns builds the product with one vector, which is given, as
 # the product is, by one tensor for each variable.
@@ -88,9 +89,12 @@ class CurvatureOperator(LinearOperator):
         log: Optional[Path] = None,
         batch_norm: str = "frozen",
         progress: Optional[bool] = None,
+        workers: Any = None,
+        worker_timeout: float = 600.0,
     ) -> None:
         self._graph = _graph_of(self._name, session)
-        self._data = Batches(self._name, session, feeds, batch_weights, reduction, progress)
+        pool = pool_of(self._name, session, workers, worker_timeout)
+        self._data = Batches(self._name, session, feeds, batch_weights, reduction, progress, pool)
         self.damping = damping
         self._make_product, self._differentiated = make_product, list(differentiated)
         self._block_size = _positive(self._name, block_size)
@@ -121,6 +125,7 @@ class CurvatureOperator(LinearOperator):
         ]
         product = self._make_product(xs)
         self._products = [product(vectors) for vectors in self._vectors]
+        self._data.include([*self._gradient, *sum(self._products, [])])
 
     @property
     def _name(self) -> str:
