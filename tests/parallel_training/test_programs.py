@@ -30,9 +30,7 @@ def runs(tmp_path_factory):
         if (script, before) not in known:
             curvature = [] if before == "stock" else ["--curvature"]
             path = folder / f"{script}-{before}"
-            known[script, before] = run(
-                path, script, *curvature, before=before, **PROGRAMS[script]
-            )
+            known[script, before] = run(path, script, *curvature, before=before, **PROGRAMS[script])
         return known[script, before]
 
     return results
