@@ -285,9 +285,9 @@ def class_mask_of_shards(batch: Batch, class_mask: TensorLike, is_whole: bool = 
         fits = sizes.ndims is None or _fit(mask.shape[:-1], sizes.as_list(), True)
     if not fits:
         raise ValueError(
-            f"{batch.function}: `class_mask` must have the shape [num_classes], or one such row, or "
-            f"1, for each of the labels, {sizes}, got {mask.shape} for {_or_unknown(num_classes)} "
-            "classes. Give one boolean per class."
+            f"{batch.function}: `class_mask` must have the shape [num_classes], or that of the "
+            f"labels, {sizes}, or 1 in place of any of its sizes, and num_classes, got "
+            f"{mask.shape} for {_or_unknown(num_classes)} classes. Give one boolean per class."
         )
     if is_whole:
         _check_a_class_is_left(batch.function, mask, -1)

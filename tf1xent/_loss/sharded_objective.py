@@ -40,35 +40,33 @@ class _Terms:
     """What the formula reads of all shards: by row, [batch_size] each."""
 
     def __init__(self, found: Sequence[Statistics]) -> None:
-        def joined(name: str) -> Optional[Tensor]:
+        def joined(name: str) -> Any:
             columns = [getattr(statistics, name) for statistics in found]
             if columns[0] is None or len(columns) == 1:
                 return columns[0]
             return tf.concat(columns, axis=1)
 
-        def added(name: str) -> Optional[Tensor]:
+        def added(name: str) -> Any:
             values = [getattr(statistics, name) for statistics in found]
             return None if values[0] is None else tf.add_n(values)
 
-        differences, self.largest = to_largest(tf.stop_gradient(joined("largest")))
-        self.at_label = added("at_label")
-        self.label_difference = self.at_label - self.largest
+        self.at_label = self.label_difference = added("at_label")
+        self.largest, others, largest = None, joined("others"), joined("largest")
+        if largest is not None:
+            differences, self.largest = to_largest(tf.stop_gradient(largest))
+            self.label_difference, others = self.at_label - self.largest, differences + others
         self.label_weights = added("label_weights")
         self.num_included = added("num_included")
-        self.row = tf.concat(
-            [self.label_difference[:, tf.newaxis], differences + joined("others")], axis=1
-        )
+        self.row = tf.concat([self.label_difference[:, tf.newaxis], others], axis=1)
         self.shares = self.gaps = None
         shares = joined("shares")
         if shares is not None:
             # c (x_y - m) + g, summed. The label's difference counts as 0 where it is left out.
-            at_label = _tf.where(self.takes_part(), self.label_difference, self._zeros())
-            label_gaps = at_label[:, tf.newaxis] - differences
+            zeros = tf.zeros_like(self.label_difference)
+            at_label = _tf.where(self.takes_part(), self.label_difference, zeros)
+            label_gaps = at_label[:, tf.newaxis] - (0 if largest is None else differences)
             gaps = joined("gaps") + _tf.multiply_no_nan(label_gaps, shares)
             self.shares, self.gaps = row_sum(shares), row_sum(gaps)
-
-    def _zeros(self) -> Tensor:
-        return tf.zeros_like(self.label_difference)
 
     def takes_part(self) -> Tensor:
         """Which labels are not left out by a class mask, nor by a logit of -inf."""
@@ -108,7 +106,8 @@ def losses_of_shards(
     )
 
     def log_partition() -> Tensor:
-        return terms.largest + softmax.log_partition(terms.row)
+        partition = softmax.log_partition(terms.row)
+        return partition if terms.largest is None else terms.largest + partition
 
     def focal_terms() -> Tensor:
         return _focal_terms(shards, labels, operands, constants, terms, resolved)
@@ -218,9 +217,10 @@ def _focal_terms(
     constants = list(constants) + (["focal_gamma"] if isinstance(gamma, np.generic) else [])
     by_row = {
         "focal_gamma": tf.convert_to_tensor(gamma),
-        "largest": terms.largest,
         "log_partition": softmax.log_partition(terms.row),
     }
+    if terms.largest is not None:
+        by_row["largest"] = terms.largest
     return tf.add_n(
         [
             shard_statistics.focal_terms(

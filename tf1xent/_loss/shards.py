@@ -92,8 +92,9 @@ def parts_of(value: Any, function: str, argument: str, axis: int) -> Optional[Li
 
     `axis` is the class axis. Of a list, entries are what TensorFlow converts to tensors.
     """
-    if hasattr(value, "_get_partitions"):
-        _check_partitions(value, function, argument, axis)
+    partitions = _tf.partitions(value)
+    if partitions is not None:
+        _check_partitions(partitions, function, argument, axis)
         return list(value)
     is_list = isinstance(value, (list, tuple)) and value and all(map(_is_array, value))
     return list(value) if is_list else None
@@ -107,9 +108,8 @@ def _is_array(value: Any) -> bool:
     return tf.TensorShape(shape).ndims != 0
 
 
-def _check_partitions(variable: Any, function: str, argument: str, axis: int) -> None:
+def _check_partitions(partitions: List[int], function: str, argument: str, axis: int) -> None:
     """A partitioned variable is cut along its class axis, and along no other."""
-    partitions = list(variable.partitions)
     axis %= len(partitions)
     if any(number > 1 for i, number in enumerate(partitions) if i != axis):
         raise ValueError(
@@ -208,7 +208,7 @@ def vector_pieces(
         return _constants_or_slices(shards, sizes, whole, is_constant, axis=0)
     pieces = []
     for number, part in enumerate(parts):
-        with shards.beside(number):
+        with _tf.beside(part):
             vector = check(batch._replace(all_classes=sizes[number]), name, part)
         pieces.append((vector, not _is_tensor(part)))
     return pieces
@@ -226,7 +226,7 @@ def mask_pieces(
         return _constants_or_slices(shards, sizes, rows, True, axis=1)
     pieces = []
     for number, part in enumerate(parts):
-        with shards.beside(number):
+        with _tf.beside(part):
             examples = batch._replace(all_classes=sizes[number])
             rows = option_checks.class_mask_of_shards(examples, part, is_whole=False)
         pieces.append((rows, True))

@@ -85,7 +85,7 @@ OPERANDS: Dict[str, Kind] = {
     "chunk_gaps": SHARED,
 }
 # Where the tensor is whose device and classes are the shard's.
-_SHARD = ("logits", "weights", "transposed_weights", "chunk_largest")
+_SHARD = ("logits", "weights", "transposed_weights", "chunk_others")
 _ABSENT, _CONSTANT, _DIFFERENTIABLE = range(3)
 
 
@@ -146,7 +146,8 @@ class _ShardMap(NamedTuple):
 def _parsed(structure: Structure) -> Tuple[_Head, List[Tuple[int, ...]]]:
     """The head, and for each derivative taken the outputs that have a cotangent."""
     end = 5 + structure[4]
-    head = _Head(*structure[:4], operands=structure[5:end])
+    function, flag, is_placed, chunk_size = structure[:4]
+    head = _Head(function, flag, is_placed, chunk_size, structure[5:end])
     orders, rest = [], structure[end:]
     while rest:
         orders.append(tuple(rest[1 : 1 + rest[0]]))

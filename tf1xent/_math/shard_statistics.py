@@ -9,6 +9,9 @@ options, chunk by chunk (`tf1xent._math.shard_maps`), with the sums over the cla
     c = sum_{j != y} c_j,  g = sum_{j != y} c_j (m - x_j)       for label smoothing
     k = the number of classes left in
 
+Logits X W + b are rounded to their own size when they are made. There m is taken to be 0, which
+leaves out what it costs to carry m along.
+
 and because the label's own term is never added to the others', and M = max of all m,
 
     loss = cross-entropy of the row [x_y - M, (m_1 - M) + r_1, ..., (m_n - M) + r_n] with label 0,
@@ -26,7 +29,7 @@ from tf1xent._math import softmax, transforms
 from tf1xent._math.dtypes import precise_dtype
 from tf1xent._math.focal import focal
 from tf1xent._math.labels import label_classes
-from tf1xent._math.matrix import put, row_sum, take
+from tf1xent._math.matrix import is_left_out, put, row_sum, take
 from tf1xent._math.shard_maps import (
     CONSTANT,
     FUNCTIONS,
@@ -76,19 +79,43 @@ def _class_shares(given: Given, logits: Tensor, inside: Tensor, classes: Tensor)
     return put(shares, classes, kept, kept - own)
 
 
+def _sums_of_others(
+    given: Given,
+    logits: Tensor,
+    reference: Optional[Tensor],
+    at_label: Tensor,
+    inside: Tensor,
+    classes: Tensor,
+) -> Tuple[Tensor, Tensor]:
+    """(c, g) of a chunk; `reference` is m, or None for 0."""
+    differences = -logits if reference is None else reference[:, tf.newaxis] - logits
+    if "class_weights" in given or "class_mask" in given:
+        shares = _class_shares(given, logits, inside, classes)
+        return row_sum(shares), row_sum(_tf.multiply_no_nan(differences, shares))
+    # All classes weigh 1: the label's difference is taken from the sum of all.
+    num_classes = tf.cast(tf.shape(logits)[1], logits.dtype)
+    own = -at_label if reference is None else reference - at_label
+    is_there = tf.logical_and(inside, tf.logical_not(is_left_out(at_label)))
+    own = _tf.where(is_there, own, tf.zeros_like(own))
+    return num_classes - tf.cast(inside, logits.dtype), row_sum(differences) - own
+
+
 def _statistics(labels: Tensor, given: Given, smoothed: bool) -> List[Tensor]:
     logits = _logits(given)
     inside, classes = label_classes(logits, labels)
     at_label, largest, others = one_chunk.statistics(logits, inside, classes)
-    outputs = [at_label, largest[:, tf.newaxis], others[:, tf.newaxis]]
+    reference: Optional[Tensor] = None
+    if "logits" in given:
+        reference = tf.stop_gradient(largest)
+        outputs = [at_label, largest[:, tf.newaxis], others[:, tf.newaxis]]
+    else:
+        outputs = [at_label, (largest + others)[:, tf.newaxis]]
     if "class_weights" in given:
         weights = tf.gather(given["class_weights"], classes)
         outputs.append(_tf.where(inside, weights, tf.zeros_like(weights)))
     if smoothed:
-        shares = _class_shares(given, logits, inside, classes)
-        differences = tf.stop_gradient(largest)[:, tf.newaxis] - logits
-        gaps = row_sum(_tf.multiply_no_nan(differences, shares))
-        outputs += [row_sum(shares)[:, tf.newaxis], gaps[:, tf.newaxis]]
+        sums = _sums_of_others(given, logits, reference, at_label, inside, classes)
+        outputs += [column[:, tf.newaxis] for column in sums]
         included = transforms.included(given.get("class_mask"), given.get("valid_rows"), logits)
         if included is not None:
             outputs.append(row_sum(tf.cast(included, logits.dtype)))
@@ -96,7 +123,7 @@ def _statistics(labels: Tensor, given: Given, smoothed: bool) -> List[Tensor]:
 
 
 def _statistics_outputs(names: Sequence[str], smoothed: bool) -> List[Kind]:
-    kinds = [SHARED, STACKED_CONSTANT, STACKED]
+    kinds = [SHARED, STACKED_CONSTANT, STACKED] if "logits" in names else [SHARED, STACKED]
     if "class_weights" in names:
         kinds.append(SHARED)
     if smoothed:
@@ -108,24 +135,29 @@ def _statistics_outputs(names: Sequence[str], smoothed: bool) -> List[Kind]:
 
 def _merged(labels: Tensor, given: Given, smoothed: bool) -> List[Tensor]:
     """(m, r) of the chunks of a shard as those of the shard, and (c, g): [batch_size, 1] each."""
-    differences, largest = to_largest(given["chunk_largest"])
-    outputs = [largest, softmax.log_partition(differences + given["chunk_others"])]
-    if smoothed:
-        shares, gaps = given["chunk_shares"], given["chunk_gaps"]
-        outputs += [row_sum(shares), row_sum(gaps + _tf.multiply_no_nan(-differences, shares))]
+    others, outputs = given["chunk_others"], []
+    shares, gaps = given.get("chunk_shares"), given.get("chunk_gaps")
+    if "chunk_largest" in given:
+        differences, largest = to_largest(given["chunk_largest"])
+        outputs, others = [largest], differences + others
+        gaps = gaps + _tf.multiply_no_nan(-differences, shares) if smoothed else None
+    outputs.append(softmax.log_partition(others))
+    outputs += [row_sum(shares), row_sum(gaps)] if smoothed else []
     return [output[:, tf.newaxis] for output in outputs]
 
 
 def _merged_outputs(names: Sequence[str], smoothed: bool) -> List[Kind]:
-    return [STACKED_CONSTANT, STACKED] + ([STACKED, STACKED] if smoothed else [])
+    kinds = [STACKED_CONSTANT, STACKED] if "chunk_largest" in names else [STACKED]
+    return kinds + ([STACKED, STACKED] if smoothed else [])
 
 
 def _focal_terms(labels: Tensor, given: Given, flag: bool) -> List[Tensor]:
-    """sum_{j != y} c_j focal(z - x_j); `log_partition` is that of x - M, `largest` is M."""
+    """sum_{j != y} c_j focal(z - x_j); `log_partition` is that of x - M, `largest` is M or none."""
     logits = _logits(given)
     shares = _class_shares(given, logits, *label_classes(logits, labels))
-    differences = logits - given["largest"][:, tf.newaxis]
-    surprisals = given["log_partition"][:, tf.newaxis] - differences
+    if "largest" in given:
+        logits = logits - given["largest"][:, tf.newaxis]
+    surprisals = given["log_partition"][:, tf.newaxis] - logits
     absent = tf.logical_or(tf.equal(shares, 0), surprisals < 0)  # below 0 by rounding alone
     surprisals = _tf.where(absent, tf.zeros_like(surprisals), surprisals)
     return [row_sum(shares * focal(surprisals, given["focal_gamma"]))]
@@ -151,14 +183,14 @@ class Statistics(NamedTuple):
 
     Attributes:
       at_label: a, [batch_size].
-      largest, others: m and r, [batch_size, n].
+      largest, others: m and r, [batch_size, n]; m is None where it is taken to be 0.
       label_weights: w, [batch_size]; None without class weights.
       shares, gaps: c and g, [batch_size, n]; None without smoothing.
       num_included: k, [batch_size]; None without smoothing, or without a class mask.
     """
 
     at_label: Tensor
-    largest: Tensor
+    largest: Optional[Tensor]
     others: Tensor
     label_weights: Optional[Tensor]
     shares: Optional[Tensor]
@@ -190,23 +222,31 @@ def statistics(
         chunk_size=chunk_size,
         is_placed=is_placed,
     )
-    found = iter(outputs[3:])
+    found = iter(outputs)
+    at_label, largest = next(found), next(found) if "logits" in operands else None
+    others = next(found)
     label_weights = next(found) if "class_weights" in operands else None
     shares, gaps = (next(found), next(found)) if smoothed else (None, None)
-    return Statistics(*outputs[:3], label_weights, shares, gaps, next(found, None))
+    num_included = next(found, None)
+    return Statistics(at_label, largest, others, label_weights, shares, gaps, num_included)
 
 
 def merged(statistics_of_chunks: Statistics) -> Statistics:
     """The statistics of a shard, computed beside it from those of its chunks: n is 1."""
     found = statistics_of_chunks
-    operands = {"chunk_largest": found.largest, "chunk_others": found.others}
-    smoothed = found.shares is not None and found.gaps is not None
-    if smoothed:
-        operands.update(chunk_shares=found.shares, chunk_gaps=found.gaps)
-    no_labels = tf.zeros([0], tf.int32)
-    outputs = apply(MERGED, no_labels, operands, flag=smoothed, is_placed=True)
-    shares, gaps = outputs[2:] if smoothed else (None, None)
-    return found._replace(largest=outputs[0], others=outputs[1], shares=shares, gaps=gaps)
+    operands = {
+        "chunk_largest": found.largest,
+        "chunk_others": found.others,
+        "chunk_shares": found.shares,
+        "chunk_gaps": found.gaps,
+    }
+    there = {name: tensor for name, tensor in operands.items() if tensor is not None}
+    no_labels, smoothed = tf.zeros([0], tf.int32), found.shares is not None
+    outputs = iter(apply(MERGED, no_labels, there, flag=smoothed, is_placed=True))
+    largest = None if found.largest is None else next(outputs)
+    others = next(outputs)
+    shares, gaps = (next(outputs), next(outputs)) if smoothed else (None, None)
+    return found._replace(largest=largest, others=others, shares=shares, gaps=gaps)
 
 
 def focal_terms(
@@ -219,8 +259,8 @@ def focal_terms(
 ) -> Tensor:
     """sum_{j != y} c_j (1 - p_j)^focal_gamma (z - x_j) over the classes of a shard: [batch_size].
 
-    The operands of `statistics`, with `focal_gamma`, `largest`, which is M, and `log_partition`,
-    that of x - M over all shards.
+    The operands of `statistics`, with `focal_gamma`, `largest`, which is M, or none for 0, and
+    `log_partition`, that of x - M over all shards.
     """
     (terms,) = apply(
         FOCAL_TERMS,

@@ -20,7 +20,7 @@ from tf1xent._tf.control_flow_v2 import (
     set_control_flow_v2,
 )
 from tf1xent._tf.defuns import TIED_GRADIENT, tied_to_function_inputs
-from tf1xent._tf.distribution import across_replicas, parts_of_variable
+from tf1xent._tf.distribution import across_replicas, partitions, parts_of_variable
 from tf1xent._tf.drop_ins import (
     DENSE_FUNCTIONS,
     DENSE_STOPPED_FUNCTIONS,
@@ -261,6 +261,7 @@ __all__ = [
     "tensor_of",
     "op_type",
     "op_types_called",
+    "partitions",
     "parts_of_variable",
     "primitive",
     "primitive_list",

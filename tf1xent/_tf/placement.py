@@ -9,8 +9,6 @@ from tensorflow.python.client import device_lib
 from tensorflow.python.framework import func_graph, function
 from tensorflow.python.ops import control_flow_util, control_flow_util_v2
 
-from tf1xent._typing import Tensor
-
 # 1.13 has only the check of the current graph, without its parents.
 _in_xla_context = getattr(
     control_flow_util, "GraphOrParentsInXlaContext", control_flow_util.InXlaContext
@@ -71,12 +69,13 @@ def runs_on_cpu(op_type: str) -> bool:
 
 
 @contextlib.contextmanager
-def beside(tensor: Tensor) -> Iterator[None]:
-    """Builds ops on the device of `tensor`, whatever scopes are in force; in these if it has none.
+def beside(tensor: Any) -> Iterator[None]:
+    """Builds ops on the device of a tensor or variable, whatever scopes are in force.
 
-    Scopes in force are those of whoever builds: for gradients, of the call of `tf.gradients`.
+    Without a device, and for what is no tensor, in these. Scopes in force are those of whoever
+    builds: for gradients, of the call of `tf.gradients`.
     """
-    if not tensor.device:
+    if not getattr(tensor, "device", None):
         yield
         return
     with tf.device(None), tf.device(tensor.device):

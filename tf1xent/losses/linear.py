@@ -1,7 +1,9 @@
 """The loss of a linear layer over a large vocabulary, without its whole matrix of logits."""
 
+import contextlib
 from typing import TYPE_CHECKING, Any, List, Mapping, Sequence, Tuple, Union
 
+from tf1xent import _tf
 from tf1xent._loss import batch, option_checks
 from tf1xent._loss.faces import with_options
 from tf1xent._loss.objective import PerExample
@@ -58,16 +60,24 @@ def linear_softmax_cross_entropy(
     derivative takes memory for a few `[batch_size, chunk_size]`, and the time of one more matrix
     product than the plain composition's three for value and gradient.
 
+    Weights may be in shards by class, on several devices or tasks. Then what touches a shard runs
+    on the shard's own device, and between devices go inputs, labels and a few numbers by row: see
+    `tf1xent.losses.sharded_softmax_cross_entropy`. Weights in one tensor are worked on wherever the
+    loss is built.
+
     Args:
       labels: `Tensor` of int32 or int64, `[d_0, ..., d_{r-1}]`, values in `[0, num_classes)`.
       inputs: `Tensor` of half, bfloat16, float32 or float64, `[d_0, ..., d_{r-1}, dim]`. With half
         and bfloat16, logits are computed in float32.
-      weights: of the inputs' dtype, `[dim, num_classes]`.
-      biases: of the inputs' dtype, `[num_classes]`; None: none.
+      weights: of the inputs' dtype, `[dim, num_classes]`; or shards of them: a list, or a variable
+        that is partitioned along the classes.
+      biases: of the inputs' dtype, `[num_classes]`, or in shards like the weights; None: none.
       chunk_size: at most so many classes are computed at once, at least 1. Small ones save memory,
         large ones a little time.
       transpose_weights: whether weights are `[num_classes, dim]`, as those of
         tf.nn.sampled_softmax_loss.
+      partition_strategy: which classes a shard has, as in tf.nn.embedding_lookup: "div" or "mod".
+        tf.nn.sampled_softmax_loss takes "mod" by default.
       example_weights: a number for all rows, or by row: of the labels' rank, each size theirs or 1.
       **options: each by its name, as `tf1xent._loss.options.ShardedOptions` lists them.
       scope: name scope of the operations.
@@ -79,11 +89,12 @@ def linear_softmax_cross_entropy(
       `Reduction.NONE`. With nothing to count it is 0.
 
     **Derivatives**: of every order, also mixed, in inputs, weights, biases, example weights and
-      class weights; each order computes the logits anew, chunk by chunk.
+      options; each order computes the logits anew, chunk by chunk. Those of a shard stay beside it.
 
     Raises:
-      ValueError: (graph build) an unknown reduction, a chunk size below 1, shapes that do not fit,
-        weights of unknown rank, a constant option outside its range.
+      ValueError: (graph build) an unknown reduction or partition strategy, a chunk size below 1,
+        shapes that do not fit, weights of unknown rank, a variable partitioned along another axis
+        than the classes, a constant option outside its range.
       TypeError: (graph build) labels that are not int32 or int64, inputs that are not floating
         point, weights or biases of another dtype than the inputs.
       tf.errors.InvalidArgumentError: (session run) the same, where only the run can tell, and
@@ -106,7 +117,7 @@ def linear_softmax_cross_entropy(
     See also: `tf1xent.losses.sparse_softmax_cross_entropy`, of logits.
 
     Source: the formula and the options are written down in `tf1xent._loss.objective`, how the
-      chunks are put together in `tf1xent._math.chunked_linear`.
+      chunks are put together in `tf1xent._math.shard_statistics`.
     """
     Reduction.validate(reduction)
     check_chunk_size(_FUNCTION, chunk_size)
@@ -118,14 +129,13 @@ def linear_softmax_cross_entropy(
         converted = _convert_labels_and_inputs(labels, inputs)
         axis = 0 if transpose_weights else 1
         parts = parts_of(weights, _FUNCTION, "weights", axis)
-        is_whole = parts is None
-        layers = _layers(converted[1], [weights] if is_whole else parts, biases, transpose_weights)
+        tensors = [weights] if parts is None else parts
         shards = Shards(
             _FUNCTION,
-            layers,
+            _layers(converted[1], tensors, transpose_weights, parts is not None),
             axis,
             partition_strategy,
-            is_placed=not is_whole,
+            is_placed=parts is not None,
             chunk_size=chunk_size,
         )
         shards = _with_biases(shards, biases, converted[1])
@@ -155,9 +165,12 @@ def _convert_labels_and_inputs(labels: Labels, inputs: TensorLike) -> Tuple[Tens
     return labels, inputs
 
 
-def _converted(name: str, value: TensorLike, inputs: Tensor) -> Tensor:
+def _converted(name: str, value: Any, inputs: Tensor, is_placed: bool) -> Tensor:
     """Weights or biases as a tensor of the inputs' dtype."""
-    tensor = tf.convert_to_tensor(value, preferred_dtype=inputs.dtype.base_dtype)
+    with contextlib.ExitStack() as stack:
+        if is_placed:  # a variable of resources is read where its reader is built
+            stack.enter_context(_tf.beside(value))
+        tensor = tf.convert_to_tensor(value, preferred_dtype=inputs.dtype.base_dtype)
     if tensor.dtype.base_dtype != inputs.dtype.base_dtype:
         raise TypeError(
             f"{_FUNCTION}: `{name}` must have the dtype of the inputs, {inputs.dtype.name}, "
@@ -167,14 +180,14 @@ def _converted(name: str, value: TensorLike, inputs: Tensor) -> Tensor:
 
 
 def _layers(
-    inputs: Tensor, weights: Sequence[TensorLike], biases: Any, transposed: bool
+    inputs: Tensor, weights: Sequence[Any], transposed: bool, is_placed: bool
 ) -> List[Given]:
     """The weights of each shard."""
     dim = inputs.shape.as_list()[-1]
     wanted = [None, dim] if transposed else [dim, None]
     found = []
     for value in weights:
-        tensor = _converted("weights", value, inputs)
+        tensor = _converted("weights", value, inputs, is_placed)
         if tensor.shape.ndims is None or not tensor.shape.is_compatible_with(wanted):
             layout = "[num_classes, dim]" if transposed else "[dim, num_classes]"
             raise ValueError(
@@ -192,13 +205,13 @@ def _with_biases(shards: Shards, biases: Any, inputs: Tensor) -> Shards:
     shards, sizes = checked_sizes(shards)
     parts = parts_of_option(shards, "biases", biases)
     if parts is None:
-        whole = _converted("biases", biases, inputs)
+        whole = _converted("biases", biases, inputs, is_placed=False)
         _check_biases(whole, sum(sizes))
         pieces = cut(shards, sizes, whole, 0)
     else:
         pieces = []
         for number, part in enumerate(parts):
-            pieces.append(_converted("biases", part, inputs))
+            pieces.append(_converted("biases", part, inputs, is_placed=True))
             _check_biases(pieces[-1], sizes[number])
     operands = [dict(own, biases=piece) for own, piece in zip(shards.operands, pieces)]
     return shards._replace(operands=operands)

@@ -48,7 +48,7 @@ def main(_):
         train_op = tf.train.MomentumOptimizer(0.1, 0.9).minimize(loss, global_step)
         variables = tf.trainable_variables()
         directions, products = [], []
-        if FLAGS.curvature:
+        if FLAGS.curvature and FLAGS.task_index == 0:
             directions = [digits.direction(variable) for variable in variables]
             gradients = tf.gradients(loss, variables)
             products = tf.gradients(gradients, variables, grad_ys=directions)
@@ -67,7 +67,7 @@ def main(_):
             step = session.run(global_step)
             # One worker after the other, so that the loss of a step is always the same.
             if step % workers != FLAGS.task_index or session.should_stop():
-                time.sleep(0.002)
+                time.sleep(0.02)
                 continue
             feed = dict(zip([images, labels], digits.batch(step)))
             losses[step] = session.run([loss, train_op], feed)[0]

@@ -41,7 +41,7 @@ def main(_):
         global_step = tf.train.get_or_create_global_step()
         train_op = tf.train.GradientDescentOptimizer(0.5).minimize(loss, global_step)
         directions, products = [], []
-        if FLAGS.curvature:
+        if FLAGS.curvature and FLAGS.task_index == 0:
             directions = [digits.direction(variable) for variable in variables]
             gradients = tf.gradients(loss, variables)
             products = tf.gradients(gradients, variables, grad_ys=directions)
@@ -58,7 +58,7 @@ def main(_):
                 break
             # One worker after the other, so that the loss of a step is always the same.
             if step % workers != FLAGS.task_index:
-                time.sleep(0.002)
+                time.sleep(0.02)
                 continue
             feed = dict(zip([images, labels], digits.batch(step)))
             losses[step] = session.run([loss, train_op], feed)[0]

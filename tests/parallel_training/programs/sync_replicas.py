@@ -47,7 +47,7 @@ def main(_):
         made = tf.get_variable("made", [], tf.int64, tf.zeros_initializer(), trainable=False)
         count = tf.assign_add(made, 1, use_locking=True)
         directions, products = [], []
-        if FLAGS.curvature:
+        if FLAGS.curvature and FLAGS.task_index == 0:
             directions = [digits.direction(variable) for variable in variables]
             gradients = tf.gradients(loss, variables)
             products = tf.gradients(gradients, variables, grad_ys=directions)
@@ -55,7 +55,7 @@ def main(_):
     def wait_for_all(steps):
         # A fast worker could give two of the gradients of a step, and a slow one none.
         while session.run(made) < steps * workers:
-            time.sleep(0.002)
+            time.sleep(0.02)
 
     # Without tokens to begin with, all workers have to be there for the first step.
     hooks = [optimizer.make_session_run_hook(is_chief, num_tokens=0)]

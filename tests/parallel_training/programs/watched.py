@@ -57,7 +57,7 @@ def main(_):
             optimizer = tf.train.SyncReplicasOptimizer(optimizer, workers, workers)
         train_op = optimizer.minimize(loss, global_step)
         directions, products = [], []
-        if FLAGS.curvature:
+        if FLAGS.curvature and FLAGS.task_index == 0:
             directions = [digits.direction(variable) for variable in variables]
             gradients = tf.gradients(loss, variables)
             products = tf.gradients(gradients, variables, grad_ys=directions)
@@ -86,12 +86,12 @@ def main(_):
             # One worker after the other, or all together.
             wanted = step // workers * workers if FLAGS.sync else step
             while session.run(made) < wanted:
-                time.sleep(0.002)
+                time.sleep(0.02)
             feed = dict(zip([images, labels], batch(step)))
             losses[step] = session.run([loss, train_op], feed)[0]
             session.run(count)
         while session.run(made) < FLAGS.steps:
-            time.sleep(0.002)
+            time.sleep(0.02)
         feed = dict(zip([images, labels], digits.for_curvature()))
         values, products = session.run([variables, products], feed)
     for diagnosis in doctor.diagnoses:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import zlib
-from typing import IO, Any, Dict, Iterator, Optional
+from typing import IO, Any, Dict, Iterator, Optional, Sequence
 
 import numpy as np
 
@@ -78,12 +78,7 @@ class ProductLog:
         with self._synchronized() as file:
             if digest in self._records:  # another process was faster
                 return
-            file.seek(self._end)
-            file.truncate()
-            file.write(digest)
-            file.write(values.data)
-            file.write(_crc(digest, values.data))
-            _to_disk(file)
+            self._write(file, self._end, [digest, values.data, _crc(digest, values.data)])
             self._records[digest] = self._end
             self._end += self._record_bytes
 
@@ -103,13 +98,26 @@ class ProductLog:
         if line == self._header:
             return
         if self._header.startswith(line):  # a new file, or a process was killed in its first write
-            file.seek(0)
-            file.truncate()
-            file.write(self._header)
-            _to_disk(file)
+            self._write(file, 0, [self._header])
             return
         file.seek(0)
         raise ValueError(self._refusal(file.readline()))
+
+    def _write(self, file: IO[bytes], begin: int, parts: Sequence[Any]) -> None:
+        """Writes to the disk, where something that was cut off may stand."""
+        try:
+            file.seek(begin)
+            file.truncate()
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError as error:
+            message = (
+                f"{self.owner}: `log` must have room for a product, got: {error.strerror}. Make "
+                "room and run this again; it goes on from the last product in the log"
+            )
+            raise OSError(error.errno, message, self.path) from error
 
     def _refusal(self, line: bytes) -> str:
         try:
@@ -160,8 +168,3 @@ def _digest(vector: np.ndarray) -> bytes:
 
 def _crc(digest: bytes, values: Any) -> bytes:
     return (zlib.crc32(values, zlib.crc32(digest)) & 0xFFFFFFFF).to_bytes(_CRC_BYTES, "little")
-
-
-def _to_disk(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())

@@ -15,6 +15,7 @@ from typing import (
     Sequence,
 )
 
+from tf1xent._tf import error_line, tf
 from tf1xent._typing import Tensor
 from tf1xent.curvature.workers.program import Values
 from tf1xent.curvature.workers.worker import Job
@@ -170,7 +171,8 @@ class Pass:
             self._fail(job, error)
         if any(worker.has_hope for worker in pool.workers):
             self._last_hope = time.monotonic()
-        elif time.monotonic() - self._last_hope > min(_PATIENCE, pool.timeout):
+        is_over = time.monotonic() - self._last_hope > min(_PATIENCE, pool.timeout)
+        if is_over or all(worker.is_unfit for worker in pool.workers):
             raise pool.nobody()
 
     def _finish(self, job: Job, found: Any, error: Optional[Exception]) -> None:
@@ -183,6 +185,17 @@ class Pass:
             return
         job.attempts += 1
         if job.attempts >= _ATTEMPTS:
-            self._finish(job, None, error)
+            self._finish(job, None, _given_up(error))
         elif all(worker.job is not job for worker in self._pool.workers):
             heapq.heappush(self._waiting, job.number)
+
+
+def _given_up(error: Optional[Exception]) -> Optional[Exception]:
+    """The error of a job that workers were lost with, which says so."""
+    if not isinstance(error, tf.errors.OpError):
+        return error
+    remedy = "Look at this batch, or run it without `workers`."
+    if isinstance(error, tf.errors.DeadlineExceededError):
+        remedy = "Raise `worker_timeout`, or feed smaller batches."
+    message = f"{error_line(error)} So it was on {_ATTEMPTS} attempts. {remedy}"
+    return type(error)(error.node_def, error.op, message)

@@ -1,10 +1,11 @@
 """All workers of an operator: hands jobs out, and returns their results in order."""
 
+import os
 import queue
 import threading
 import time
 import weakref
-from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Tuple
+from typing import Any, Dict, Generator, Iterable, Iterator, Optional, Sequence, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
@@ -16,6 +17,8 @@ from tf1xent.curvature.workers.state import state_besides_variables
 from tf1xent.curvature.workers.targets import targets_of
 from tf1xent.curvature.workers.worker import Connection, Job, Report, Worker
 
+# What makes gRPC send even what is for this machine through a proxy.
+_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 # Seconds for the sessions to close at the end of the program.
 _CLOSING = 1.0
 
@@ -57,7 +60,7 @@ class Pool:
         with self._session.graph.as_default():
             self._reads.update(variables_behind(tensors, known=self._reads))
 
-    def results(self, calls: Iterable[Call]) -> Iterator[Outcome]:
+    def results(self, calls: Iterable[Call]) -> Generator[Outcome, None, None]:
         """Yields the results of calls, in their order, which are read a little ahead.
 
         The variables have the values that were read last.
@@ -153,13 +156,15 @@ class Pool:
 
     def nobody(self) -> Exception:
         """The error that no worker is left."""
-        said = "; ".join(f"{worker.target}: {worker.said}" for worker in self.workers)
+        said = " ".join(f"{worker.target}: {worker.said}" for worker in self.workers)
+        proxies = [name for name in _PROXIES if os.environ.get(name)]
+        hint = f" gRPC sends through {proxies[0]}; set no_proxy to their hosts." if proxies else ""
         return tf.errors.UnavailableError(
             None,
             None,
-            f"{self.owner}: `workers` must be running, but none of {len(self.workers)} is left "
-            f"({said}). Start them and run this again; with `log`, the products that it holds are "
-            "not computed again.",
+            f"{self.owner}: `workers` must be there, but none of {len(self.workers)} is left. "
+            f"{said}{hint} Start them and run this again; with a `log`, finished products are not "
+            "computed again.",
         )
 
 

@@ -1,6 +1,7 @@
 """One worker: a session on it, run by a thread of its own that can be given up."""
 
 import queue
+import re
 import threading
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
@@ -17,10 +18,21 @@ _WATCH_EVERY = 1.0
 _SLACK = 2.0
 # Seconds before a lost worker is tried again: at first, and at most; doubled each time.
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 20.0
+# Seconds after an answer in which a worker is not asked whether it is there. A question leaves a
+# port in use for a minute, so one before each of many short calls would use them all.
+_IS_THERE_FOR = 1.0
 # Errors that tell of the computation: another worker would say the same.
 _OF_THE_JOB = (
     tf.errors.InvalidArgumentError,
     tf.errors.OutOfRangeError,
+    tf.errors.UnimplementedError,
+)
+# TF 1.15 hands on what gRPC reports, as JSON.
+_OF_GRPC = re.compile(r'"grpc_message":"([^"]+)"')
+# Of a new session: this worker cannot compute the program, now and later.
+_OF_THE_PROGRAM = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
     tf.errors.UnimplementedError,
 )
 
@@ -101,7 +113,7 @@ class Connection:
         self._session: Any = None
         self._sent: Optional[Values] = None
         self._jobs: queue.Queue[Any] = queue.Queue()
-        self.called_at = time.monotonic()
+        self.called_at, self._answered_at = time.monotonic(), 0.0
         self._thread = threading.Thread(target=self._work, name=f"tf1xent {target}", daemon=True)
         self._thread.start()
 
@@ -139,7 +151,8 @@ class Connection:
                 pass
 
     def _computed(self, job: Job, values: Values) -> Any:
-        if refuses(self._target, _PROBE):
+        is_known = time.monotonic() < self._answered_at + _IS_THERE_FOR
+        if not is_known and refuses(self._target, _PROBE):
             raise tf.errors.UnavailableError(None, None, "nothing listens there.")
         if self._session is None:
             self._session = tf.Session(self._target, graph=self._program.graph, config=self._config)
@@ -162,6 +175,7 @@ class Connection:
     def _run(self, fetches: Sequence[Any], feeds: Dict[str, Any]) -> List[Any]:
         self.called_at = time.monotonic()
         found: List[Any] = self._session.run(fetches, feeds, options=self._options)
+        self._answered_at = time.monotonic()
         return found
 
 
@@ -174,13 +188,15 @@ class Worker:
       since: when it got the job.
       is_well: whether its session has answered and was not lost since.
       said: what it said when it was lost last, or None.
+      is_unfit: whether it was lost because it cannot compute the program.
     """
 
     def __init__(self, target: str, timeout: float) -> None:
         self.target, self._timeout = target, timeout
         self.job: Optional[Job] = None
         self.since = 0.0
-        self.is_well, self.said = False, None  # type: bool, Optional[str]
+        self.is_well, self.is_unfit = False, False
+        self.said: Optional[str] = None
         self._connection: Optional[Connection] = None
         self._delay, self._try_at, self._watch_at = _FIRST_DELAY, 0.0, 0.0
 
@@ -213,11 +229,13 @@ class Worker:
 
     def answered(self) -> None:
         """Notes that it has done what it was given."""
-        self.job, self.is_well, self._delay = None, True, _FIRST_DELAY
+        self.job, self.is_well, self.is_unfit = None, True, False
+        self._delay = _FIRST_DELAY
 
     def lose(self, error: Optional[Exception]) -> None:
         """Gives up the connection; another is made later."""
-        self.said = error_line(error or timed_out(self._timeout))
+        self.said = _said(error or timed_out(self._timeout))
+        self.is_unfit = not self.is_well and isinstance(error, _OF_THE_PROGRAM)
         self.drop()
         self._try_at = time.monotonic() + self._delay
         self._delay = min(2 * self._delay, _LONGEST_DELAY)
@@ -251,3 +269,9 @@ class Worker:
 def timed_out(timeout: float) -> Exception:
     """The error of a call that took too long."""
     return tf.errors.DeadlineExceededError(None, None, f"no answer within {timeout:g} seconds.")
+
+
+def _said(error: Exception) -> str:
+    """What an error says, in a line."""
+    found = _OF_GRPC.search(str(error))
+    return f"{found.group(1)}." if found else error_line(error)

@@ -315,7 +315,9 @@ class Watcher(_tf.Watcher):
                 # has changed the variables.
                 values = self._read(list(self.program.variables))
                 if not is_finite(values, list(values)):
-                    step = step._replace(variables=values)
+                    # Between two runs, they are those before the next one.
+                    number = (step.number or 0) + (symptom == "parameters")
+                    step = step._replace(number=number, variables=values)
                     found = diagnose_step(self.program, step, history, problem)
             return found, step, history
         except Exception as failure:  # the training must not end by it
