@@ -20,7 +20,7 @@ from tf1xent._tf.control_flow_v2 import (
     set_control_flow_v2,
 )
 from tf1xent._tf.defuns import TIED_GRADIENT, tied_to_function_inputs
-from tf1xent._tf.distribution import across_replicas, parts_of_variable
+from tf1xent._tf.distribution import across_replicas, partitions, parts_of_variable
 from tf1xent._tf.drop_ins import (
     DENSE_FUNCTIONS,
     DENSE_STOPPED_FUNCTIONS,
@@ -78,7 +78,7 @@ from tf1xent._tf.op_definitions import (
     has_gradient,
     op_definition,
 )
-from tf1xent._tf.placement import in_function, runs_on_cpu
+from tf1xent._tf.placement import beside, in_function, runs_on_cpu
 from tf1xent._tf.primitives import (
     Computed,
     Gradients,
@@ -155,6 +155,7 @@ from tf1xent._tf.stock_ops import (
     version,
     where,
 )
+from tf1xent._tf.structured import Structure, StructuredPrimitive
 from tf1xent._tf.vectorization import register_batch_ops
 
 __all__ = [
@@ -187,6 +188,8 @@ __all__ = [
     "STOCK_GRADIENTS",
     "STOCK_LOSSES",
     "SavedModel",
+    "Structure",
+    "StructuredPrimitive",
     "TIED_GRADIENT",
     "TRACED_CALLS",
     "TRACED_FUNCTIONS_HAVE_HESSIANS",
@@ -195,6 +198,7 @@ __all__ = [
     "across_replicas",
     "as_drop_in",
     "attributes",
+    "beside",
     "bodies",
     "broadcast_to",
     "buffer_like",
@@ -257,6 +261,7 @@ __all__ = [
     "tensor_of",
     "op_type",
     "op_types_called",
+    "partitions",
     "parts_of_variable",
     "primitive",
     "primitive_list",

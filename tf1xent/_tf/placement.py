@@ -1,7 +1,8 @@
 """Where ops that are built now will run, as far as it is known before a session exists."""
 
+import contextlib
 import functools
-from typing import Any
+from typing import Any, Iterator
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.client import device_lib
@@ -65,6 +66,20 @@ def runs_on_cpu(op_type: str) -> bool:
         return False
     device_type = tf.DeviceSpec.from_string(_device_in_force(op_type)).device_type
     return device_type == "CPU" or (device_type is None and not _gpu_is_there())
+
+
+@contextlib.contextmanager
+def beside(tensor: Any) -> Iterator[None]:
+    """Builds ops on the device of a tensor or variable, whatever scopes are in force.
+
+    Without a device, and for what is no tensor, in these. Scopes in force are those of whoever
+    builds: for gradients, of the call of `tf.gradients`.
+    """
+    if not getattr(tensor, "device", None):
+        yield
+        return
+    with tf.device(None), tf.device(tensor.device):
+        yield
 
 
 def in_function() -> bool:

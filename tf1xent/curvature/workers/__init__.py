@@ -1,1 +1,1 @@
-"""Passes over data on several workers: a session on each, and sums on the client."""
+"""Passes over data on several workers: sessions, sums on the client; how a worker starts."""
