@@ -47,13 +47,13 @@ class CurvatureOperator(LinearOperator):
     With `workers` the batches are computed by other processes and machines, each a single-task
     `tf.train.Server` (``tf1xent worker --port N``). The client reads the feeds, hands batches to
     whoever is idle, and adds what comes back in float64 and in the order of the batches: the bits
-    are those without workers on the same kind of machine, whichever worker did what. No more than
-    two batches for each worker are read beyond the last one that was added. A worker gets the ops
-    that a product needs and once, in a session of its own, the values of the variables; each
-    result comes with a checksum of the values that it was computed from. One that ends, is silent
-    for longer than `worker_timeout`, or has lost its state is left, with a warning; its batch goes
-    to another, and it is tried again and taken back. A loss that draws random numbers draws them
-    on the workers.
+    do not depend on which worker did what, and are those without workers, given machines of the
+    same kind with as many threads. No more than two batches for each worker are read beyond the
+    last one that was added. A worker gets the ops that a product needs and once, in a session of
+    its own, the values of the variables; each result comes with a checksum of the values that it
+    was computed from. One that ends, is silent for longer than `worker_timeout`, or has lost its
+    state is left, with a warning; its batch goes to another, and it is tried again and taken back.
+    A loss that draws random numbers draws them on the workers.
 
     Args:
       session: a `tf.Session`, or what has its `graph` and `run`. Variables count with their values
