@@ -1,4 +1,4 @@
-"""Forks tasks of clusters, and programs: importing TensorFlow costs seconds, a copy of a process that has, none.
+"""Forks tasks of clusters, and programs: importing TensorFlow costs seconds, a fork of it none.
 
     python -m tests.support.task_program
 
