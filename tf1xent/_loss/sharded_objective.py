@@ -28,8 +28,8 @@ from tf1xent._math import shard_statistics, softmax
 from tf1xent._math.focal import focal
 from tf1xent._math.labels import checked_label_range
 from tf1xent._math.matrix import infinity_unless, row_sum
-from tf1xent._math.shard_maps import Given, Size
 from tf1xent._math.shard_statistics import Statistics, to_largest
+from tf1xent._math.shard_structures import Given, Size
 from tf1xent._tf import tf
 from tf1xent._typing import Tensor
 

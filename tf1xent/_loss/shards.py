@@ -14,7 +14,8 @@ from tf1xent import _tf
 from tf1xent._loss import option_checks
 from tf1xent._loss.batch import Batch
 from tf1xent._math.dtypes import LABEL_DTYPES
-from tf1xent._math.shard_maps import Given, Size, size
+from tf1xent._math.shard_maps import size
+from tf1xent._math.shard_structures import Given, Size
 from tf1xent._tf import tf
 from tf1xent._typing import Tensor, TensorLike
 

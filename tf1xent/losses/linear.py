@@ -20,7 +20,7 @@ from tf1xent._loss.shards import (
     parts_of_option,
 )
 from tf1xent._math.labels import with_as_many_rows
-from tf1xent._math.shard_maps import Given, Size
+from tf1xent._math.shard_structures import Given, Size
 from tf1xent._tf import tf
 from tf1xent._typing import Labels, Name, ReductionName, Tensor, TensorLike
 from tf1xent.losses.reduction import Reduction, loss_of
