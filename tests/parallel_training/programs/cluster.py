@@ -37,7 +37,7 @@ def wait_for_chief(target):
     missing = tf.report_uninitialized_variables(tf.global_variables())
     with tf.Session(target, config=config()) as session:
         while len(session.run(missing)):
-            time.sleep(0.02)
+            time.sleep(0.05)
 
 
 def worker_device():

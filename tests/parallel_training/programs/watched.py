@@ -90,12 +90,12 @@ def main(_):
             # One worker after the other, or all together.
             wanted = step // workers * workers if FLAGS.sync else step
             while session.run(made) < wanted:
-                time.sleep(0.02)
+                time.sleep(0.05)
             of_step = dict(zip([images, labels], batch(step)))
             losses[step] = session.run([loss, train_op], of_step)[0]
             session.run(count)
         while session.run(made) < FLAGS.steps:
-            time.sleep(0.02)
+            time.sleep(0.05)
         values, products = session.run([variables, products], feed)
     for diagnosis in doctor.diagnoses:
         print(diagnosis)
