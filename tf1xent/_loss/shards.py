@@ -224,9 +224,12 @@ def vector_pieces(
         return _constants_or_slices(shards, whole, is_constant, axis=0)
     pieces = []
     for number, part in enumerate(parts):
+        is_constant = not _is_tensor(part)
+        if not is_constant:
+            part = _tf.converted_beside(part)
         with _tf.beside(part):
             vector = check(batch._replace(all_classes=shards.sizes[number]), name, part)
-        pieces.append((vector, not _is_tensor(part)))
+        pieces.append((vector, is_constant))
     return pieces
 
 

@@ -1,6 +1,5 @@
 """The loss of a linear layer over a large vocabulary, without its whole matrix of logits."""
 
-import contextlib
 from typing import TYPE_CHECKING, Any, List, Mapping, Sequence, Tuple, Union
 
 from tf1xent import _tf
@@ -167,10 +166,8 @@ def _convert_labels_and_inputs(labels: Labels, inputs: TensorLike) -> Tuple[Tens
 
 def _converted(name: str, value: Any, inputs: Tensor, is_placed: bool) -> Tensor:
     """Weights or biases as a tensor of the inputs' dtype."""
-    with contextlib.ExitStack() as stack:
-        if is_placed:  # a variable of resources is read where its reader is built
-            stack.enter_context(_tf.beside(value))
-        tensor = tf.convert_to_tensor(value, preferred_dtype=inputs.dtype.base_dtype)
+    convert = _tf.converted_beside if is_placed else tf.convert_to_tensor
+    tensor = convert(value, preferred_dtype=inputs.dtype.base_dtype)
     if tensor.dtype.base_dtype != inputs.dtype.base_dtype:
         raise TypeError(
             f"{_FUNCTION}: `{name}` must have the dtype of the inputs, {inputs.dtype.name}, "

@@ -151,8 +151,7 @@ def _converted(logits_shards: Sequence[TensorLike]) -> List[Tensor]:
         )
     tensors: List[Tensor] = []
     for part in parts:
-        with _tf.beside(part):  # a variable of resources is read where its reader is built
-            tensor = tf.convert_to_tensor(part)
+        tensor = _tf.converted_beside(part)
         batch.check_logits_dtype(_FUNCTION, tensor, tensor, "logits_shards")
         if tensor.shape.ndims in (None, 0):
             raise ValueError(
