@@ -3,13 +3,11 @@
 Nothing here touches numerics, and nothing imports tf1xent or TensorFlow before a test does.
 """
 
-import functools
 import gc
 import inspect
 import logging
 import os
 import signal
-import sys
 import types
 import weakref
 
@@ -29,7 +27,6 @@ gc.set_threshold(20000, 20, 20)
 
 read_signature = inspect.getfullargspec
 signatures = weakref.WeakKeyDictionary()
-adapted = weakref.WeakSet()
 
 
 def getfullargspec(function):
@@ -70,11 +67,6 @@ def pytest_addoption(parser):
         action="store_true",
         help="of the combinations of a test's parameters run as few as have every value",
     )
-    parser.addoption(
-        "--unoptimised",
-        action="store_true",
-        help="but for those of tests/nn, sessions without a configuration run graphs as they are",
-    )
 
 
 def pytest_configure(config):
@@ -114,51 +106,6 @@ def pytest_collection_modifyitems(config, items):
             missing -= values
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]
-
-
-def shorten_stacks(tf_stack):
-    """Keeps pytest's own calls, most of all, out of what TF 1.13 notes in Python for each op."""
-    end = sys.modules["_pytest.python"].pytest_pyfunc_call.__code__
-
-    def extract_stack(extract_frame_info_fn=None):
-        found, frame = [], sys._getframe(1)
-        while frame is not None and frame.f_code is not end:
-            code, info = frame.f_code, extract_frame_info_fn and extract_frame_info_fn(frame)
-            place = code.co_filename, frame.f_lineno, code.co_name
-            found.append((*place, frame.f_globals, code.co_firstlineno, info))
-            frame = frame.f_back
-        return found[::-1]
-
-    tf_stack.extract_stack = extract_stack
-
-
-def leave_graphs_as_they_are(session):
-    """Sessions of which no test chose the configuration optimise no graph: a tenth of the time."""
-    make = session.BaseSession.__init__
-
-    @functools.wraps(make)
-    def init(self, target="", graph=None, config=None):
-        if config is None and not os.environ.get("PYTEST_CURRENT_TEST", "").startswith("tests/nn/"):
-            config = sys.modules["tensorflow.compat.v1"].ConfigProto()
-            config.graph_options.rewrite_options.disable_meta_optimizer = True
-        make(self, target, graph, config)
-
-    session.BaseSession.__init__ = init
-
-
-def pytest_runtest_setup(item):
-    """Makes TensorFlow faster for tests, once one of them has imported it."""
-    session = sys.modules.get("tensorflow.python.client.session")
-    if session is None or item.config in adapted:
-        return
-    adapted.add(item.config)
-    tf_stack = sys.modules.get("tensorflow.python.util.tf_stack")
-    if isinstance(getattr(tf_stack, "extract_stack", None), types.FunctionType) and (
-        "extract_frame_info_fn" in read_signature(tf_stack.extract_stack).args
-    ):
-        shorten_stacks(tf_stack)
-    if item.config.getoption("unoptimised"):
-        leave_graphs_as_they_are(session)
 
 
 @pytest.hookimpl(hookwrapper=True)
