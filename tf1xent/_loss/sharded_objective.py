@@ -63,7 +63,8 @@ class _Terms:
             # c (x_y - m) + g, summed. The label's difference counts as 0 where it is left out.
             zeros = tf.zeros_like(self.label_difference)
             at_label = _tf.where(self.takes_part(), self.label_difference, zeros)
-            label_gaps = at_label[:, tf.newaxis] - (0 if largest is None else differences)
+            references = tf.zeros_like(shares) if largest is None else differences
+            label_gaps = at_label[:, tf.newaxis] - references
             gaps = joined("gaps") + _tf.multiply_no_nan(label_gaps, shares)
             self.shares, self.gaps = row_sum(shares), row_sum(gaps)
 
