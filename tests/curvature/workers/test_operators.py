@@ -213,9 +213,7 @@ def test_an_iterator_of_data_is_refused(targets):
         x = tf.get_variable("x", [])
         loss = iterator.get_next() * x**2
         options = {"reduction": "sum", "workers": targets}
-        with pytest.raises(
-            ValueError, match="`feeds` must be feed dicts with `workers`"
-        ):
+        with pytest.raises(ValueError, match="`feeds` must be feed dicts with `workers`"):
             HessianOperator(session, loss, x, iterator, **options)
 
 
