@@ -21,7 +21,9 @@ class RandomShards:
       feeds: the function that makes a feed_dict of numbers of rows, and of classes of a shard.
     """
 
-    def __init__(self, loss, devices, options=(), colocate=True, function=None, **arguments):
+    def __init__(
+        self, loss, devices, options=(), colocate=True, order=2, function=None, **arguments
+    ):
         self.devices = devices
         self.rows, self.classes = tf.placeholder(tf.int32, []), tf.placeholder(tf.int32, [])
         self.colocate = colocate
@@ -34,29 +36,28 @@ class RandomShards:
                 "linear": losses.linear_softmax_cross_entropy,
             }[loss]
         value = function(labels, *tensors, **given, **arguments)
-        flat = [t for part in tensors for t in (part if isinstance(part, list) else [part])]
+        flat = [tensor for part in tensors for tensor in _as_list(part)]
         flat += [
-            t
+            tensor
             for part in given.values()
-            if isinstance(part, list)
-            for t in part
-            if t.dtype.is_floating
+            for tensor in _as_list(part)
+            if isinstance(tensor, tf.Tensor) and tensor.dtype.is_floating
         ]
-        gradient = self._gradient(value, flat)
-        along = []
-        for one, tensor in zip(gradient, flat):
-            with tf.device(tensor.device):
-                vector = tf.random_uniform(tf.shape(tensor), dtype=tf.float64)
-                along.append(tf.reduce_sum(one * vector))
-        product = self._gradient(tf.add_n(along), flat)
-        self.operations = [tensor.op for tensor in [value] + gradient + product]
+        built = [value] + self._gradient([value], flat)
+        if order == 2:
+            vectors = []
+            for tensor in flat:
+                with tf.device(tensor.device or None):
+                    vectors.append(tf.random_uniform(tf.shape(tensor), dtype=tf.float64))
+            built += self._gradient(built[1:], flat, vectors)
+        self.operations = [tensor.op for tensor in built]
 
     def feed(self, rows, classes):
         """The feed_dict for numbers of rows, and of classes of each shard."""
         return {self.rows: rows, self.classes: classes}
 
-    def _gradient(self, value, tensors):
-        found = tf.gradients(value, tensors, colocate_gradients_with_ops=self.colocate)
+    def _gradient(self, values, tensors, vectors=None):
+        found = tf.gradients(values, tensors, vectors, colocate_gradients_with_ops=self.colocate)
         return [tf.convert_to_tensor(one) for one in found]
 
     def _operands(self, loss):
@@ -95,6 +96,10 @@ class RandomShards:
             with tf.device(device):
                 found.append(_random(sizes, static))
         return found
+
+
+def _as_list(value):
+    return value if isinstance(value, list) else [value]
 
 
 def _random(sizes, static):

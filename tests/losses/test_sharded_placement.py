@@ -125,3 +125,31 @@ def test_weights_in_one_tensor_are_used_where_the_loss_is_built():
             op.device for op in tf.get_default_graph().get_operations() if "MatMul" == op.type
         }
     assert places == {"/device:CPU:2"}
+
+
+@pytest.mark.parametrize("use_resource", [False, True])
+def test_partitioned_variables_of_parameter_servers_are_worked_on_there(use_resource):
+    setter = tf.train.replica_device_setter(ps_tasks=3, worker_device="/job:worker/task:0")
+    with tf.Graph().as_default() as graph, tf.device(setter):
+        weights, biases = (
+            tf.get_variable(
+                name,
+                shape,
+                partitioner=tf.fixed_size_partitioner(3, axis=len(shape) - 1),
+                use_resource=use_resource,
+            )
+            for name, shape in (("weights", [4, 10]), ("biases", [10]))
+        )
+        inputs, labels = tf.placeholder(tf.float32, [None, 4]), tf.placeholder(tf.int64, [None])
+        loss = losses.linear_softmax_cross_entropy(
+            labels, inputs, weights, biases, label_smoothing=0.1
+        )
+        parts = list(weights)
+        gradients = tf.gradients(loss, parts)
+    devices = [part.device for part in parts]
+    assert len(set(devices)) == 3
+    assert loss.device.startswith("/job:worker")
+    assert [gradient.device for gradient in gradients] == devices
+    for op in graph.get_operations():
+        if op.type == "MatMul":
+            assert op.device in devices, op.name

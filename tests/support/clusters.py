@@ -157,23 +157,6 @@ class TaskProcess:
         """What it wrote to stderr since it started."""
         return (self._folder / "err").read_text(encoding="utf-8", errors="replace")
 
-    @property
-    def peak_memory(self):
-        """The most bytes that it held since it started, or since `reset_peak_memory`.
-
-        None where there is no /proc (not on Linux): a test that asks has to skip there.
-        """
-        try:
-            status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
-        except FileNotFoundError:
-            return None
-        (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
-        return int(line.split()[1]) * KIBIBYTE
-
-    def reset_peak_memory(self):
-        """Counts the peak from what it holds now."""
-        Path(f"/proc/{self.pid}/clear_refs").write_text("5", encoding="ascii")
-
     def __str__(self):
         return f"task {self.index} of job {self.job} at {self.address}"
 
@@ -205,6 +188,24 @@ class Cluster:
 
         for target in self.targets if self.spec is None else self.targets[:1]:
             tf.Session.reset(target)
+
+
+def peak_memory(pid):
+    """Returns the most bytes that a process held since it started, or since `reset_peak_memory`.
+
+    None where there is no /proc (not on Linux): a test that asks has to skip there.
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except FileNotFoundError:
+        return None
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * KIBIBYTE
+
+
+def reset_peak_memory(pid):
+    """Counts the peak of a process from what it holds now."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
 
 
 def free_ports(number):

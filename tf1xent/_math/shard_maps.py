@@ -8,204 +8,27 @@ an output is summed over the chunks, or concatenated. The map's vector-Jacobian 
 inputs and the cotangents, returns what is like the inputs, and is a map of the same form. So one
 rule gives derivatives of every order, each of which recomputes its chunks; and all ops of each are
 built here, beside the shard.
-
-A map is written down as a structure, a list of integers: which function of `FUNCTIONS`, which
-operands of `OPERANDS`, and for each derivative taken, in which outputs. The op that carries a map's
-gradient carries the structure too, so that a saved graph can be differentiated anywhere.
 """
 
 import contextlib
 import functools
-from typing import (
-    Callable,
-    ContextManager,
-    Dict,
-    List,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-    Union,
-)
+from typing import Callable, ContextManager, List, Optional, Sequence, Tuple
 
 from tf1xent import _tf
-from tf1xent._math.differentiation import loop_name, vector_jacobian
+from tf1xent._math.differentiation import loop_name
+from tf1xent._math.shard_structures import (
+    OPERANDS,
+    Given,
+    Kind,
+    ShardFunction,
+    ShardMap,
+    Size,
+    map_of,
+    shard_position,
+    structure_of,
+)
 from tf1xent._tf import Gradients, Structure, tf
 from tf1xent._typing import Tensor
-
-# An integer where it is known when the graph is built.
-Size = Union[int, Tensor]
-# Operands by name.
-Given = Dict[str, Tensor]
-
-
-class Kind(NamedTuple):
-    """How a tensor splits: a slice along an axis for each chunk, or shared by all.
-
-    Attributes:
-      axis: the sliced axis. None: as an input it is the same for all chunks; as an output it is the
-        sum over all chunks.
-      by_class: whether a slice has one entry for each class of the chunk, or one entry in all.
-      constant: whether it is never differentiated.
-      is_flattened: whether it may have any rank, and the function sees a matrix of its last axis.
-    """
-
-    axis: Optional[int] = None
-    by_class: bool = False
-    constant: bool = False
-    is_flattened: bool = False
-
-
-SHARED = Kind()
-STACKED = Kind(1)
-CONSTANT = Kind(constant=True)
-# A constant for a row of each chunk.
-STACKED_CONSTANT = Kind(1, constant=True)
-
-# All operands that functions have, in the order in which they are inputs. A structure refers to
-# them by place: new ones come last.
-OPERANDS: Dict[str, Kind] = {
-    "logits": Kind(1, True, is_flattened=True),
-    "inputs": SHARED,
-    "weights": Kind(1, True),
-    "transposed_weights": Kind(0, True),
-    "biases": Kind(0, True),
-    "logit_adjustment": Kind(0, True),
-    "class_weights": Kind(0, True),
-    "class_mask": Kind(1, True, constant=True),
-    "valid_rows": CONSTANT,
-    "softcap": SHARED,
-    "temperature": SHARED,
-    "focal_gamma": SHARED,
-    "largest": CONSTANT,
-    "log_partition": SHARED,
-    "chunk_largest": CONSTANT,
-    "chunk_others": SHARED,
-    "chunk_shares": SHARED,
-    "chunk_gaps": SHARED,
-}
-# Where the tensor is whose device and classes are the shard's.
-_SHARD = ("logits", "weights", "transposed_weights", "chunk_others")
-_ABSENT, _CONSTANT, _DIFFERENTIABLE = range(3)
-
-
-class ShardFunction(NamedTuple):
-    """What maps are made of; registered in `FUNCTIONS`.
-
-    Attributes:
-      function: (labels, operands by name, flag) -> the outputs, of one chunk.
-      outputs: (names of the operands, flag) -> how each splits.
-    """
-
-    function: Callable[[Tensor, Given, bool], List[Tensor]]
-    outputs: Callable[[Sequence[str], bool], List[Kind]]
-
-
-# In the order of their numbers in structures: new ones come last.
-FUNCTIONS: List[ShardFunction] = []
-
-
-class _Head(NamedTuple):
-    """The first part of a structure: a map that is no derivative.
-
-    Attributes:
-      function: number in `FUNCTIONS`.
-      flag: what the function does with its flag.
-      is_placed: whether it runs on the shard's own device, or wherever it is built.
-      chunk_size: the largest number of classes of a chunk; 0: all are one.
-      operands: for each of `OPERANDS` whether it is there, and differentiated.
-    """
-
-    function: int
-    flag: int
-    is_placed: int
-    chunk_size: int
-    operands: Tuple[int, ...]
-
-
-class _ShardMap(NamedTuple):
-    """A function of one chunk, to be applied to all.
-
-    Attributes:
-      head: of the map that this one is, or is a derivative of.
-      function: (labels, inputs) -> the outputs, of one chunk.
-      inputs, outputs: how each splits.
-      like: for each output the number of the input whose shape it has; None: by row.
-    """
-
-    head: _Head
-    function: Callable[[Tensor, List[Tensor]], List[Tensor]]
-    inputs: List[Kind]
-    outputs: List[Kind]
-    like: List[Optional[int]]
-
-
-# --- Structures ---------------------------------------------------------------------------------
-
-
-def _parsed(structure: Structure) -> Tuple[_Head, List[Tuple[int, ...]]]:
-    """The head, and for each derivative taken the outputs that have a cotangent."""
-    end = 5 + structure[4]
-    function, flag, is_placed, chunk_size = structure[:4]
-    head = _Head(function, flag, is_placed, chunk_size, structure[5:end])
-    orders, rest = [], structure[end:]
-    while rest:
-        orders.append(tuple(rest[1 : 1 + rest[0]]))
-        rest = rest[1 + rest[0] :]
-    return head, orders
-
-
-def _written(head: _Head) -> Structure:
-    return (*head[:4], len(head.operands), *head.operands)
-
-
-@functools.lru_cache(maxsize=None)
-def _map_of(structure: Structure) -> _ShardMap:
-    head, orders = _parsed(structure)
-    shard_map = _base_map(head)
-    for present in orders:
-        shard_map = _derivative(shard_map, present)
-    return shard_map
-
-
-def _base_map(head: _Head) -> _ShardMap:
-    chosen = FUNCTIONS[head.function]
-    names, kinds = [], []
-    for (name, kind), code in zip(OPERANDS.items(), head.operands):
-        if code != _ABSENT:
-            names.append(name)
-            kinds.append(kind._replace(constant=kind.constant or code == _CONSTANT))
-
-    def function(labels: Tensor, inputs: List[Tensor]) -> List[Tensor]:
-        return chosen.function(labels, dict(zip(names, inputs)), bool(head.flag))
-
-    outputs = chosen.outputs(names, bool(head.flag))
-    return _ShardMap(head, function, kinds, outputs, [None] * len(outputs))
-
-
-def _derivative(forward: _ShardMap, present: Tuple[int, ...]) -> _ShardMap:
-    """The vector-Jacobian product of a map, for cotangents of the outputs `present`."""
-    count = len(forward.inputs)
-    variables = [i for i, kind in enumerate(forward.inputs) if not kind.constant]
-
-    def function(labels: Tensor, inputs: List[Tensor]) -> List[Tensor]:
-        def differentiated(operands: List[Tensor]) -> List[Tensor]:
-            given = list(inputs[:count])
-            for i, operand in zip(variables, operands):
-                given[i] = operand
-            values = forward.function(labels, given)
-            return [values[i] for i in present]
-
-        return vector_jacobian(differentiated, [inputs[i] for i in variables], inputs[count:])
-
-    return _ShardMap(
-        forward.head,
-        function,
-        forward.inputs + [forward.outputs[i] for i in present],
-        [forward.inputs[i] for i in variables],
-        list(variables),
-    )
-
 
 # --- All chunks ---------------------------------------------------------------------------------
 
@@ -216,21 +39,20 @@ def size(tensor: Tensor, axis: int) -> Size:
     return tf.shape(tensor)[axis] if known is None else known
 
 
-def _shard(shard_map: _ShardMap, inputs: Sequence[Tensor]) -> Tuple[Tensor, Kind]:
+def _shard(shard_map: ShardMap, inputs: Sequence[Tensor]) -> Tuple[Tensor, Kind]:
     """The operand that is the shard's own, and how it splits."""
-    there = [name for name, code in zip(OPERANDS, shard_map.head.operands) if code != _ABSENT]
-    position = min(there.index(name) for name in _SHARD if name in there)
+    position = shard_position(shard_map.head)
     return inputs[position], shard_map.inputs[position]
 
 
-def _scope(shard_map: _ShardMap, inputs: Sequence[Tensor]) -> ContextManager[None]:
+def _scope(shard_map: ShardMap, inputs: Sequence[Tensor]) -> ContextManager[None]:
     """Where ops on the shard are built."""
     if not shard_map.head.is_placed:
         return contextlib.nullcontext()
     return _tf.beside(_shard(shard_map, inputs)[0])
 
 
-def _classes_and_chunks(shard_map: _ShardMap, inputs: Sequence[Tensor]) -> Tuple[Size, Size]:
+def _classes_and_chunks(shard_map: ShardMap, inputs: Sequence[Tensor]) -> Tuple[Size, Size]:
     """The numbers of classes and of chunks of the shard."""
     chunk_size = shard_map.head.chunk_size
     if not chunk_size:
@@ -251,7 +73,7 @@ def _piece(tensor: Tensor, kind: Kind, chunk: Size, first: Size, length: Size) -
 
 
 def _zeros(
-    shard_map: _ShardMap, labels: Tensor, inputs: List[Tensor], num_chunks: Size
+    shard_map: ShardMap, labels: Tensor, inputs: List[Tensor], num_chunks: Size
 ) -> List[Tensor]:
     """The outputs before the first chunk."""
     batch_size, zeros = size(labels, 0), []
@@ -269,7 +91,7 @@ def _computing_dtype(inputs: Sequence[Tensor]) -> tf.DType:
     return tf.float64 if is_double else tf.float32
 
 
-def _apply_chunkwise(shard_map: _ShardMap, labels: Tensor, inputs: List[Tensor]) -> List[Tensor]:
+def _apply_chunkwise(shard_map: ShardMap, labels: Tensor, inputs: List[Tensor]) -> List[Tensor]:
     """The outputs of the map: those of the chunks, summed or concatenated."""
     num_classes, num_chunks = _classes_and_chunks(shard_map, inputs)
     if isinstance(num_chunks, int) and num_chunks == 1:
@@ -317,7 +139,7 @@ def _with_result(output: Tensor, result: Tensor, kind: Kind, chunk: Size, first:
 
 def _outputs(structure: Structure, labels: Tensor, inputs: Sequence[Tensor]) -> List[Tensor]:
     """The outputs of the map, of inputs of any rank."""
-    shard_map = _map_of(structure)
+    shard_map = map_of(structure)
     matrices = [
         _as_matrix(tensor) if kind.is_flattened else tensor
         for tensor, kind in zip(inputs, shard_map.inputs)
@@ -361,7 +183,7 @@ def _graph_function(structure: Structure) -> Callable[..., List[Tensor]]:
 
 def _apply(structure: Structure, labels: Tensor, inputs: List[Tensor]) -> List[Tensor]:
     """The outputs of the map, with its gradient."""
-    with _scope(_map_of(structure), inputs):
+    with _scope(map_of(structure), inputs):
         copies = _tf.detached([labels] + inputs)
         values = _chunkwise(structure)(copies[0], *copies[1:])
         return _CARRIED(structure, [labels] + inputs, values)
@@ -378,7 +200,7 @@ def _map_gradient(
     tf.gradients passes zeros for unused outputs; they are skipped. Forward mode differentiates in
     the zeros that it passes; they are not.
     """
-    shard_map = _map_of(structure)
+    shard_map = map_of(structure)
     labels, *operands = inputs
     no_cotangent = _tf.is_zero if _tf.in_plain_graph() else lambda cotangent: cotangent is None
     present = [
@@ -417,10 +239,8 @@ def apply(
     `constants` are operands that are not differentiated. `is_placed`: on the shard's device, else
     where it is built, and derivatives where they are built. `chunk_size` 0: all in one.
     """
-    codes = tuple(
-        _ABSENT if name not in operands else _CONSTANT if name in constants else _DIFFERENTIABLE
-        for name in OPERANDS
+    structure = structure_of(
+        function, operands, constants, flag=flag, is_placed=is_placed, chunk_size=chunk_size
     )
-    head = _Head(FUNCTIONS.index(function), int(flag), int(is_placed), chunk_size, codes)
     inputs = [operands[name] for name in OPERANDS if name in operands]
-    return _apply(_written(head), labels, inputs)
+    return _apply(structure, labels, inputs)

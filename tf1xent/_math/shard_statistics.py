@@ -30,7 +30,8 @@ from tf1xent._math.dtypes import precise_dtype
 from tf1xent._math.focal import focal
 from tf1xent._math.labels import label_classes
 from tf1xent._math.matrix import is_left_out, put, row_sum, take
-from tf1xent._math.shard_maps import (
+from tf1xent._math.shard_maps import apply
+from tf1xent._math.shard_structures import (
     CONSTANT,
     FUNCTIONS,
     SHARED,
@@ -39,7 +40,6 @@ from tf1xent._math.shard_maps import (
     Given,
     Kind,
     ShardFunction,
-    apply,
 )
 from tf1xent._tf import tf
 from tf1xent._typing import Tensor
@@ -209,8 +209,8 @@ def statistics(
 ) -> Statistics:
     """The statistics of each chunk of one shard; `labels` are classes of the shard, or others.
 
-    `operands` by name, as `tf1xent._math.shard_maps.OPERANDS` lists them: `logits`, or `inputs`,
-    `weights` or `transposed_weights` and maybe `biases`; and those of the options. See
+    `operands` by name, of those that `tf1xent._math.shard_structures.OPERANDS` lists: `logits`, or
+    `inputs`, `weights` or `transposed_weights` and maybe `biases`; and those of the options. See
     `tf1xent._math.shard_maps.apply` for the rest.
     """
     outputs = apply(
