@@ -78,7 +78,7 @@ from tf1xent._tf.op_definitions import (
     has_gradient,
     op_definition,
 )
-from tf1xent._tf.placement import beside, in_function, runs_on_cpu
+from tf1xent._tf.placement import beside, converted_beside, in_function, runs_on_cpu
 from tf1xent._tf.primitives import (
     Computed,
     Gradients,
@@ -212,6 +212,7 @@ __all__ = [
     "control_flow_v2",
     "control_flow_v2_refusal",
     "convert_to_tensor",
+    "converted_beside",
     "copied",
     "detached",
     "drop_in",

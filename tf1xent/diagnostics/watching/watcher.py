@@ -112,7 +112,7 @@ class Watcher(_tf.Watcher):
         self.detach()
         self._session, self._readers = session, {}
         self._counter = None
-        if session.sess_str and self._global_step is not None:  # in a cluster
+        if session.sess_str and self._global_step is not None:  # in a cluster others count too
             self._counter = self.program.variables.get(self._global_step)
         self._snapshots.clear()
         self._numbers.forget_values()
