@@ -20,7 +20,7 @@ _MODULES = (
     "tf1xent._math.softmax_kernels",
     "tf1xent._math.softcap",
     "tf1xent._math.focal",
-    "tf1xent._math.chunked_linear",
+    "tf1xent._math.shard_statistics",
     "tf1xent.gradients",
     "tf1xent.second_order",
 )

@@ -18,7 +18,8 @@ REWRITE = ["rewrite", "in.pb", "out.pb", "--mode", "tag"]
 # How each command begins that needs TensorFlow.
 SPECTRUM = ["spectrum", "--meta", "in.meta", "-o", "out"]
 DIAGNOSE = ["diagnose", "--meta", "in.meta"]
-CALLS = [["demo"], ["inspect", "in.pb"], REWRITE, SPECTRUM, DIAGNOSE, ["build-kernels"], ["status"]]
+ALONE = [["demo"], ["worker"], ["build-kernels"], ["status"]]
+CALLS = [["inspect", "in.pb"], REWRITE, SPECTRUM, DIAGNOSE, *ALONE]
 
 # What stands for TensorFlow, and what is said of it.
 NOT_INSTALLED = "needs TensorFlow, which is not installed. Run: pip install tensorflow"

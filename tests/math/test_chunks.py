@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from tf1xent._math import chunked_linear
+from tf1xent._math import shard_statistics
 
 BATCH_SIZE, DIM, NUM_CLASSES = 4, 3, 7
 RANDOM = np.random.RandomState(5)
@@ -44,15 +44,14 @@ def build(chunk_size, labels=LABELS, biases=BIASES, transposed=False, known=True
         return tf.placeholder_with_default(value, value.shape if known else [None] * value.ndim)
 
     operands = [given(INPUTS), given(weights)] + ([] if biases is None else [given(biases)])
-    values = chunked_linear.statistics(
-        given(labels),
-        operands[0],
-        operands[1],
-        None if biases is None else operands[2],
-        chunk_size=chunk_size,
-        transpose_weights=transposed,
-    )
-    return values, operands
+    return statistics_by_chunk(given(labels), operands, chunk_size, transposed), operands
+
+
+def statistics_by_chunk(labels, operands, chunk_size, transposed=False):
+    """The tensors (x_y, z) of inputs, weights and maybe biases."""
+    names = ("inputs", "transposed_weights" if transposed else "weights", "biases")
+    found = shard_statistics.statistics(labels, dict(zip(names, operands)), chunk_size=chunk_size)
+    return [found.at_label, found.others]
 
 
 @pytest.mark.exhaustive
@@ -147,7 +146,7 @@ def test_no_tensor_is_as_large_as_the_logits():
             for shape in ([batch_size, dim], [dim, num_classes], [num_classes])
         ]
         labels = tf.placeholder(tf.int32, [batch_size])
-        at_label, partitions = chunked_linear.statistics(labels, *operands, chunk_size=chunk_size)
+        at_label, partitions = statistics_by_chunk(labels, operands, chunk_size)
         loss = tf.reduce_sum(tf.sin(at_label)) + tf.reduce_sum(tf.sin(partitions))
         gradients = tf.gradients(loss, operands)
         products = tf.gradients(sum(tf.reduce_sum(tf.square(g)) for g in gradients), operands)
@@ -166,7 +165,7 @@ def test_a_larger_vocabulary_is_not_a_larger_graph():
             weights = tf.placeholder(tf.float32, [DIM, num_classes])
             inputs = tf.placeholder(tf.float32, [BATCH_SIZE, DIM])
             labels = tf.placeholder(tf.int32, [BATCH_SIZE])
-            values = chunked_linear.statistics(labels, inputs, weights, None, chunk_size=10)
+            values = statistics_by_chunk(labels, [inputs, weights], chunk_size=10)
             tf.gradients(values, [inputs, weights])
             counts.append(len(all_tensors(graph)))
     assert abs(counts[1] - counts[0]) < 10  # the size decides how TensorFlow writes zeros

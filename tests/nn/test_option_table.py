@@ -19,7 +19,8 @@ TAKEN = {
     losses.sparse_softmax_cross_entropy: options.SparseLossOptions,
     losses.softmax_cross_entropy: options.DenseLossOptions,
     losses.sequence_loss: options.SequenceOptions,
-    losses.linear_softmax_cross_entropy: options.LinearOptions,
+    losses.linear_softmax_cross_entropy: options.ShardedOptions,
+    losses.sharded_softmax_cross_entropy: options.ShardedOptions,
 }
 DROP_INS = (
     nn.softmax_cross_entropy_with_logits,
@@ -99,4 +100,4 @@ def test_a_docstring_without_an_entry_for_options_is_refused():
         """Computes."""
 
     with pytest.raises(AssertionError, match="one entry for all options"):
-        faces.with_options(options.LinearOptions)(function)
+        faces.with_options(options.ShardedOptions)(function)

@@ -6,11 +6,11 @@ run time is checked by small ops whose values the result depends on, so that no 
 them.
 """
 
-from typing import Dict, NamedTuple, NoReturn, Optional, Tuple, Type
+from typing import Dict, NamedTuple, NoReturn, Optional, Tuple, Type, Union
 
 from tf1xent import _tf
-from tf1xent._math.dtypes import LABEL_DTYPES, LOGITS_DTYPES, is_half
-from tf1xent._math.labels import with_as_many_rows
+from tf1xent._math.dtypes import LABEL_DTYPES, LOGITS_DTYPES, is_half, precise_dtype
+from tf1xent._math.labels import are_classes, names_a_class, with_as_many_rows
 from tf1xent._tf import tf
 from tf1xent._typing import DType, Labels, Logits, Operation, Tensor, TensorShape
 
@@ -27,6 +27,8 @@ class Batch(NamedTuple):
       run_shape: their shape in the run, a vector of int32.
       given: logits or probabilities of any rank, as they were given.
       axis: the class axis of `given`.
+      all_classes: their number, an integer where it is known, where logits are in shards: then
+        `matrix` is empty, and only its dtype counts.
     """
 
     function: str
@@ -37,6 +39,21 @@ class Batch(NamedTuple):
     run_shape: Tensor
     given: Tensor
     axis: int = -1
+    all_classes: Optional[Union[int, Tensor]] = None
+
+    @property
+    def num_classes(self) -> Union[int, Tensor]:
+        """The number of classes: an integer where it is known, else a scalar of int32."""
+        if self.all_classes is not None:
+            return self.all_classes
+        known = None if self.matrix.shape.ndims is None else self.matrix.shape.as_list()[1]
+        return tf.shape(self.matrix)[1] if known is None else known
+
+    def names_a_class(self, labels: Tensor) -> Tensor:
+        """Which of `labels` are in [0, num_classes): [batch_size], bool."""
+        if self.all_classes is None:
+            return names_a_class(self.matrix, labels)
+        return are_classes(labels, tf.cast(self.all_classes, labels.dtype))
 
     @property
     def dtype(self) -> DType:
@@ -76,6 +93,17 @@ def of_distributions(
     matrix, distributions = with_a_class(matrix), with_a_class(distributions)
     run_shape = tf.shape(precise)[:-1]
     return Batch(function, matrix, distributions, True, shape, run_shape, scores, axis)
+
+
+def in_shards(
+    function: str, labels: Tensor, shape: TensorShape, run_shape: Tensor, given: Tensor
+) -> Batch:
+    """The batch of labels, [batch_size], whose logits are nowhere in one place.
+
+    `given` is of the dtype of the logits.
+    """
+    nothing = tf.zeros([0, 0], precise_dtype(given))
+    return Batch(function, nothing, labels, False, shape, run_shape, given)
 
 
 def logits_of_softmax(function: str, probabilities: Tensor, axis: int) -> Tensor:

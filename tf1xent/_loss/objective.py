@@ -28,7 +28,7 @@ comes after them: p is then the model's softmax at that temperature, times the p
 class that the mask leaves out has no probability whatever its prior, so the mask comes last.
 """
 
-from typing import Any, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple
 
 from tf1xent import _tf
 from tf1xent._loss import batch, option_checks, resolve
@@ -39,7 +39,7 @@ from tf1xent._math import softmax, softmax_kernels
 from tf1xent._math.focal import focal
 from tf1xent._math.labels import label_classes, names_a_class
 from tf1xent._math.matrix import infinity_unless, smallest, take
-from tf1xent._math.softcap import capped
+from tf1xent._math.transforms import transformed
 from tf1xent._tf import tf
 from tf1xent._typing import DType, Labels, Logits, Name, Tensor, TensorLike
 
@@ -144,20 +144,14 @@ def from_probabilities(
 
 def _transformed(matrix: Tensor, resolved: Resolved) -> Tensor:
     """x of the formula; nothing of the logits of rows that do not count is in it."""
-    included = resolved.class_included
-    if resolved.valid_rows is not None:
-        matrix = _tf.select_rows(resolved.valid_rows, matrix, tf.zeros_like(matrix))
-    if included is not None:
-        matrix = _tf.where(included, matrix, tf.zeros_like(matrix))
-    if resolved.softcap is not None:
-        matrix = capped(matrix, resolved.softcap)
-    if resolved.temperature is not None:
-        matrix = matrix / resolved.temperature
-    if resolved.logit_adjustment is not None:
-        matrix = matrix + resolved.logit_adjustment
-    if included is not None:
-        matrix = _tf.where(included, matrix, smallest(matrix))
-    return matrix
+    return transformed(
+        matrix,
+        valid_rows=resolved.valid_rows,
+        class_included=resolved.class_included,
+        softcap=resolved.softcap,
+        temperature=resolved.temperature,
+        logit_adjustment=resolved.logit_adjustment,
+    )
 
 
 def _clipped_surprisal(probabilities: Tensor, least: Any) -> Tensor:
@@ -263,8 +257,13 @@ def _focal_terms(
 
 def whole_loss(losses: Tensor, logits: Tensor, resolved: Resolved) -> Tensor:
     """The sum over the classes, with what is added and multiplied by row."""
+    return with_rows(losses, lambda: softmax.log_partition(logits), resolved)
+
+
+def with_rows(losses: Tensor, log_partition: Callable[[], Tensor], resolved: Resolved) -> Tensor:
+    """`whole_loss` where ``log_partition()`` is not that of one matrix of logits."""
     if resolved.z_loss is not None:
-        losses = losses + resolved.z_loss * tf.square(softmax.log_partition(logits))
+        losses = losses + resolved.z_loss * tf.square(log_partition())
     if resolved.weights is not None:
         losses = losses * resolved.weights
     if resolved.valid_rows is not None:

@@ -201,14 +201,15 @@ def weight_rows(batch: Batch, weights: TensorLike, dtype: DType) -> Optional[Ten
 
 def class_vector(batch: Batch, name: str, value: TensorLike) -> Tensor:
     """An option by class in the computing dtype: [num_classes]."""
-    dtype, matrix, option = batch.matrix.dtype, batch.matrix, BY_NAME[name]
+    dtype, option = batch.matrix.dtype, BY_NAME[name]
     limits = np.finfo(dtype.base_dtype.as_numpy_dtype)
     message = f"{batch.function}: `{name}` must be one number {option.requirement} per class, got "
     # preferred_dtype: a list of Python numbers must not pass through float32.
     given = tf.convert_to_tensor(value, name=name, preferred_dtype=dtype)
     known = _tf.constant_value(given)
     vector = tf.cast(given, dtype)
-    num_classes = None if matrix.shape.ndims is None else matrix.shape.as_list()[-1]
+    size = batch.num_classes
+    num_classes = size if isinstance(size, int) else None
     if not vector.shape.is_compatible_with([num_classes]):
         raise ValueError(
             f"{message}the shape {vector.shape} for {_or_unknown(num_classes)} classes. Give a "
@@ -221,7 +222,7 @@ def class_vector(batch: Batch, name: str, value: TensorLike) -> Tensor:
             raise ValueError(f"{message}{known.tolist()}. Replace those that are not.")
     if num_classes is None or vector.shape.ndims is None or vector.shape.as_list() == [None]:
         is_vector = tf.equal(tf.rank(vector), 1)
-        fits = tf.logical_and(is_vector, tf.equal(tf.size(vector), tf.shape(matrix)[-1]))
+        fits = tf.logical_and(is_vector, tf.equal(tf.size(vector), size))
         vector = asserted(vector, fits, message)
     if known is None:
         vector = asserted(vector, tf.reduce_all(_holds(name, vector, limits)), message)
@@ -232,12 +233,7 @@ def class_vector(batch: Batch, name: str, value: TensorLike) -> Tensor:
 def class_mask_rows(batch: Batch, class_mask: TensorLike) -> Tensor:
     """`class_mask` as a matrix of bool that broadcasts to [batch_size, num_classes]."""
     logits, axis = batch.given, batch.axis
-    mask = tf.convert_to_tensor(class_mask, name="class_mask")
-    if mask.dtype.base_dtype != tf.bool:
-        raise TypeError(
-            f"{batch.function}: `class_mask` must be bool, True for the classes that take part, "
-            f"got {mask.dtype.name}. Compare: tf.not_equal(class_mask, 0)."
-        )
+    mask = _as_class_mask(batch.function, class_mask)
     rank, shape = mask.shape.ndims, logits.shape
     fits = rank is not None and (
         (rank == 1 and (shape.ndims is None or _fit(mask.shape, [shape.as_list()[axis]], False)))
@@ -250,17 +246,57 @@ def class_mask_rows(batch: Batch, class_mask: TensorLike) -> Tensor:
             f"logits, {shape}, or 1 in place of any of its sizes, got {mask.shape}. Give one "
             "boolean per class."
         )
-    known = _tf.constant_value(mask)
-    if known is not None:
-        if not np.any(known, axis=0 if rank == 1 else axis).all():
-            raise ValueError(
-                f"{batch.function}: `class_mask` must leave at least one class in for every "
-                "example, got none. True stands for a class that takes part."
-            )
+    _check_a_class_is_left(batch.function, mask, 0 if rank == 1 else axis)
     if rank == 1:
         return mask[tf.newaxis, :]
     everywhere = tf.logical_or(mask, tf.zeros_like(logits, tf.bool))
     return as_matrix(axis_last(everywhere, axis))
+
+
+def _as_class_mask(function: str, class_mask: TensorLike) -> Tensor:
+    mask = tf.convert_to_tensor(class_mask, name="class_mask")
+    if mask.dtype.base_dtype != tf.bool:
+        raise TypeError(
+            f"{function}: `class_mask` must be bool, True for the classes that take part, got "
+            f"{mask.dtype.name}. Compare: tf.not_equal(class_mask, 0)."
+        )
+    return mask
+
+
+def _check_a_class_is_left(function: str, mask: Tensor, axis: int) -> None:
+    known = _tf.constant_value(mask)
+    if known is not None and not np.any(known, axis=axis).all():
+        raise ValueError(
+            f"{function}: `class_mask` must leave at least one class in for every example, got "
+            "none. True stands for a class that takes part."
+        )
+
+
+def class_mask_of_shards(batch: Batch, class_mask: TensorLike, is_whole: bool = True) -> Tensor:
+    """`class_mask` as a matrix of bool, [1 or batch_size, num_classes], of a batch in shards.
+
+    Where it is not whole, but of one shard, it may leave no class in.
+    """
+    mask = _as_class_mask(batch.function, class_mask)
+    num_classes = batch.num_classes if isinstance(batch.num_classes, int) else None
+    rank, sizes = mask.shape.ndims, batch.shape
+    fits = rank is not None and mask.shape[-1:].is_compatible_with([num_classes])
+    if fits and rank != 1:
+        fits = sizes.ndims is None or _fit(mask.shape[:-1], sizes.as_list(), True)
+    if not fits:
+        raise ValueError(
+            f"{batch.function}: `class_mask` must have the shape [num_classes], or that of the "
+            f"labels, {sizes}, or 1 in place of any of its sizes, and num_classes, got "
+            f"{mask.shape} for {_or_unknown(num_classes)} classes. Give one boolean per class."
+        )
+    if is_whole:
+        _check_a_class_is_left(batch.function, mask, -1)
+    if mask.shape[:-1].num_elements() == 1:
+        return tf.reshape(mask, tf.stack([1, tf.shape(mask)[-1]]))
+    if rank == 2:
+        return mask
+    everywhere = tf.zeros(tf.concat([batch.run_shape, [1]], axis=0), tf.bool)
+    return as_matrix(tf.logical_or(mask, everywhere))
 
 
 # --- Shapes -------------------------------------------------------------------------------------

@@ -103,11 +103,17 @@ class ProbabilityOptions(_EveryLoss, total=False):
     axis: int
 
 
-class LinearOptions(_EveryLoss, _IntegerLabels, _ReducedLoss, total=False):
-    """The options of `tf1xent.losses.linear_softmax_cross_entropy`."""
+class ShardedOptions(_EveryLoss, _IntegerLabels, _ReducedLoss, total=False):
+    """The options of the losses whose classes may be in shards: those of
+    `tf1xent.losses.sharded_softmax_cross_entropy` and `linear_softmax_cross_entropy`."""
 
     label_smoothing: TensorLike
+    class_mask: Optional[TensorLike]
     z_loss: TensorLike
+    temperature: TensorLike
+    focal_gamma: TensorLike
+    softcap: Optional[TensorLike]
+    logit_adjustment: Optional[TensorLike]
 
 
 # --- The table ----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import numpy as np
 from tf1xent import _tf
 from tf1xent._loss import option_checks
 from tf1xent._loss.batch import Batch
-from tf1xent._math.labels import assert_labels_valid, checked_label_values, names_a_class
+from tf1xent._math.labels import assert_labels_valid, checked_label_values
 from tf1xent._tf import tf
 from tf1xent._typing import Tensor, TensorLike
 
@@ -67,8 +67,10 @@ def of_integer_labels(
         labels = _tf.where(valid, labels, tf.zeros_like(labels))
     policy, invalid_value = options["invalid_labels"], None
     if policy == "raise":
-        are_valid = names_a_class(batch.matrix, labels)
-        num_classes = tf.shape(batch.matrix)[1]
+        are_valid, num_classes = (
+            batch.names_a_class(labels),
+            tf.convert_to_tensor(batch.num_classes),
+        )
         labels = assert_labels_valid(batch.function, labels, are_valid, num_classes)
     elif policy is None and not kernels:
         labels, invalid_value = check_labels(batch.matrix, labels)
@@ -141,7 +143,7 @@ def _valid_labels(batch: Batch, options: Mapping[str, Any]) -> List[Tensor]:
         ignored = option_checks.ignored_labels(batch.function, ignore_label, labels.dtype)
         conditions.append(_differ_from(labels, ignored))
     if options["invalid_labels"] == "ignore":
-        conditions.append(names_a_class(batch.matrix, labels))
+        conditions.append(batch.names_a_class(labels))
     return conditions
 
 

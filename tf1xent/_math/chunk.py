@@ -1,9 +1,13 @@
-"""The statistics of one chunk of the classes, and their derivatives; see `chunked_linear`.
+"""The statistics of one chunk of the classes, and their derivatives; see `shard_maps`.
 
 Of each row of a chunk x of logits, [batch_size, chunk_size]:
 
     a = the label's logit, if the label lies in this chunk, else 0
-    z = log sum_{j in chunk, j != y} exp(x_j)         the smallest number if no class is left
+    m = max_{j in chunk} x_j                          a constant of the derivatives
+    r = log sum_{j in chunk, j != y} exp(x_j - m)     the smallest number if no class is left
+
+m + r is the log-partition of the chunk without the label, and differences of m to a larger number
+lose nothing, however large the logits are. If all logits are -inf, m is the smallest number.
 
 Names of the arguments:
 
@@ -16,7 +20,7 @@ from typing import List, Optional, Sequence, Tuple
 
 from tf1xent import _tf
 from tf1xent._math import softmax
-from tf1xent._math.matrix import is_left_out, put, row_sum, scale_rows, smallest, take
+from tf1xent._math.matrix import put, row_sum, scale_rows, smallest, take
 from tf1xent._tf import Computed, Gradients, tf
 from tf1xent._typing import Tensor
 
@@ -36,26 +40,26 @@ def _put_at_label(matrix: Tensor, inside: Tensor, classes: Tensor, new_values: T
 
 
 def _others(logits: Tensor, inside: Tensor, classes: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
-    """(m, e without the label's, their sum) of each row: e = exp(x - m), m the largest logit."""
+    """(m, e without the label's, their sum) of each row: e = exp(x - m)."""
     largest = tf.reduce_max(logits, axis=1)
-    none_left = is_left_out(largest)
-    largest = _tf.where(none_left, tf.zeros_like(largest), largest)
+    largest = tf.maximum(largest, largest.dtype.min)
     exponentials = tf.exp(logits - largest[:, tf.newaxis])
     zeros = tf.zeros_like(largest)
     exponentials = _put_at_label(exponentials, inside, classes, zeros)
     return largest, exponentials, row_sum(exponentials)
 
 
-@_tf.primitive_list("Tf1xentChunkStatistics", num_values=2)
+@_tf.primitive_list("Tf1xentChunkStatistics", num_values=3)
 def statistics(
     logits: Tensor, inside: Tensor, classes: Tensor
 ) -> Tuple[List[Tensor], Sequence[Tensor]]:
-    """(a, z) of a chunk of logits: [batch_size] each."""
+    """(a, m, r) of a chunk of logits: [batch_size] each."""
     largest, others, others_sum = _others(logits, inside, classes)
     lone = tf.equal(others_sum, 0)
-    log_sum = largest + tf.log(_tf.where(lone, tf.ones_like(others_sum), others_sum))
+    log_sum = tf.log(_tf.where(lone, tf.ones_like(others_sum), others_sum))
     values = [
         _at_label(logits, inside, classes),
+        largest,
         _tf.where(lone, smallest(log_sum), log_sum),
     ]
     return values, (others, others_sum)
@@ -69,8 +73,10 @@ def _(
     residuals: Sequence[Tensor],
 ) -> Gradients:
     at_labels, log_partitions = (
-        _tf.with_static_shape(tf.zeros_like(value) if cotangent is None else cotangent, value.shape)
-        for value, cotangent in zip(values, cotangents)
+        _tf.with_static_shape(
+            tf.zeros_like(values[i]) if cotangents[i] is None else cotangents[i], values[i].shape
+        )
+        for i in (0, 2)
     )
     return [_chunk_gradient(*inputs, at_labels, log_partitions, rows=residuals), None, None]
 
@@ -85,9 +91,9 @@ def _chunk_gradient(
     *,
     rows: Optional[Sequence[Tensor]] = None,
 ) -> Computed:
-    """Gradient of `at_labels` a + `log_partitions` z in the logits: [batch_size, chunk_size].
+    """Gradient of `at_labels` a + `log_partitions` (m + r) in the logits: [batch_size, chunk_size].
 
-    That is the softmax of the others times d z, and at the label d a.
+    That is the softmax of the others times d r, and at the label d a.
     """
     others, others_sum = _others(logits, inside, classes)[1:] if rows is None else rows
     lone = tf.equal(others_sum, 0)

@@ -1,18 +1,22 @@
 """Integer labels: which are valid, and what an invalid one does to the loss in the run."""
 
-from typing import Callable, Optional, Tuple
+from typing import Callable, Optional, Tuple, Union
 
 from tf1xent import _tf
 from tf1xent._math.matrix import nan_unless
 from tf1xent._tf import tf
-from tf1xent._typing import Tensor
+from tf1xent._typing import DType, Tensor
 
 # --- Which labels are valid -------------------------------------------------------------------
 
 
 def names_a_class(logits: Tensor, labels: Tensor) -> Tensor:
     """Which labels are in [0, num_classes): [batch_size], bool."""
-    num_classes = tf.shape(logits, out_type=labels.dtype)[1]
+    return are_classes(labels, tf.shape(logits, out_type=labels.dtype)[1])
+
+
+def are_classes(labels: Tensor, num_classes: Union[int, Tensor]) -> Tensor:
+    """Which labels are in [0, num_classes), an integer or a scalar of their dtype: bool."""
     return tf.logical_and(labels >= 0, labels < num_classes)
 
 
@@ -51,6 +55,29 @@ def checked_label_values(logits: Tensor, labels: Tensor) -> Tuple[Tensor, Option
     if gathered is not None:
         return gathered, None
     return _checked_by_op(logits, labels)
+
+
+def checked_label_range(
+    labels: Tensor, num_classes: Union[int, Tensor], dtype: DType
+) -> Tuple[Tensor, Optional[Tensor]]:
+    """As `checked_label_values`, where the logits, of `dtype`, are not in one place.
+
+    In graphs all classes are in memory, as zeros, only where a label is invalid, and the error
+    tells their number.
+    """
+    zero = tf.zeros([], dtype)
+    gathered = checked_by_gather(labels, lambda: tf.gather(tf.fill([num_classes], zero), labels))
+    if gathered is not None:
+        return gathered, None
+    suspect = _suspect(labels)
+    if _tf.in_plain_graph():
+        is_valid = are_classes(suspect, tf.cast(num_classes, labels.dtype))
+        num_classes = _tf.where(is_valid, 1, num_classes)
+        suspect = _tf.where(is_valid, tf.zeros_like(suspect), suspect)
+    row = tf.fill(tf.stack([1, num_classes]), zero)
+    invalid_value = _tf.stock_sparse_op(row, suspect[tf.newaxis], name="labels")[0]
+    with tf.control_dependencies([invalid_value]):
+        return tf.identity(labels), invalid_value
 
 
 def checked_by_gather(labels: Tensor, gather: Callable[[], Tensor]) -> Optional[Tensor]:
@@ -100,12 +127,16 @@ def _invalid_label_value(logits: Tensor, labels: Tensor) -> Tensor:
     TensorFlow's own op is called on one row of zeros. On a CPU it raises; on a GPU and under XLA it
     returns NaN. Its label is an invalid one if there is any.
     """
+    row = tf.zeros(tf.stack([1, tf.shape(logits)[1]]), logits.dtype)
+    return _tf.stock_sparse_op(row, _suspect(labels)[tf.newaxis], name="labels")[0]
+
+
+def _suspect(labels: Tensor) -> Tensor:
+    """One of the labels, an invalid one if there is any; of no labels 0."""
     zero = tf.zeros([], labels.dtype)
     smallest = tf.reduce_min(labels)
     largest = tf.maximum(tf.reduce_max(labels), zero)  # of no labels: the smallest integer
-    suspect = _tf.where(smallest < zero, smallest, largest)
-    row = tf.zeros(tf.stack([1, tf.shape(logits)[1]]), logits.dtype)
-    return _tf.stock_sparse_op(row, suspect[tf.newaxis], name="labels")[0]
+    return _tf.where(smallest < zero, smallest, largest)
 
 
 def assert_labels_valid(

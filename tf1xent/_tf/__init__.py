@@ -20,7 +20,7 @@ from tf1xent._tf.control_flow_v2 import (
     set_control_flow_v2,
 )
 from tf1xent._tf.defuns import TIED_GRADIENT, tied_to_function_inputs
-from tf1xent._tf.distribution import across_replicas, parts_of_variable
+from tf1xent._tf.distribution import across_replicas, partitions, parts_of_variable
 from tf1xent._tf.drop_ins import (
     DENSE_FUNCTIONS,
     DENSE_STOPPED_FUNCTIONS,
@@ -78,7 +78,7 @@ from tf1xent._tf.op_definitions import (
     has_gradient,
     op_definition,
 )
-from tf1xent._tf.placement import in_function, runs_on_cpu
+from tf1xent._tf.placement import beside, converted_beside, in_function, runs_on_cpu
 from tf1xent._tf.primitives import (
     Computed,
     Gradients,
@@ -135,6 +135,7 @@ from tf1xent._tf.registry import (
     swapped_gradients,
 )
 from tf1xent._tf.session_runs import Watcher, make_callable_again, training_function, watch_runs
+from tf1xent._tf.sessions import feeds_by_name, graph_options
 from tf1xent._tf.static_shapes import set_static_shape, with_static_shape
 from tf1xent._tf.stock_ops import (
     broadcast_to,
@@ -154,6 +155,7 @@ from tf1xent._tf.stock_ops import (
     version,
     where,
 )
+from tf1xent._tf.structured import Structure, StructuredPrimitive
 from tf1xent._tf.vectorization import register_batch_ops
 
 __all__ = [
@@ -186,6 +188,8 @@ __all__ = [
     "STOCK_GRADIENTS",
     "STOCK_LOSSES",
     "SavedModel",
+    "Structure",
+    "StructuredPrimitive",
     "TIED_GRADIENT",
     "TRACED_CALLS",
     "TRACED_FUNCTIONS_HAVE_HESSIANS",
@@ -194,6 +198,7 @@ __all__ = [
     "across_replicas",
     "as_drop_in",
     "attributes",
+    "beside",
     "bodies",
     "broadcast_to",
     "buffer_like",
@@ -207,12 +212,14 @@ __all__ = [
     "control_flow_v2",
     "control_flow_v2_refusal",
     "convert_to_tensor",
+    "converted_beside",
     "copied",
     "detached",
     "drop_in",
     "drop_noted_shapes",
     "enum_name",
     "error_line",
+    "feeds_by_name",
     "filled_gaps",
     "function_token",
     "gradient_attribute",
@@ -222,6 +229,7 @@ __all__ = [
     "gradient_sites",
     "gradient_to_call",
     "graph_beside",
+    "graph_options",
     "guards_cross_entropy",
     "guards_what_has_a_gradient",
     "handed_on",
@@ -254,6 +262,7 @@ __all__ = [
     "tensor_of",
     "op_type",
     "op_types_called",
+    "partitions",
     "parts_of_variable",
     "primitive",
     "primitive_list",

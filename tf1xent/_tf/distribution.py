@@ -1,7 +1,7 @@
 """Values over all replicas of a tf.distribute strategy."""
 
 import contextlib
-from typing import Any, Callable, Iterator, List, Sequence
+from typing import Any, Callable, Iterator, List, Optional, Sequence
 
 import tensorflow.compat.v1 as tf
 
@@ -41,6 +41,12 @@ def _outside_the_step(strategy: Any) -> Iterator[None]:
         yield
     finally:
         context.Exit()
+
+
+def partitions(variable: Any) -> Optional[List[int]]:
+    """Into how many parts a partitioned variable is cut along each axis; None for anything else."""
+    found = getattr(variable, "_get_partitions", None)
+    return None if found is None else list(found())
 
 
 def parts_of_variable(variable: Any) -> List[Any]:

@@ -11,6 +11,6 @@ def error_line(error: BaseException) -> str:
     text = str(getattr(error, "message", None) or error)
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
     places = [number for number, line in enumerate(lines) if line.startswith(_NODE)]
-    if lines[0].startswith("Graph execution error") and places:
-        lines = lines[places[-1] + 1 :] or lines
+    if lines[0].startswith("Graph execution error"):
+        lines = lines[places[-1] + 1 if places else 1 :] or lines
     return lines[0].rstrip(".:") + "."

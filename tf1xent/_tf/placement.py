@@ -1,12 +1,15 @@
 """Where ops that are built now will run, as far as it is known before a session exists."""
 
+import contextlib
 import functools
-from typing import Any
+from typing import Any, Iterator
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.client import device_lib
 from tensorflow.python.framework import func_graph, function
 from tensorflow.python.ops import control_flow_util, control_flow_util_v2
+
+from tf1xent._typing import Tensor
 
 # 1.13 has only the check of the current graph, without its parents.
 _in_xla_context = getattr(
@@ -65,6 +68,30 @@ def runs_on_cpu(op_type: str) -> bool:
         return False
     device_type = tf.DeviceSpec.from_string(_device_in_force(op_type)).device_type
     return device_type == "CPU" or (device_type is None and not _gpu_is_there())
+
+
+@contextlib.contextmanager
+def beside(tensor: Any) -> Iterator[None]:
+    """Builds ops on the device of a tensor or variable, whatever scopes are in force.
+
+    Without a device, and for what is no tensor, in these. Scopes in force are those of whoever
+    builds: for gradients, of the call of `tf.gradients`.
+    """
+    if not getattr(tensor, "device", None):
+        yield
+        return
+    with tf.device(None), tf.device(tensor.device):
+        yield
+
+
+def converted_beside(value: Any, preferred_dtype: Any = None) -> Tensor:
+    """`value` as a tensor on its own device, if it is a tensor or variable in a graph."""
+    with beside(value):
+        tensor = tf.convert_to_tensor(value, preferred_dtype=preferred_dtype)
+        # A variable of resources is read by an op that no scope gives a device.
+        if getattr(value, "device", None) and not tensor.device:
+            tensor = tf.identity(tensor)
+        return tensor
 
 
 def in_function() -> bool:

@@ -19,6 +19,7 @@ from tf1xent.cli import (
     spectrum,
     status,
     verify,
+    worker,
 )
 from tf1xent.cli.messages import CANNOT_RUN, SIGNALLED, refused
 from tf1xent.cli.signals import Signals
@@ -34,6 +35,7 @@ COMMANDS = (
     inspect,
     rewrite,
     spectrum,
+    worker,
     diagnose,
     build_kernels,
     status,

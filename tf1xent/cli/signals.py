@@ -14,7 +14,10 @@ _DEFAULTS = {
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asks the process to end: no Exception, so that nobody takes it for an error."""
+    """A signal asks the process to end: no Exception, so that nobody takes it for an error.
+
+    Its argument is the signal's number.
+    """
 
 
 class Signals:
@@ -31,7 +34,7 @@ class Signals:
     def check(self) -> None:
         """Raises again what somebody may have swallowed."""
         if self.received is not None:
-            raise Stopped
+            raise Stopped(self.received)
 
     @contextlib.contextmanager
     def handled(self) -> Iterator[None]:
@@ -53,4 +56,4 @@ class Signals:
     def _receive(self, number: int, frame: Any) -> None:
         if self.received is None:
             self.received = number
-        raise Stopped
+        raise Stopped(number)

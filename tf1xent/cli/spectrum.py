@@ -9,8 +9,9 @@ import tempfile
 from typing import Any, Dict, Iterator, List, Optional
 
 from tf1xent import errors
-from tf1xent.cli.checks import count, is_installed, positive_integer
+from tf1xent.cli.checks import is_installed
 from tf1xent.cli.messages import DONE, print_text, refused, warnings_in_a_line
+from tf1xent.cli.spectrum_options import add_options, options_error
 
 COMMAND = "spectrum"
 CALLER = f"tf1xent {COMMAND}"
@@ -31,108 +32,11 @@ def add_parser(commands: Any) -> None:
         "variables: its largest eigenvalues, trace and density, also by layer. Reads a graph with "
         "its checkpoint, and data; needs nothing of the program that wrote them. Writes "
         f"{JSON_NAME}, {PICTURE_NAME} and an event file for TensorBoard into DIR, whole or not at "
-        "all. A run that was killed goes on where it was, when it is started again.",
+        "all. A run that was killed, or has lost all its workers, goes on where it was, when it is "
+        "started again.",
     )
-    _add_files(parser)
-    _add_matrix(parser)
-    _add_amounts(parser)
+    add_options(parser)
     parser.set_defaults(check=check, run=run)
-
-
-def _add_files(parser: argparse.ArgumentParser) -> None:
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--meta", metavar="PATH", help="a .meta file, or the folder of a checkpoint with one"
-    )
-    source.add_argument(
-        "--saved-model", metavar="DIR", help="a SavedModel with a graph of TensorFlow 1.x"
-    )
-    parser.add_argument(
-        "--checkpoint", metavar="PREFIX", help="default: the one beside the .meta file"
-    )
-    parser.add_argument(
-        "--tags", metavar="TAG", nargs="+", help="of a SavedModel's graph; default: train, or eval"
-    )
-    parser.add_argument(
-        "--loss", metavar="NAME", help="a scalar tensor; without it the error lists candidates"
-    )
-    parser.add_argument(
-        "--feeds",
-        metavar="NPZ",
-        help="arrays by the names of placeholders, or of other tensors that can be fed",
-    )
-    parser.add_argument(
-        "--batch-size", metavar="N", type=positive_integer, help="of the feeds; default: all in one"
-    )
-    parser.add_argument("-o", "--output", metavar="DIR", required=True)
-    parser.add_argument("--force", action="store_true", help="overwrite results in DIR")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-
-
-def _add_matrix(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--variables",
-        metavar="NAME",
-        nargs="+",
-        help="variables, scopes or tensors to differentiate by; default: the trainable variables",
-    )
-    parser.add_argument("--matrix", choices=("hessian", "ggn"), default="hessian")
-    parser.add_argument(
-        "--outputs",
-        metavar="NAME",
-        nargs="+",
-        help="with --matrix ggn: the tensors of the model that the loss is computed from: logits",
-    )
-    parser.add_argument(
-        "--reduction",
-        choices=("mean", "sum"),
-        default="mean",
-        help="how the losses of batches make the loss of the data",
-    )
-    parser.add_argument(
-        "--batch-weights",
-        metavar="NAME",
-        help="a scalar tensor that the loss of a batch divides by, such as the number of valid "
-        "tokens; default: the number of examples",
-    )
-    parser.add_argument(
-        "--batch-norm",
-        choices=("frozen", "batch"),
-        default="frozen",
-        help="frozen: hold the mean and variance of a batch constant; batch: differentiate them",
-    )
-
-
-def _add_amounts(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--top",
-        metavar="K",
-        type=positive_integer,
-        default=10,
-        help="eigenvalues; default %(default)s",
-    )
-    parser.add_argument(
-        "--trace-products",
-        metavar="N",
-        type=count,
-        default=30,
-        help="products for each trace, 0 for none; default %(default)s",
-    )
-    parser.add_argument(
-        "--density-steps",
-        metavar="N",
-        type=count,
-        default=80,
-        help="products for the density, 0 for none; default %(default)s",
-    )
-    parser.add_argument(
-        "--layers",
-        metavar="N",
-        type=count,
-        default=20,
-        help="how many layers to measure, the largest; default %(default)s",
-    )
-    parser.add_argument("--seed", metavar="N", type=count, default=0, help="default %(default)s")
 
 
 def check(options: argparse.Namespace) -> Optional[str]:
@@ -140,15 +44,7 @@ def check(options: argparse.Namespace) -> Optional[str]:
     missing = [name for name in REQUIREMENTS if not is_installed(name)]
     if missing:
         return f"needs {', '.join(missing)}. Run: pip install tf1xent[curvature]"
-    if (options.matrix == "ggn") != (options.outputs is not None):
-        return "--matrix ggn and --outputs need each other."
-    if options.saved_model is not None and options.checkpoint is not None:
-        return "--checkpoint needs --meta: a SavedModel has its own variables."
-    if options.meta is not None and options.tags is not None:
-        return "--tags needs --saved-model."
-    if options.feeds is None and options.batch_size is not None:
-        return "--batch-size needs --feeds."
-    return None
+    return options_error(options)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -192,12 +88,24 @@ def _checked_folder(options: argparse.Namespace) -> str:
 
 @contextlib.contextmanager
 def _prepared(folder: str) -> Iterator[None]:
-    """Makes the folder; an error removes what was made since, but a signal leaves the products."""
+    """Makes the folder, and removes what was made since if there is an error.
+
+    But a signal, and workers that are lost, leave the products: a later run goes on from them.
+    """
+    from tf1xent._tf import tf
+
+    of_workers = (
+        tf.errors.AbortedError,
+        tf.errors.DeadlineExceededError,
+        tf.errors.UnavailableError,
+    )
     is_new = not os.path.isdir(folder)
     os.makedirs(folder, exist_ok=True)
     before = _logs(folder)
     try:
         yield
+    except of_workers:
+        raise
     except Exception:
         with contextlib.suppress(OSError):
             for log in set(_logs(folder)) - set(before):
@@ -286,6 +194,7 @@ def _operator(
     weights: Any,
 ) -> Any:
     from tf1xent.curvature import GGNOperator, HessianOperator
+    from tf1xent.curvature.workers.targets import targets_of
 
     if weights is None and options.reduction == "mean":
         weights = data.sizes
@@ -295,6 +204,10 @@ def _operator(
         "batch_norm": options.batch_norm,
         "log": os.path.join(folder, options.matrix + LOG_ENDING),
     }
+    if options.workers is not None:
+        named["workers"] = targets_of(CALLER, options.workers.split(","))
+    if options.worker_timeout is not None:
+        named["worker_timeout"] = options.worker_timeout
     if outputs:
         return GGNOperator(session, loss, outputs, xs, data.feeds, **named)
     return HessianOperator(session, loss, xs, data.feeds, **named)

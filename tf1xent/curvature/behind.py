@@ -1,7 +1,7 @@
 """What tensors are computed from: the ops behind them, also those in functions."""
 
 import re
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Collection, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from tf1xent import _tf
 from tf1xent._typing import Graph, Operation, Tensor
@@ -9,6 +9,7 @@ from tf1xent._typing import Graph, Operation, Tensor
 _CHANGES_A_VARIABLE = re.compile(
     "(Resource)?(Assign|Apply|SparseApply|Scatter|StridedSliceAssign|CountUpTo)"
 )
+_REFERENCES = ("Variable", "VariableV2")
 _CONDITIONS = ("If", "StatelessIf", "Case", "StatelessCase")
 
 
@@ -84,3 +85,20 @@ def changed_variables(tensors: Iterable[Tensor]) -> Dict[str, str]:
 def _is_variable(tensor: Tensor) -> bool:
     is_reference = tensor.dtype != tensor.dtype.base_dtype
     return is_reference or _tf.has_handle(tensor)
+
+
+def variables_behind(tensors: Iterable[Tensor], known: Collection[str] = ()) -> Dict[str, Tensor]:
+    """Returns, by name, tensors of the values of all variables that `tensors` are computed from.
+
+    Those whose names are `known` are left out.
+    """
+    found: Dict[str, Tensor] = {}
+    for op, _, _ in ops_behind(tensors):
+        if op.name in known:
+            continue
+        if op.type in _REFERENCES:
+            found[op.name] = op.outputs[0]
+        elif op.type == "VarHandleOp" and op.name not in found:
+            read = _tf.raw_op("ReadVariableOp")
+            found[op.name] = read(resource=op.outputs[0], dtype=op.get_attr("dtype"))
+    return dict(sorted(found.items()))

@@ -4,11 +4,13 @@ from tf1xent.losses.cross_entropy import softmax_cross_entropy, sparse_softmax_c
 from tf1xent.losses.linear import linear_softmax_cross_entropy
 from tf1xent.losses.reduction import Reduction
 from tf1xent.losses.sequence import sequence_loss
+from tf1xent.losses.sharded import sharded_softmax_cross_entropy
 
 __all__ = [
     "Reduction",
     "linear_softmax_cross_entropy",
     "sequence_loss",
+    "sharded_softmax_cross_entropy",
     "softmax_cross_entropy",
     "sparse_softmax_cross_entropy",
 ]

@@ -1,21 +1,27 @@
 """The loss of a linear layer over a large vocabulary, without its whole matrix of logits."""
 
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, List, Mapping, Sequence, Tuple, Union
 
 from tf1xent import _tf
-from tf1xent._loss import batch, objective, option_checks, resolve
+from tf1xent._loss import batch, option_checks
 from tf1xent._loss.faces import with_options
-from tf1xent._loss.options import LinearOptions, with_defaults
-from tf1xent._math import chunked_linear, softmax
-from tf1xent._math.dtypes import LABEL_DTYPES
-from tf1xent._math.labels import (
-    checked_by_gather,
-    checked_label_values,
-    names_a_class,
-    with_as_many_rows,
+from tf1xent._loss.objective import PerExample
+from tf1xent._loss.options import ShardedOptions, with_defaults
+from tf1xent._loss.sharded_objective import losses_of_shards
+from tf1xent._loss.shards import (
+    Shards,
+    check_chunk_size,
+    check_labels_dtype,
+    check_strategy,
+    cut,
+    parts_of,
+    parts_of_option,
+    shards_of,
 )
+from tf1xent._math.labels import with_as_many_rows
+from tf1xent._math.shard_structures import Given, Size
 from tf1xent._tf import tf
-from tf1xent._typing import DType, Labels, Name, ReductionName, Tensor, TensorLike
+from tf1xent._typing import Labels, Name, ReductionName, Tensor, TensorLike
 from tf1xent.losses.reduction import Reduction, loss_of
 
 if TYPE_CHECKING:
@@ -27,20 +33,21 @@ _FUNCTION = "linear_softmax_cross_entropy"
 _CHUNK_SIZE = 640  # of those measured, both memory and time keep a margin on TF 1.15 and 2.21
 
 
-@with_options(LinearOptions, before="scope")
+@with_options(ShardedOptions, before="scope")
 def linear_softmax_cross_entropy(
     labels: Labels,
     inputs: TensorLike,
-    weights: TensorLike,
-    biases: Optional[TensorLike] = None,
+    weights: Union[TensorLike, Sequence[TensorLike]],
+    biases: Union[TensorLike, Sequence[TensorLike], None] = None,
     *,
     chunk_size: int = _CHUNK_SIZE,
     transpose_weights: bool = False,
+    partition_strategy: str = "div",
     example_weights: TensorLike = 1.0,
     scope: Name = None,
     loss_collection: Name = tf.GraphKeys.LOSSES,
     reduction: ReductionName = Reduction.SUM_BY_NONZERO_WEIGHTS,
-    **options: "Unpack[LinearOptions]",
+    **options: "Unpack[ShardedOptions]",
 ) -> Tensor:
     """Cross-entropy of integer labels and the logits ``inputs weights + biases``, reduced.
 
@@ -52,18 +59,26 @@ def linear_softmax_cross_entropy(
     derivative takes memory for a few `[batch_size, chunk_size]`, and the time of one more matrix
     product than the plain composition's three for value and gradient.
 
+    Weights may be in shards by class, on several devices or tasks. Then what touches a shard runs
+    on the shard's own device, and between devices go inputs, labels and a few numbers by row: see
+    `tf1xent.losses.sharded_softmax_cross_entropy`. Weights in one tensor are worked on wherever the
+    loss is built.
+
     Args:
       labels: `Tensor` of int32 or int64, `[d_0, ..., d_{r-1}]`, values in `[0, num_classes)`.
       inputs: `Tensor` of half, bfloat16, float32 or float64, `[d_0, ..., d_{r-1}, dim]`. With half
         and bfloat16, logits are computed in float32.
-      weights: of the inputs' dtype, `[dim, num_classes]`.
-      biases: of the inputs' dtype, `[num_classes]`; None: none.
+      weights: of the inputs' dtype, `[dim, num_classes]`; or shards of them: a list, or a variable
+        that is partitioned along the classes.
+      biases: of the inputs' dtype, `[num_classes]`, or in shards like the weights; None: none.
       chunk_size: at most so many classes are computed at once, at least 1. Small ones save memory,
         large ones a little time.
       transpose_weights: whether weights are `[num_classes, dim]`, as those of
         tf.nn.sampled_softmax_loss.
+      partition_strategy: which classes a shard has, as in tf.nn.embedding_lookup: "div" or "mod".
+        tf.nn.sampled_softmax_loss takes "mod" by default.
       example_weights: a number for all rows, or by row: of the labels' rank, each size theirs or 1.
-      **options: each by its name, as `tf1xent._loss.options.LinearOptions` lists them.
+      **options: each by its name, as `tf1xent._loss.options.ShardedOptions` lists them.
       scope: name scope of the operations.
       loss_collection: graph collection that the loss is added to; None: none.
       reduction: one of `tf1xent.losses.Reduction` or tf.losses.Reduction.
@@ -73,11 +88,12 @@ def linear_softmax_cross_entropy(
       `Reduction.NONE`. With nothing to count it is 0.
 
     **Derivatives**: of every order, also mixed, in inputs, weights, biases, example weights and
-      class weights; each order computes the logits anew, chunk by chunk.
+      options; each order computes the logits anew, chunk by chunk. Those of a shard stay beside it.
 
     Raises:
-      ValueError: (graph build) an unknown reduction, a chunk size below 1, shapes that do not fit,
-        weights of unknown rank, a constant option outside its range.
+      ValueError: (graph build) an unknown reduction or partition strategy, a chunk size below 1,
+        shapes that do not fit, weights of unknown rank, a variable partitioned along another axis
+        than the classes, a constant option outside its range.
       TypeError: (graph build) labels that are not int32 or int64, inputs that are not floating
         point, weights or biases of another dtype than the inputs.
       tf.errors.InvalidArgumentError: (session run) the same, where only the run can tell, and
@@ -100,167 +116,121 @@ def linear_softmax_cross_entropy(
     See also: `tf1xent.losses.sparse_softmax_cross_entropy`, of logits.
 
     Source: the formula and the options are written down in `tf1xent._loss.objective`, how the
-      chunks are put together in `tf1xent._math.chunked_linear`.
+      chunks are put together in `tf1xent._math.shard_statistics`.
     """
     Reduction.validate(reduction)
-    if not isinstance(chunk_size, int) or chunk_size < 1:
-        raise ValueError(
-            f"{_FUNCTION}: `chunk_size` must be an integer of at least 1, got {chunk_size!r}. "
-            "It is the number of classes whose logits are held at once."
-        )
+    check_chunk_size(_FUNCTION, chunk_size)
+    check_strategy(_FUNCTION, partition_strategy)
     chosen = with_defaults(dict(options, weights=example_weights))
+    option_checks.check_invalid_labels(_FUNCTION, chosen["invalid_labels"])
 
-    def per_example() -> objective.PerExample:
-        converted, operands = _converted(labels, inputs, weights, biases, transpose_weights)
-        return _per_example(converted, operands, chunk_size, transpose_weights, chosen)
+    def per_example() -> PerExample:
+        converted = _convert_labels_and_inputs(labels, inputs)
+        axis = 0 if transpose_weights else 1
+        parts = parts_of(weights, _FUNCTION, "weights", axis)
+        tensors = [weights] if parts is None else parts
+        shards = shards_of(
+            _FUNCTION,
+            _layers(converted[1], tensors, transpose_weights, parts is not None),
+            axis,
+            partition_strategy,
+            is_placed=parts is not None,
+            chunk_size=chunk_size,
+        )
+        shards = _with_biases(shards, biases, converted[1])
+        return _per_example(*converted, shards, chosen)
 
-    values = [labels, inputs, weights]
+    values = [labels, inputs]
     return loss_of(per_example, reduction, scope, _FUNCTION, values, loss_collection)
 
 
 # --- What is given ------------------------------------------------------------------------------
 
 
-def _converted(
-    labels: Labels,
-    inputs: TensorLike,
-    weights: TensorLike,
-    biases: Optional[TensorLike],
-    transposed: bool,
-) -> Tuple[Tensor, Dict[str, Tensor]]:
-    """Labels, and inputs, weights and biases, as tensors of the right dtypes and static shapes."""
+def _convert_labels_and_inputs(labels: Labels, inputs: TensorLike) -> Tuple[Tensor, Tensor]:
     labels, inputs = tf.convert_to_tensor(labels), tf.convert_to_tensor(inputs)
     batch.check_logits_dtype(_FUNCTION, labels, inputs, "inputs")
-    if labels.dtype.base_dtype not in LABEL_DTYPES:
-        raise TypeError(
-            f"{_FUNCTION}: `labels` must be int32 or int64, got {labels.dtype.name}. Cast them: "
-            "tf.cast(labels, tf.int64)."
-        )
-    operands = {"inputs": inputs}
-    for name, value in (("weights", weights), ("biases", biases)):
-        if value is None:
-            continue
-        operands[name] = tf.convert_to_tensor(value, preferred_dtype=inputs.dtype.base_dtype)
-        if operands[name].dtype.base_dtype != inputs.dtype.base_dtype:
-            raise TypeError(
-                f"{_FUNCTION}: `{name}` must have the dtype of the inputs, {inputs.dtype.name}, "
-                f"got {operands[name].dtype.name}. Cast one: tf.cast({name}, inputs.dtype)."
-            )
-    _check_shapes(labels, operands, transposed)
-    return labels, operands
-
-
-def _check_shapes(labels: Tensor, operands: Dict[str, Tensor], transposed: bool) -> None:
-    inputs, weights = operands["inputs"].shape, operands["weights"].shape
-    if inputs.ndims is None or inputs.ndims < 1:
+    check_labels_dtype(_FUNCTION, labels)
+    if inputs.shape.ndims is None or inputs.shape.ndims < 1:
         raise ValueError(
-            f"{_FUNCTION}: `inputs` must be of known rank, at least 1, got the shape {inputs}. "
-            "Their last axis are the features: inputs.set_shape([None, dim])."
+            f"{_FUNCTION}: `inputs` must be of known rank, at least 1, got the shape "
+            f"{inputs.shape}. Their last axis are the features: inputs.set_shape([None, dim])."
         )
-    if not labels.shape.is_compatible_with(inputs[:-1]):
+    if not labels.shape.is_compatible_with(inputs.shape[:-1]):
         raise ValueError(
             f"{_FUNCTION}: `labels` must have the shape of `inputs` without its last axis, "
-            f"{inputs[:-1]}, got {labels.shape}. Give one integer per row."
+            f"{inputs.shape[:-1]}, got {labels.shape}. Give one integer per row."
         )
-    dim = inputs.as_list()[-1]
+    return labels, inputs
+
+
+def _converted(name: str, value: Any, inputs: Tensor, is_placed: bool) -> Tensor:
+    """Weights or biases as a tensor of the inputs' dtype."""
+    convert = _tf.converted_beside if is_placed else tf.convert_to_tensor
+    tensor = convert(value, preferred_dtype=inputs.dtype.base_dtype)
+    if tensor.dtype.base_dtype != inputs.dtype.base_dtype:
+        raise TypeError(
+            f"{_FUNCTION}: `{name}` must have the dtype of the inputs, {inputs.dtype.name}, "
+            f"got {tensor.dtype.name}. Cast one: tf.cast({name}, inputs.dtype)."
+        )
+    return tensor
+
+
+def _layers(
+    inputs: Tensor, weights: Sequence[Any], transposed: bool, is_placed: bool
+) -> List[Given]:
+    """The weights of each shard."""
+    dim = inputs.shape.as_list()[-1]
     wanted = [None, dim] if transposed else [dim, None]
-    if weights.ndims is None or not weights.is_compatible_with(wanted):
-        layout = "[num_classes, dim]" if transposed else "[dim, num_classes]"
-        raise ValueError(
-            f"{_FUNCTION}: `weights` must be {layout} with dim {dim}, got the shape {weights}. The "
-            "other layout is taken with the other `transpose_weights`."
-        )
-    num_classes = weights.as_list()[0 if transposed else 1]
-    biases = operands.get("biases")
-    if biases is not None and not biases.shape.is_compatible_with([num_classes]):
+    found = []
+    for value in weights:
+        tensor = _converted("weights", value, inputs, is_placed)
+        if tensor.shape.ndims is None or not tensor.shape.is_compatible_with(wanted):
+            layout = "[num_classes, dim]" if transposed else "[dim, num_classes]"
+            raise ValueError(
+                f"{_FUNCTION}: `weights` must be {layout} with dim {dim}, got the shape "
+                f"{tensor.shape}. The other layout is taken with the other `transpose_weights`."
+            )
+        found.append({"transposed_weights" if transposed else "weights": tensor})
+    return found
+
+
+def _with_biases(shards: Shards, biases: Any, inputs: Tensor) -> Shards:
+    """The shards with their biases: of one vector of all classes, or of one for each shard."""
+    if biases is None:
+        return shards
+    parts = parts_of_option(shards, "biases", biases)
+    if parts is None:
+        whole = _converted("biases", biases, inputs, is_placed=False)
+        _check_biases(whole, shards.num_classes)
+        pieces = cut(shards, whole, 0)
+    else:
+        pieces = []
+        for number, part in enumerate(parts):
+            pieces.append(_converted("biases", part, inputs, is_placed=True))
+            _check_biases(pieces[-1], shards.sizes[number])
+    operands = [dict(own, biases=piece) for own, piece in zip(shards.operands, pieces)]
+    return shards._replace(operands=operands)
+
+
+def _check_biases(biases: Tensor, size: Size) -> None:
+    num_classes = size if isinstance(size, int) else None
+    if not biases.shape.is_compatible_with([num_classes]):
         raise ValueError(
             f"{_FUNCTION}: `biases` must be [num_classes], {num_classes} numbers, got the shape "
             f"{biases.shape}. Leave them out for none."
         )
 
 
-def _row_of_classes(weights: Tensor, transposed: bool, dtype: DType) -> Tensor:
-    """Zeros, [1, num_classes]: for what asks a matrix of logits how many classes it has."""
-    axis = 0 if transposed else 1
-    row = tf.zeros(tf.stack([1, tf.shape(weights)[axis]]), dtype)
-    return _tf.set_static_shape(row, [1, weights.shape.as_list()[axis]])
-
-
 # --- The loss -----------------------------------------------------------------------------------
 
 
 def _per_example(
-    labels: Tensor,
-    operands: Dict[str, Tensor],
-    chunk_size: int,
-    transposed: bool,
-    options: Mapping[str, Any],
-) -> objective.PerExample:
-    """The `objective.PerExample` of the labels; options are resolved against one row of classes."""
-    option_checks.check_invalid_labels(_FUNCTION, options["invalid_labels"])
-    inputs, weights, biases = operands["inputs"], operands["weights"], operands.get("biases")
+    labels: Tensor, inputs: Tensor, shards: Shards, options: Mapping[str, Any]
+) -> PerExample:
     shape = labels.shape.merge_with(inputs.shape[:-1])
     run_shape = tf.shape(labels)
     matrix, vector = batch.sparse_rows(batch.as_precise(inputs), labels)
     vector = with_as_many_rows(matrix, vector)
-    classes = _row_of_classes(weights, transposed, matrix.dtype)
-    examples = batch.Batch(_FUNCTION, classes, vector, False, shape, run_shape, inputs)
-    resolved = resolve.of_integer_labels(examples, options, check_labels=_checked)
-    if resolved.valid_rows is not None:
-        matrix = _tf.select_rows(resolved.valid_rows, matrix, tf.zeros_like(matrix))
-
-    at_label, others = chunked_linear.statistics(
-        resolved.labels,
-        matrix,
-        weights,
-        biases,
-        chunk_size=chunk_size,
-        transpose_weights=transposed,
-    )
-    logits = tf.concat([at_label[:, tf.newaxis], others], axis=1)  # the label, and the chunks
-    valid = names_a_class(classes, resolved.labels)
-    first = tf.zeros_like(resolved.labels)
-    losses = softmax.sparse_loss(
-        logits,
-        _tf.where(valid, first, first - 1),
-        invalid_value=resolved.invalid_value,
-        name=_FUNCTION,
-    )
-    of_labels, class_weights = None, resolved.class_weights
-    if class_weights is not None:
-        of_labels = objective.weights_of_labels(class_weights, valid, resolved.labels)
-        losses = losses * of_labels
-    if resolved.label_smoothing is not None:
-        if class_weights is None:
-            class_weights = tf.ones_like(classes)[0]
-        uniform = _class_terms(matrix, weights, biases, transposed, class_weights, logits)
-        share = resolved.label_smoothing / tf.cast(tf.size(classes), matrix.dtype)
-        losses = (1 - resolved.label_smoothing) * losses + share * uniform
-    losses = objective.whole_loss(losses, logits, resolved)
-    return objective.per_example(examples, resolved, losses, of_labels)
-
-
-def _checked(classes: Tensor, labels: Tensor) -> Tuple[Tensor, Optional[Tensor]]:
-    """Labels after TensorFlow's checks, and the loss that an invalid one gets."""
-    gathered = checked_by_gather(labels, lambda: tf.gather(classes[0], labels))
-    if gathered is not None:
-        return gathered, None
-    return checked_label_values(classes, labels)
-
-
-def _class_terms(
-    inputs: Tensor,
-    weights: Tensor,
-    biases: Optional[Tensor],
-    transposed: bool,
-    class_weights: Tensor,
-    logits: Tensor,
-) -> Tensor:
-    """sum_j c_j (z - x_j): [batch_size]. The sum of c_j x_j is linear and needs no logits."""
-    column = class_weights[:, tf.newaxis]
-    summed = tf.matmul(tf.cast(weights, inputs.dtype), column, transpose_a=transposed)
-    total = tf.matmul(inputs, summed)[:, 0]
-    if biases is not None:
-        biases = tf.cast(biases, inputs.dtype)
-        total = total + tf.reduce_sum(_tf.multiply_no_nan(biases, class_weights))
-    return tf.reduce_sum(class_weights) * softmax.log_partition(logits) - total
+    examples = batch.in_shards(_FUNCTION, vector, shape, run_shape, inputs)
+    return losses_of_shards(examples, shards, {"inputs": matrix}, options)

@@ -4,17 +4,17 @@
 
 Each side trains the same network in a MonitoredSession: without a hook, with LossDoctorHook, with
 NanTensorHook, with add_check_numerics_ops, and, where TensorFlow has it, built under
-enable_check_numerics. The sides take turns in a new random order each round, with some hundred
-steps, so that snapshots of variables count. Times are of one step: processor time of the process,
-since other work on the machine does not count in it, and time on the clock. The ratios are of
-medians.
+enable_check_numerics. The sides take turns in a new random order each round, each in a new session,
+since two sessions of the same graph differ by some percent; with some hundred steps, so that
+snapshots of variables count. Times are of one step: processor time of the process, since other work
+on the machine does not count in it, and time on the clock. The ratios are of medians.
 """
 
 import argparse
 import random
 import sys
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, ContextManager, Dict, List, NamedTuple, Tuple
 
 import losses
 import measuring
@@ -58,31 +58,36 @@ def measure(size: Size, rounds: int, threads: int) -> Tuple[str, Dict[str, Any]]
 
     tf.disable_eager_execution()
     tf.logging.set_verbosity(tf.logging.ERROR)
-    steps = {side: step for side in SIDES for step in _steps(tf, size, side, threads)}
-    samples: Dict[str, Any] = {side: ([], []) for side in steps}
-    for number in range(rounds + 1):
-        turns = list(steps)
-        random.Random(number).shuffle(turns)
-        for side in turns:
-            spent, clock = time.process_time(), time.perf_counter()
-            for _ in range(size.steps):
-                steps[side]()
-            if number:  # the first round warms up
+    sides = [side for side in SIDES if side != "enabled" or _enable(tf) is not None]
+    samples: Dict[str, Any] = {side: ([], []) for side in sides}
+    for number in range(rounds):
+        random.Random(number).shuffle(sides)
+        for side in sides:
+            session, step = _training(tf, size, side, threads)
+            with session:
+                for _ in range(size.steps // 2):  # the first steps are slow
+                    step()
+                spent, clock = time.process_time(), time.perf_counter()
+                for _ in range(size.steps):
+                    step()
                 samples[side][0].append((time.process_time() - spent) / size.steps)
                 samples[side][1].append((time.perf_counter() - clock) / size.steps)
     return tf.__version__, samples
 
 
-def _steps(tf: Any, size: Size, side: str, threads: int) -> List[Callable[[], Any]]:
-    """Returns what makes a step of a side; nothing where TensorFlow has not got the side."""
-    enable = getattr(tf.debugging, "enable_check_numerics", None)
-    if side == "enabled" and enable is None:
-        return []
+def _enable(tf: Any) -> Any:
+    return getattr(tf.debugging, "enable_check_numerics", None)
+
+
+def _training(
+    tf: Any, size: Size, side: str, threads: int
+) -> Tuple[ContextManager[Any], Callable[[], Any]]:
+    """Returns a new session of a side, and what makes a step of it."""
     with tf.Graph().as_default():
         # A saver refuses the other variables of a graph built under enable_check_numerics.
         scaffold = tf.train.Scaffold(saver=tf.train.Saver([tf.train.get_or_create_global_step()]))
         if side == "enabled":
-            enable()  # type: ignore[misc]
+            _enable(tf)()
         try:
             pictures, labels, loss, train = _network(tf, size)
         finally:
@@ -105,7 +110,7 @@ def _steps(tf: Any, size: Size, side: str, threads: int) -> List[Callable[[], An
         for _ in range(BATCHES)
     ]
     number = iter(range(sys.maxsize))
-    return [lambda: session.run(fetches, batches[next(number) % BATCHES])]
+    return session, lambda: session.run(fetches, batches[next(number) % BATCHES])
 
 
 def _hooks(tf: Any, side: str, loss: Any, train: Any) -> List[Any]:

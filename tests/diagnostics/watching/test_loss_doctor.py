@@ -95,7 +95,8 @@ def test_a_model_that_stands_still_is_judged_and_a_frozen_layer_is_not():
         return found
 
     with tf.Graph().as_default():
-        doctor = watched(training(0.0), steps=170, patience=50, snapshot_every=10)
+        # Another alarm may come 100 runs after the first.
+        doctor = watched(training(0.0), steps=140, patience=50, snapshot_every=10)
     assert [found.cause for found in doctor.diagnoses] == ["parameters do not change"]
     with tf.Graph().as_default():
         doctor = watched(training(0.1), steps=170, patience=50, snapshot_every=10)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, cg
@@ -125,15 +125,18 @@ def influence(
             test_gradient = vector_jacobian_product(test_losses, xs, cotangent)
             direction = [tf.placeholder(x.dtype.base_dtype, x.shape) for x in xs]
             along = jacobian_vector_product(train_losses, xs, direction)[0]
+        pool = operator._data.workers
+        if pool is not None:
+            pool.include([test_losses, *test_gradient, along])
     is_mean = test_losses.shape.ndims == 0
     reduction = "mean" if is_mean else "sum"
-    test_data = Batches("influence", session, test_feeds, test_weights, reduction, None)
+    test_data = Batches("influence", session, test_feeds, test_weights, reduction, None, pool)
     if is_mean:
         gradients = _mean_gradient(operator, test_data, test_gradient, cotangent)
     else:
         gradients = _gradients(operator, test_data, test_losses, test_gradient, cotangent)
     matrix = _PositiveDefinite(operator)
-    train_data = Batches("influence", session, train_feeds, None, "sum", None)
+    train_data = Batches("influence", session, train_feeds, None, "sum", None, pool)
     rows, residuals = [], []
     for gradient in gradients:
         solution, residual = _solve(matrix, gradient, tol, max_products)
@@ -214,29 +217,26 @@ def _gradients(
             "influence: `test_feeds` must be feed dicts for several test losses, since each loss "
             "reads its batch again, got a tf.data iterator. Give a list, or a scalar loss."
         )
-    rows = []
-    for number, feed in enumerate(data.read()):
-        length = len(data.session.run(losses, feed))
-        for selected in np.eye(length):
-            fed = dict(feed)
-            fed[cotangent] = selected
-            row = operator.parameters.flatten(data.session.run(gradient, fed))
-            rows.append(_finite(row, "test", number))
-    return rows
+    lengths = [len(values[0]) for _, values in data.each([losses])]
+
+    def one_at_a_time(number: int) -> Iterator[Dict[Any, Any]]:
+        for selected in np.eye(lengths[number]):
+            yield {cotangent: selected}
+
+    return [
+        _finite(operator.parameters.flatten(arrays), "test", number)
+        for number, arrays in data.each(gradient, one_at_a_time)
+    ]
 
 
 def _collected(data: Batches, tensor: Tensor, fed: Dict[Any, Any]) -> np.ndarray:
     """Returns a tensor of all batches, one after another."""
-    values: List[np.ndarray] = []
-    for number, feed in enumerate(data.read()):
-        try:
-            found = data.session.run(tensor, {**feed, **fed})
-        except tf.errors.OutOfRangeError:
-            if not data.is_iterator:
-                raise
-            break
-        values.append(_finite(found.astype(np.float64), "training", number))
-    return np.concatenate(values)
+    return np.concatenate(
+        [
+            _finite(found.astype(np.float64), "training", number)
+            for number, (found,) in data.each([tensor], lambda number: [fed])
+        ]
+    )
 
 
 def _finite(values: np.ndarray, of_what: str, number: int) -> np.ndarray:

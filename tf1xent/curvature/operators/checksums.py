@@ -5,13 +5,10 @@ from typing import Any, Dict, Iterable, List, Sequence
 
 import numpy as np
 
-from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import Operation, Tensor
 from tf1xent.curvature.behind import ops_behind
 from tf1xent.curvature.operators.batches import Batches
-
-_REFERENCES = ("Variable", "VariableV2")
 
 
 def checksum_of_ops(tensors: Iterable[Tensor]) -> str:
@@ -37,18 +34,6 @@ def _attributes(op: Operation) -> List[Any]:
         for name, value in sorted(op.node_def.attr.items())
         if not name.startswith("_") and not value.HasField("func") and not value.list.func
     ]
-
-
-def variables_behind(tensors: Iterable[Tensor]) -> Dict[str, Tensor]:
-    """Returns, by name, tensors of the values of all variables that `tensors` are computed from."""
-    found: Dict[str, Tensor] = {}
-    for op, _, _ in ops_behind(tensors):
-        if op.type in _REFERENCES:
-            found[op.name] = op.outputs[0]
-        elif op.type == "VarHandleOp" and op.name not in found:
-            read = _tf.raw_op("ReadVariableOp")
-            found[op.name] = read(resource=op.outputs[0], dtype=op.get_attr("dtype"))
-    return dict(sorted(found.items()))
 
 
 def checksum_of_arrays(names: Sequence[str], arrays: Sequence[Any]) -> str:

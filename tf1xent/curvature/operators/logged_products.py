@@ -5,12 +5,12 @@ from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 import numpy as np
 
 from tf1xent._typing import Path, Tensor
+from tf1xent.curvature.behind import variables_behind
 from tf1xent.curvature.operators.batches import Batches, Request
 from tf1xent.curvature.operators.checksums import (
     checksum_of_arrays,
     checksum_of_feeds,
     checksum_of_ops,
-    variables_behind,
 )
 from tf1xent.curvature.operators.parameters import Parameters, name_of
 from tf1xent.curvature.operators.product_log import ProductLog

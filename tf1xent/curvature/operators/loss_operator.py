@@ -16,6 +16,7 @@ class LossOperator(CurvatureOperator):
     def _build(self) -> None:
         super()._build()
         self._loss = tf.reshape(self._differentiated[0], [])
+        self._data.include([self._loss])
 
     def loss(self) -> float:
         """Returns the loss over the data: the mean (or sum) of the batches' losses."""

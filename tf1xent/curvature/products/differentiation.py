@@ -60,7 +60,18 @@ def found_gradients(
     if not kept or not xs:
         return [None] * len(xs)
     seeds = None if grad_ys is None else [grad_ys[i] for i in kept]
+    if _are_placed(ys) or _are_placed(xs):
+        options.setdefault("colocate_gradients_with_ops", True)
     return list(tf.gradients([ys[i] for i in kept], list(xs), grad_ys=seeds, **options))
+
+
+def _are_placed(tensors: Sequence[Tensor]) -> bool:
+    """Whether a program chose devices of tensors in its graph.
+
+    Then gradients are computed beside the ops that they are gradients of: without, TensorFlow
+    builds them for one device, and moves shards of variables there.
+    """
+    return _tf.in_plain_graph() and any(tensor.device for tensor in tensors)
 
 
 def gradients(
@@ -75,12 +86,15 @@ def gradients(
 
 def dense(found: Sequence[Any], xs: Sequence[Tensor]) -> List[Tensor]:
     """What `tf.gradients` returns for `xs`, as tensors of their shapes."""
-    return [
-        tf.zeros_like(x)
-        if gradient is None
-        else _tf.with_static_shape(tf.convert_to_tensor(gradient), x.shape)
-        for gradient, x in zip(found, xs)
-    ]
+    tensors = []
+    for gradient, x in zip(found, xs):
+        with _tf.beside(x):
+            tensors.append(
+                tf.zeros_like(x)
+                if gradient is None
+                else _tf.with_static_shape(tf.convert_to_tensor(gradient), x.shape)
+            )
+    return tensors
 
 
 def matching(
@@ -93,7 +107,11 @@ def matching(
             f"{function}: `{argument}` must hold one tensor for each of `{name}`, got {len(given)} "
             f"for {len(tensors)}. A partitioned variable counts as its parts."
         )
-    return [_like(function, argument, *pair, name) for pair in zip(given, tensors)]
+    found = []
+    for vector, tensor in zip(given, tensors):
+        with _tf.beside(tensor):
+            found.append(_like(function, argument, vector, tensor, name))
+    return found
 
 
 def _like(function: str, argument: str, vector: Any, tensor: Tensor, name: str) -> Tensor:

@@ -10,9 +10,12 @@ import numpy as np
 
 from tf1xent import _tf
 from tf1xent._tf import tf
-from tf1xent._typing import Graph, Operation, Session, Tensor
+from tf1xent._typing import Graph, NodeDef, Operation, Session, Tensor
 from tf1xent.diagnostics.program.program import Program
 from tf1xent.diagnostics.replaying.step import History, Step
+
+# For one run, in a training that waits for it meanwhile.
+MOST_SECONDS = 600
 
 
 class Trend(NamedTuple):
@@ -32,6 +35,9 @@ class Trend(NamedTuple):
 class Copy:
     """A copy of a program: its graph in a session of its own. Close it.
 
+    An accumulator of gradients would wait for those of other workers: its reader gets the one that
+    the step pushes.
+
     Args:
       program: a `Program`.
     """
@@ -41,6 +47,7 @@ class Copy:
         definition = program.graph.as_graph_def()
         for node in definition.node:
             node.device = ""
+            _read_instead(node, program.pushed)
         self.graph = tf.Graph()
         with self.graph.as_default():
             tf.import_graph_def(definition, name="")
@@ -71,7 +78,9 @@ class Copy:
         """Runs names of tensors and ops in a step, and feeds other tensors too."""
         if load:
             self.load(step.variables)
-        return list(self.session.run(list(fetches), {**step.feeds, **(feeds or {})}))
+        options = tf.RunOptions(timeout_in_ms=MOST_SECONDS * 1000)
+        given = {**step.feeds, **(feeds or {})}
+        return list(self.session.run(list(fetches), given, options=options))
 
     def read(self, names: Sequence[str]) -> Dict[str, np.ndarray]:
         """Returns the values of variables, by name."""
@@ -141,6 +150,15 @@ class Copy:
 
     def _tensor(self, name: str) -> Any:
         return self.graph.get_tensor_by_name(name)
+
+
+def _read_instead(node: NodeDef, pushed: Mapping[str, str]) -> None:
+    """Lets a node read other tensors, and not wait for those whose place they take."""
+    taken = {"^" + name.rpartition(":")[0] for name in pushed}
+    inputs = [pushed.get(name if ":" in name else name + ":0", name) for name in node.input]
+    if inputs != list(node.input) or taken & set(inputs):
+        del node.input[:]
+        node.input.extend(name for name in inputs if name not in taken)
 
 
 class _Taken:

@@ -16,15 +16,13 @@ from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent._typing import GraphDef, Session
 from tf1xent.diagnostics.program.program import Program
-from tf1xent.diagnostics.replaying.copies import loader_of
+from tf1xent.diagnostics.replaying.copies import MOST_SECONDS, loader_of
 from tf1xent.diagnostics.replaying.probing import Probe, with_probes
 from tf1xent.diagnostics.replaying.recording import Recording
 from tf1xent.diagnostics.replaying.step import Step
 
 # By name of a tensor, what computes the value that its readers get instead.
 Replaced = Mapping[str, Callable[[np.ndarray], np.ndarray]]
-
-_MOST_SECONDS = 600
 
 
 class Replay:
@@ -124,7 +122,7 @@ class Replay:
             ops += [u.op.name for u in self.program.updates]
         ops = [name for name in dict.fromkeys(ops) if self._has_op(name) and name not in fed]
         loss = self._fetched(names[0])
-        options = tf.RunOptions(timeout_in_ms=_MOST_SECONDS * 1000)
+        options = tf.RunOptions(timeout_in_ms=MOST_SECONDS * 1000)
         try:
             self._recording.loss = self.session.run([loss, ops], feeds, options=options)[0]
         except tf.errors.OpError as error:

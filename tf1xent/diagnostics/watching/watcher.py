@@ -45,9 +45,9 @@ class _Plan(NamedTuple):
     """What is fetched with a run that trains.
 
     Attributes:
-      data: the tensors of input pipelines.
+      data: the global step, where other workers count it too; then the tensors of input pipelines.
       summed_up: the summary, and these.
-      names: the names of the tensors that have the values of `data` in the run.
+      names: the names of the tensors that have the values of the pipelines' in the run.
       loss_at: where the loss is among the run's own fetches, or None.
       trains: whether the run updates variables; else it only computes the loss.
     """
@@ -85,8 +85,11 @@ class Watcher(_tf.Watcher):
         self._marks = {op.name for op in made or [program.loss.op]}
         step = tf.train.get_global_step(program.graph)
         self._global_step: Optional[str] = None if step is None else step.op.name
-        # A run's number plus this is the global step.
+        # A run's number plus this is the global step. In a cluster it is fetched with each run, and
+        # kept for the runs since the last snapshot: other workers make steps between.
         self._offset = 0
+        self._counter: Optional[Tensor] = None
+        self._counted: Dict[int, int] = {}
         self._ones = np.ones(len(self._summary.entries), self._summary.tensor.dtype.as_numpy_dtype)
         self._runs = 0
         # Of runs that update nothing, as long as none does: the loss, 0 where it is not fetched.
@@ -108,6 +111,9 @@ class Watcher(_tf.Watcher):
         """Takes part in the runs of a session from now on, and of no other."""
         self.detach()
         self._session, self._readers = session, {}
+        self._counter = None
+        if session.sess_str and self._global_step is not None:  # in a cluster others count too
+            self._counter = self.program.variables.get(self._global_step)
         self._snapshots.clear()
         self._numbers.forget_values()
         self._schedule.now(self._runs)
@@ -151,7 +157,7 @@ class Watcher(_tf.Watcher):
             for source in self.program.sources
             if source.name not in names and self.program.graph.is_fetchable(source.op)
         }
-        data = list(sources.values())
+        data = [*([] if self._counter is None else [self._counter]), *sources.values()]
         losses = [i for i, element in enumerate(asked) if element is self.program.loss]
         at = losses[0] if losses and self.program.loss.shape.rank == 0 else None
         return _Plan(data, [self._summary.tensor, *data], list(sources), at, trains)
@@ -175,8 +181,7 @@ class Watcher(_tf.Watcher):
             self._judge("error", error=_tf.error_line(error))
             raise
         self._seconds += time.perf_counter() - start
-        if plan.names:
-            self._snapshots.add(plan.names, more[-len(plan.names) :])
+        self._take(plan, more)
         values = more[0] if summed_up else None
         loss = None if plan.loss_at is None else results[plan.loss_at]
         self._numbers.add((self._runs + self._offset, loss, values))
@@ -204,10 +209,18 @@ class Watcher(_tf.Watcher):
             return run([])[0]  # type: ignore[no-any-return]
         self._snapshots.keep(keys, arrays)
         results, more = run(plan.data)
-        self._snapshots.add(plan.names, more)
+        self._take(plan, more)
         known = plan.loss_at is not None
         self._idle_losses.append(float(results[plan.loss_at]) if known else 0.0)
         return results  # type: ignore[no-any-return]
+
+    def _take(self, plan: "_Plan", more: List[np.ndarray]) -> None:
+        """Takes what was fetched as the data of a run."""
+        first = len(more) - len(plan.names)
+        self._snapshots.add(plan.names, more[first:])
+        if self._counter is not None:
+            self._counted[self._runs] = int(more[first - 1])
+            self._offset = self._counted[self._runs] - self._runs
 
     def _look(self) -> None:
         """Reads the variables before a run."""
@@ -224,6 +237,7 @@ class Watcher(_tf.Watcher):
                 self._offset = int(values[self._global_step]) - self._runs  # type: ignore[index]
             if healthy or self._snapshots.last is None:
                 self._snapshots.put(Snapshot(self._runs, values))
+                self._counted.clear()
         if healthy:
             self._numbers.look(self._runs + self._offset, values)
         self._schedule.done(self._runs, self._seconds, time.perf_counter() - start)
@@ -302,7 +316,9 @@ class Watcher(_tf.Watcher):
                 # has changed the variables.
                 values = self._read(list(self.program.variables))
                 if not is_finite(values, list(values)):
-                    step = step._replace(variables=values)
+                    # Between two runs, they are those before the next one.
+                    number = (step.number or 0) + (symptom == "parameters")
+                    step = step._replace(number=number, variables=values)
                     found = diagnose_step(self.program, step, history, problem)
             return found, step, history
         except Exception as failure:  # the training must not end by it
@@ -324,17 +340,20 @@ class Watcher(_tf.Watcher):
             last = max(self._runs - (error is None), 0) + self._offset
             values = self._read(list(self.program.variables))
             return Step(last, data[-1] if data else {}, values, loss, error)
-        first = snapshot.run + self._offset
+        first = snapshot.run
+
+        def number_of(position: int) -> int:
+            return self._counted.get(first + position, first + position + self._offset)
+
         found = rewind(
             self.program,
             snapshot.values,
             data,
-            lambda position, before, after: self._numbers.compare(first + position, before, after),
+            lambda at, before, after: self._numbers.compare(number_of(at), before, after),
         )
         if found.position < len(data) - 1:
             loss, error = None, None
-        number = first + found.position
-        return Step(number, data[found.position], found.variables, loss, error)
+        return Step(number_of(found.position), data[found.position], found.variables, loss, error)
 
     def _read(self, names: Sequence[str]) -> Dict[str, np.ndarray]:
         assert self._session is not None
