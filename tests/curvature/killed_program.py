@@ -1,6 +1,6 @@
 """Twenty Lanczos steps with a product log; killed in the middle of a product if asked to.
 
-Run as ``python -m tests.curvature.killed_program LOG PRODUCT``.
+Run as ``python -m tests.curvature.killed_program LOG PRODUCT [WORKER ...]``.
 """
 
 import os
@@ -37,7 +37,7 @@ class Feeds:
             yield batch
 
 
-def run(log, killed_in_pass=None):
+def run(log, killed_in_pass=None, workers=None):
     """Return (eigenvalues and vectors after the steps, number of products computed)."""
     with tf.Graph().as_default(), tf.Session() as session:
         features = tf.placeholder(tf.float32, [None, 64], "features")
@@ -59,7 +59,7 @@ def run(log, killed_in_pass=None):
         )
         session.run(tf.global_variables_initializer())
         feeds = Feeds([features, labels], killed_in_pass)
-        operator = HessianOperator(session, loss, xs, feeds, log=log)
+        operator = HessianOperator(session, loss, xs, feeds, log=log, workers=workers)
         start = np.random.RandomState(1).normal(size=operator.shape[0])
         try:
             found = scipy.sparse.linalg.eigsh(
@@ -71,4 +71,4 @@ def run(log, killed_in_pass=None):
 
 
 if __name__ == "__main__":
-    run(sys.argv[1], int(sys.argv[2]))
+    run(sys.argv[1], int(sys.argv[2]), sys.argv[3:] or None)

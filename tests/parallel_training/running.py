@@ -1,11 +1,15 @@
 """Starts distributed programs as their users do: one process a task, on loopback."""
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
+from tests import ROOT
 from tests.support.clusters import HOST, free_ports, starter
 
 PROGRAMS = Path(__file__).resolve().parent / "programs"
@@ -15,7 +19,7 @@ BEFORE = {
     "patch": ["tf1xent.patch"],
     "override": ["tf1xent.override_gradients"],
 }
-SECONDS = 120
+SECONDS = 240
 # For the other tasks to say what they have to say once one has failed.
 SECONDS_AFTER_FAILURE = 2.0
 IMPORTED = ("sklearn.datasets", "tf1xent.patching", "tf1xent.gradients")
@@ -62,6 +66,38 @@ def run(folder, script, *arguments, before="stock", awaited="worker", **jobs):
         for pid in pids.values():
             starter().ask("kill", pid)
     return [found(folder, name, codes.get(name)) for name in pids if name.startswith(awaited)]
+
+
+def run_commands(folder, script, *arguments, **jobs):
+    """Runs a program as a cluster by `python -m tf1xent run`, a command for each task.
+
+    Returns:
+      As `run`, of the workers.
+    """
+    folder.mkdir()
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    started, statuses = {}, {}
+    try:
+        for name, task in tasks_of(jobs):
+            given = [*task, f"--results={folder / name}.npz", *arguments]
+            command = [sys.executable, "-m", "tf1xent", "run", str(PROGRAMS / f"{script}.py")]
+            with open(str(folder / f"{name}.txt"), "wb") as output:
+                started[name] = subprocess.Popen(
+                    [*command, *given],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env=environment,
+                )
+        deadline = time.monotonic() + SECONDS
+        for name, process in started.items():
+            if name.startswith("worker"):
+                statuses[name] = process.wait(max(deadline - time.monotonic(), 0.0))
+    finally:
+        for process in started.values():
+            process.kill()
+            process.wait()
+    return [found(folder, name, status) for name, status in statuses.items()]
 
 
 def found(folder, name, status):

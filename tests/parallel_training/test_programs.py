@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.curvature.numpy_network import Network, digits
-from tests.parallel_training.running import run
+from tests.parallel_training.running import run, run_commands
 
 # By program, how many tasks of each job there are, and which of them end by themselves.
 PROGRAMS = {
@@ -67,7 +67,10 @@ def check_curvature(script, task):
     np.testing.assert_allclose(task.products[order], right, rtol=0, atol=TOLERANCE * largest)
 
 
-@pytest.mark.parametrize("script", PROGRAMS)
+each_program = pytest.mark.parametrize("script", PROGRAMS)
+
+
+@each_program
 def test_losses_are_those_of_stock_tensorflow(runs, script):
     stock, patched = losses(runs(script, "stock")), losses(runs(script, "patch"))
     assert stock[0].mean() > 2.2 and stock[-1].mean() < 1.8  # it learns
@@ -78,14 +81,33 @@ def test_losses_are_those_of_stock_tensorflow(runs, script):
             assert list(getattr(task, "places", ())) == PLACES.get(script, [])
 
 
-@pytest.mark.parametrize("script", PROGRAMS)
+@each_program
 def test_curvature_at_the_trained_point_is_right(runs, script):
     check_curvature(script, runs(script, "patch")[0])
 
 
+@pytest.mark.exhaustive
 def test_with_overridden_gradients_losses_are_those_of_stock_bit_by_bit(runs):
     script = "parameter_servers"
     stock, overridden = runs(script, "stock"), runs(script, "override")
     assert losses(overridden).tobytes() == losses(stock).tobytes()
     assert overridden[0].values.tobytes() == stock[0].values.tobytes()
     check_curvature(script, overridden[0])
+
+
+@pytest.mark.exhaustive
+def test_a_last_layer_that_stays_on_the_parameter_servers_trains_alike(runs):
+    script = "partitioned"
+    (sharded,), (stock,) = runs(script, "patch", "--sharded"), runs(script, "stock")
+    np.testing.assert_allclose(sharded.losses, stock.losses, rtol=TOLERANCE)
+    np.testing.assert_allclose(sharded.values, stock.values, rtol=0, atol=TOLERANCE)
+    assert list(sharded.places) == PLACES[script]
+    check_curvature(script, sharded)
+
+
+@pytest.mark.exhaustive
+def test_the_command_that_runs_a_program_runs_each_task_of_a_cluster(runs, tmp_path):
+    script = "parameter_servers"
+    tasks = run_commands(tmp_path / "commands", script, "--curvature", ps=1, worker=2)
+    np.testing.assert_allclose(losses(tasks), losses(runs(script, "stock")), rtol=TOLERANCE)
+    check_curvature(script, tasks[0])

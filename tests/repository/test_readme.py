@@ -13,8 +13,9 @@ DOCUMENTS = (
     "README.md",
     "ops/README.md",
     "tools/benchmarks/RESULTS.md",
+    "tools/docs/beyond_one_machine.md",
     "tools/examples/README.md",
-) + tuple(sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("tf1xent/*/README.md")))
+) + tuple(sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("tf1xent/**/README.md")))
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
 SHELLS = ("bash", "sh", "shell")
 # Commands and what they print; tests/tools/test_guide.py runs those of the guide.

@@ -4,6 +4,9 @@
     linear  memory and time of a large vocabulary's loss, beside matmul + TensorFlow's fused op
     graphs  time and memory of inspecting and rewriting a large GraphDef
     curvature  time of products with curvature matrices, in gradients and beside torch.func
+    sharded  time, bytes and rounds of a linear loss whose classes are spread over tasks
+    workers  time and bytes of a Hessian-vector product over batches by worker processes
+    scaling  what many tasks cost on paper, from numbers measured with few
     watching  time of a step with LossDoctorHook, and with TensorFlow's own checkers
 
 The figures are printed as Markdown; --results FILE also puts them into a file, in the place of what
@@ -18,10 +21,13 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 import curvature
+import curvature_workers
 import graphs
 import linear
 import losses
 import pyperf
+import scaling
+import sharded
 import watching
 
 COMMANDS = {
@@ -29,6 +35,9 @@ COMMANDS = {
     "linear": linear,
     "graphs": graphs,
     "curvature": curvature,
+    "sharded": sharded,
+    "workers": curvature_workers,
+    "scaling": scaling,
     "watching": watching,
 }
 

@@ -18,7 +18,7 @@ include_patterns = [
     "CHANGELOG.md",
     "README.md",
     "ops/README.md",
-    "tf1xent/*/README.md",
+    "tf1xent/**/README.md",
     "tools/*/RESULTS.md",
     "tools/examples/README.md",
     "tools/docs/*.md",

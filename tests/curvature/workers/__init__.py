@@ -1,1 +1,1 @@
-"""Tests of tf1xent.curvature.operators."""
+"""Tests of tf1xent.curvature.workers."""

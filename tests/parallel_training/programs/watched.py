@@ -1,4 +1,4 @@
-"""A loss of tf1xent with options in a MonitoredTrainingSession, whose chief looks after it.
+"""A loss of tf1xent with options in a MonitoredTrainingSession, whose chief has tf1xent's hooks.
 
 To start as `parameter_servers.py`.
 """
@@ -11,9 +11,11 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import tf1xent
+from tf1xent.curvature import CurvatureHook
 from tf1xent.diagnostics import LossDoctorHook
 
 tf.app.flags.DEFINE_integer("bad_step", -1, "In which step a pixel is NaN.")
+tf.app.flags.DEFINE_boolean("spectrum", False, "Whether to measure the largest eigenvalue.")
 tf.app.flags.DEFINE_boolean("sync", False, "Whether gradients of all workers are averaged.")
 FLAGS = cluster.FLAGS
 
@@ -68,9 +70,12 @@ def main(_):
     hooks = []
     if FLAGS.sync:
         hooks.append(optimizer.make_session_run_hook(is_chief, num_tokens=0))
+    feed = dict(zip([images, labels], digits.for_curvature()))
     doctor = LossDoctorHook(loss, train_op, summary_every=1)
+    # At the beginning and at the end.
+    spectrum = CurvatureHook(loss, variables, [feed], every_steps=FLAGS.steps)
     if is_chief:
-        hooks.append(doctor)
+        hooks += [doctor, spectrum] if FLAGS.spectrum else [doctor]
     else:
         cluster.wait_for_chief(server.target)
     losses = {}
@@ -86,18 +91,25 @@ def main(_):
             # One worker after the other, or all together.
             wanted = step // workers * workers if FLAGS.sync else step
             while session.run(made) < wanted:
-                time.sleep(0.02)
-            feed = dict(zip([images, labels], batch(step)))
-            losses[step] = session.run([loss, train_op], feed)[0]
+                time.sleep(0.05)
+            of_step = dict(zip([images, labels], batch(step)))
+            losses[step] = session.run([loss, train_op], of_step)[0]
             session.run(count)
         while session.run(made) < FLAGS.steps:
-            time.sleep(0.02)
-        feed = dict(zip([images, labels], digits.for_curvature()))
+            time.sleep(0.05)
         values, products = session.run([variables, products], feed)
     for diagnosis in doctor.diagnoses:
         print(diagnosis)
-    found = [f"{d.step}: {d.cause}" for d in doctor.diagnoses]
-    digits.save(FLAGS.results, losses, values, directions, products, diagnoses=found)
+    digits.save(
+        FLAGS.results,
+        losses,
+        values,
+        directions,
+        products,
+        diagnoses=[f"{found.step}: {found.cause}" for found in doctor.diagnoses],
+        measured_at=[found.step for found in spectrum.results],
+        eigenvalues=[found.eigenvalues.values[0] for found in spectrum.results],
+    )
 
 
 if __name__ == "__main__":

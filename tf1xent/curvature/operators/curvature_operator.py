@@ -44,6 +44,17 @@ class CurvatureOperator(LinearOperator):
     a graph that is finalized later. Each vector of a block needs about the memory of one gradient
     of a batch while it is computed, on top of the forward pass.
 
+    With `workers` the batches are computed by other processes and machines, each a single-task
+    `tf.train.Server` (``tf1xent worker --port N``). The client reads the feeds, hands batches to
+    whoever is idle, and adds what comes back in float64 and in the order of the batches: the bits
+    do not depend on which worker did what, and are those without workers, given machines of the
+    same kind with as many threads. No more than two batches for each worker are read beyond the
+    last one that was added. A worker gets the ops that a product needs and once, in a session of
+    its own, the values of the variables; each result comes with a checksum of the values that it
+    was computed from. One that ends, is silent for longer than `worker_timeout`, or has lost its
+    state is left, with a warning; its batch goes to another, and it is tried again and taken back.
+    A loss that draws random numbers draws them on the workers.
+
     Args:
       session: a `tf.Session`, or what has its `graph` and `run`. Variables count with their values
         at the time of each product.
@@ -63,6 +74,13 @@ class CurvatureOperator(LinearOperator):
       batch_norm: "frozen": derivatives hold the mean and variance of a batch constant; "batch":
         they are differentiated. Moving averages are never updated.
       progress: whether to show a bar; None shows it for long passes if stderr is a terminal.
+      workers: None, for the session itself; or a list of targets, "grpc://host:port" or
+        "host:port"; or a `tf.train.ClusterSpec` or a dict, with the job "worker" or one job, whose
+        tasks are taken each by itself. The session then only gives the values of the variables.
+        Ops run on the kind of device that they are placed on ("/gpu:0"), or on a CPU where a worker
+        has none; jobs and tasks of the program's own cluster do not count.
+      worker_timeout: seconds that one call of a worker may take, also its first, which sends the
+        graph; give more than a batch needs on the slowest.
 
     Attributes:
       parameters: the map between the flat vector and the variables.
@@ -70,6 +88,15 @@ class CurvatureOperator(LinearOperator):
       num_products: how many products with a vector have been computed; replayed ones do not count.
       batch_norm_statistics: by the name of each batch normalization's op, which mean and variance
         it uses: "batch, held constant", "batch", "moving averages", or "decided by TENSOR".
+
+    Raises:
+      TypeError, ValueError: an argument is of a wrong type, or its value out of range; with
+        `workers` also `feeds` that are an iterator of tf.data, and, from the first product, ops
+        that need more of the session than its variables, such as a table that is not fed.
+      RuntimeError: the graph is finalized.
+      tf.errors.OpError: from a product, of the type of the run of a batch, which it names.
+      tf.errors.UnavailableError: from a product, no worker is left; it has what each said last.
+      OSError: from a product, the log cannot be written.
     """
 
     damping: float

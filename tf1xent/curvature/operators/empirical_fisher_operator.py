@@ -19,7 +19,8 @@ class EmpiricalFisherOperator(CurvatureOperator):
       session, xs, feeds, options: see `CurvatureOperator`, as for products and attributes.
       losses: the loss of each example, float [...], not reduced; or a list of such tensors.
       weights: of the examples in their batch, [...]; default 1 / number of examples, the mean.
-      **options: batch_weights, reduction, damping, block_size, log, batch_norm, progress.
+      **options: batch_weights, reduction, damping, block_size, log, batch_norm, progress, workers,
+        worker_timeout.
 
     **Derivatives**: a product takes first derivatives only, and costs 1.3 to 2.8 gradients.
 

@@ -20,7 +20,8 @@ class FisherOperator(CurvatureOperator):
       outputs: the logits, float [..., number of outputs], or a list of such tensors.
       weights: of the rows in their batch, [...]; default 1 / number of rows, which is the mean.
       distribution: "categorical", "bernoulli" or "normal"; see `fisher_vector_product`.
-      **options: batch_weights, reduction, damping, block_size, log, batch_norm, progress.
+      **options: batch_weights, reduction, damping, block_size, log, batch_norm, progress, workers,
+        worker_timeout.
 
     **Derivatives**: a product takes first derivatives of the model, and costs 1.3 to 2.8 gradients.
 

@@ -20,7 +20,8 @@ class GGNOperator(LossOperator):
       session, xs, feeds, options: see `CurvatureOperator`, as for products and attributes.
       loss: a scalar float tensor, the loss of one batch.
       outputs: the tensor, or list of tensors, through which the loss depends on `xs`: the logits.
-      **options: batch_weights, reduction, damping, block_size, log, batch_norm, progress.
+      **options: batch_weights, reduction, damping, block_size, log, batch_norm, progress, workers,
+        worker_timeout.
 
     **Derivatives**: a product takes first derivatives of the model and second ones of the loss in
       `outputs`; it costs 1.3 to 2.8 gradients. A loss with TensorFlow's own cross-entropy needs

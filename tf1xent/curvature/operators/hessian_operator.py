@@ -18,7 +18,8 @@ class HessianOperator(LossOperator):
     Args:
       session, xs, feeds, options: see `CurvatureOperator`, as for products and attributes.
       loss: a scalar float tensor, the loss of one batch.
-      **options: batch_weights, reduction, damping, block_size, log, batch_norm, progress.
+      **options: batch_weights, reduction, damping, block_size, log, batch_norm, progress, workers,
+        worker_timeout.
 
     **Derivatives**: a product takes second derivatives, reverse over reverse, and costs 1.6 to 3
       gradients. A loss with TensorFlow's own cross-entropy needs `tf1xent.override_gradients()` or

@@ -1,6 +1,7 @@
 """A file that keeps products, so that long work goes on where it was killed."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,8 @@ except ImportError:  # Windows; there one process has to be alone
     fcntl = None
 
 _FORMAT = "tf1xent product log 1"
+# A disk that is full, a file that is as large as it may be, a quota.
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _DIGEST_BYTES, _CRC_BYTES = 32, 4
 
 # What a log is of: the fields of its header, in words.
@@ -78,7 +81,7 @@ class ProductLog:
         with self._synchronized() as file:
             if digest in self._records:  # another process was faster
                 return
-            self._write(file, self._end, [digest, values.data, _crc(digest, values.data)])
+            _write(file, self._end, [digest, values.data, _crc(digest, values.data)])
             self._records[digest] = self._end
             self._end += self._record_bytes
 
@@ -86,38 +89,31 @@ class ProductLog:
     def _synchronized(self) -> Iterator[IO[bytes]]:
         """The file, locked, with all its records known."""
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(self.path, flags, 0o666), "r+b") as file:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
-            self._check_header(file)
-            self._read_new(file)
-            yield file
+        try:
+            with os.fdopen(os.open(self.path, flags, 0o666), "r+b") as file:
+                if fcntl is not None:
+                    fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+                self._check_header(file)
+                self._read_new(file)
+                yield file
+        except OSError as error:  # of writing, or of closing, which tries that again
+            if error.errno not in _NO_ROOM:
+                raise
+            message = (
+                f"{self.owner}: `log` must have room for a product, got: {error.strerror}. Make "
+                "room and run this again; it goes on from the last product in the log"
+            )
+            raise OSError(error.errno, message, self.path) from error
 
     def _check_header(self, file: IO[bytes]) -> None:
         line = file.readline(len(self._header))
         if line == self._header:
             return
         if self._header.startswith(line):  # a new file, or a process was killed in its first write
-            self._write(file, 0, [self._header])
+            _write(file, 0, [self._header])
             return
         file.seek(0)
         raise ValueError(self._refusal(file.readline()))
-
-    def _write(self, file: IO[bytes], begin: int, parts: Sequence[Any]) -> None:
-        """Writes to the disk, where something that was cut off may stand."""
-        try:
-            file.seek(begin)
-            file.truncate()
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        except OSError as error:
-            message = (
-                f"{self.owner}: `log` must have room for a product, got: {error.strerror}. Make "
-                "room and run this again; it goes on from the last product in the log"
-            )
-            raise OSError(error.errno, message, self.path) from error
 
     def _refusal(self, line: bytes) -> str:
         try:
@@ -168,3 +164,13 @@ def _digest(vector: np.ndarray) -> bytes:
 
 def _crc(digest: bytes, values: Any) -> bytes:
     return (zlib.crc32(values, zlib.crc32(digest)) & 0xFFFFFFFF).to_bytes(_CRC_BYTES, "little")
+
+
+def _write(file: IO[bytes], begin: int, parts: Sequence[Any]) -> None:
+    """Writes to the disk, in place of what is there from `begin` on."""
+    file.seek(begin)
+    file.truncate()
+    for part in parts:
+        file.write(part)
+    file.flush()
+    os.fsync(file.fileno())

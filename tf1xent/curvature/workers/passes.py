@@ -107,25 +107,23 @@ class Pass:
     def _read_ahead(self) -> None:
         most = _AHEAD * len(self._pool.workers)
         while not self._ended and len(self._open) < most:
-            number = self._number_read
+            number, self._number_read = self._number_read, self._number_read + 1
             try:
                 call = next(self._calls)
-                job = None if not call.fetches else self._pool.prepare(call)
+                job, fault = self._pool.prepare(call) if call.fetches else (None, None)
             except StopIteration:
                 self._ended = True
-                return
             except Exception as error:
                 self._open[number] = _Read(None, None, error)
-                self._done[number] = Outcome(None, None, error)
+                self._done[number] = Outcome(None, [], None)
                 self._ended = True
-                return
-            self._number_read += 1
-            self._open[number] = _Read(call.key, job, None)
-            if job is None:
-                self._done[number] = Outcome(call.key, [], None)
             else:
-                job.number = number
-                heapq.heappush(self._waiting, number)
+                self._open[number] = _Read(call.key, job, None)
+                if job is not None:
+                    job.number = number
+                    heapq.heappush(self._waiting, number)
+                else:
+                    self._done[number] = Outcome(call.key, [], fault)
 
     # --- Who computes what ------------------------------------------------------------------------
 

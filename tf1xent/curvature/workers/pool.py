@@ -81,10 +81,16 @@ class Pool:
         if self._values is None or not self._values.are(found):
             self._values = Values(found)
 
-    def prepare(self, call: Call) -> Job:
-        """Returns a call as a job for workers, which get another program if it needs one."""
+    def prepare(self, call: Call) -> Tuple[Optional[Job], Optional[Exception]]:
+        """Returns a call as a job for workers, which get another program if it needs one.
+
+        In its place, the error of a key of the feed.
+        """
         graph = self._session.graph
-        feeds = _tf.feeds_by_name(graph, call.feed)
+        try:
+            feeds = _tf.feeds_by_name(graph, call.feed)
+        except TypeError as error:
+            return None, error
         names = [[str(tensor.name) for tensor in group] for group in call.fetches]
         if self._program is None or not self._program.fetchable.issuperset(sum(names, [])):
             self._check_state(feeds)
@@ -92,7 +98,7 @@ class Pool:
             for worker in self.workers:
                 worker.drop()
         has = self._program.has
-        return Job(names, {name: v for name, v in feeds.items() if has(name)})
+        return Job(names, {name: v for name, v in feeds.items() if has(name)}), None
 
     def _check_state(self, feeds: Dict[str, Any]) -> None:
         element = self._session.graph.as_graph_element
