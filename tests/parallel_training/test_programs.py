@@ -67,14 +67,7 @@ def check_curvature(script, task):
     np.testing.assert_allclose(task.products[order], right, rtol=0, atol=TOLERANCE * largest)
 
 
-# Of variables in parts, the way of the two that is tested everywhere is that below.
-each_program = pytest.mark.parametrize(
-    "script",
-    [
-        pytest.param(name, marks=pytest.mark.exhaustive if name == "partitioned" else ())
-        for name in PROGRAMS
-    ],
-)
+each_program = pytest.mark.parametrize("script", PROGRAMS)
 
 
 @each_program
@@ -102,6 +95,7 @@ def test_with_overridden_gradients_losses_are_those_of_stock_bit_by_bit(runs):
     check_curvature(script, overridden[0])
 
 
+@pytest.mark.exhaustive
 def test_a_last_layer_that_stays_on_the_parameter_servers_trains_alike(runs):
     script = "partitioned"
     (sharded,), (stock,) = runs(script, "patch", "--sharded"), runs(script, "stock")

@@ -204,6 +204,7 @@ def test_the_disk_is_full_and_later_is_not(running, tmp_path):
     assert again.num_products == NUM_VECTORS
 
 
+@pytest.mark.lengthy
 def test_the_client_is_killed_and_goes_on_to_the_same_bits(running, tmp_path):
     targets = [task.target for task in running.tasks]
     whole, number = killed_program.run(tmp_path / "whole")
@@ -218,6 +219,7 @@ def test_the_client_is_killed_and_goes_on_to_the_same_bits(running, tmp_path):
     assert (tmp_path / "log").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
+@pytest.mark.lengthy
 def test_a_program_with_a_hanging_worker_ends(running):
     code = f"""
 import os

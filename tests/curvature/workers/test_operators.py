@@ -11,6 +11,7 @@ from tests.support import clusters
 from tf1xent.curvature import HessianOperator, influence, top_eigenvalues, trace
 
 NUM_WORKERS = 2
+LENGTHY = pytest.mark.lengthy
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,9 @@ def hessians(running, targets):
     return Pair(running, targets)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind == "ggn" else pytest.param(kind, marks=LENGTHY) for kind in KINDS]
+)
 def test_products_are_the_same_bits(running, targets, kind):
     pair = Pair(running, targets, kind, block_size=2, damping=0.5)
     pair.agree(lambda operator: operator @ vectors(5))

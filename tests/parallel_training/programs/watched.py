@@ -15,6 +15,7 @@ from tf1xent.curvature import CurvatureHook
 from tf1xent.diagnostics import LossDoctorHook
 
 tf.app.flags.DEFINE_integer("bad_step", -1, "In which step a pixel is NaN.")
+tf.app.flags.DEFINE_boolean("spectrum", False, "Whether to measure the largest eigenvalue.")
 tf.app.flags.DEFINE_boolean("sync", False, "Whether gradients of all workers are averaged.")
 FLAGS = cluster.FLAGS
 
@@ -74,7 +75,7 @@ def main(_):
     # At the beginning and at the end.
     spectrum = CurvatureHook(loss, variables, [feed], every_steps=FLAGS.steps)
     if is_chief:
-        hooks += [doctor, spectrum] if FLAGS.curvature else [doctor]
+        hooks += [doctor, spectrum] if FLAGS.spectrum else [doctor]
     else:
         cluster.wait_for_chief(server.target)
     losses = {}
