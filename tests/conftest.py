@@ -62,6 +62,11 @@ def pytest_addoption(parser):
         help="what computes losses where a test does not say: graph; kernel; or missing: kernels, "
         "which are not built, so that every test that computes a loss has to raise KernelsError",
     )
+    parser.addoption(
+        "--each-value-once",
+        action="store_true",
+        help="of the combinations of a test's parameters run as few as have every value",
+    )
 
 
 def pytest_configure(config):
@@ -71,6 +76,36 @@ def pytest_configure(config):
         os.environ["TF1XENT_KERNEL_CACHE"] = os.path.join(
             os.path.dirname(__file__), "no_such_cache"
         )
+
+
+def values_of(item):
+    """The values of an item's parameters; those that one decorator gives together are one."""
+    if not hasattr(item, "callspec"):
+        return {item.nodeid}
+    parameters, found = dict(item.callspec.params), set()
+    for mark in item.iter_markers("parametrize"):
+        names = mark.args[0] if mark.args else mark.kwargs["argnames"]
+        names = [name.strip() for name in names.split(",")] if isinstance(names, str) else names
+        found.add(tuple((name, id(parameters.pop(name))) for name in names if name in parameters))
+    return found.union((name, id(value)) for name, value in parameters.items())
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("each_value_once"):
+        return
+    functions, kept = {}, set()
+    for item in items:
+        function = item.nodeid.split("[")[0]
+        functions.setdefault(function, []).append((item, values_of(item)))
+    for found in functions.values():
+        missing = set().union(*(values for _, values in found))
+        while missing:
+            item, values = max(found, key=lambda pair: len(pair[1] & missing))
+            kept.add(item)
+            missing -= values
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
 
 
 @pytest.hookimpl(hookwrapper=True)

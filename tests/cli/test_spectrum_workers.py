@@ -1,4 +1,4 @@
-"""`tf1xent spectrum --workers`: the numbers of one that is undisturbed, whatever becomes of them."""
+"""`tf1xent spectrum --workers`: the numbers of an undisturbed run, whatever becomes of them."""
 
 import json
 import os

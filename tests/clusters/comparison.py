@@ -59,4 +59,5 @@ def _relative(got, want):
     if got.shape != want.shape:
         return np.inf
     scale = np.max(np.abs(want), initial=0.0)
-    return float(np.max(np.abs(got - want), initial=0.0) / (scale or 1.0))
+    error = float(np.max(np.abs(got - want), initial=0.0) / (scale or 1.0))
+    return np.inf if np.isnan(error) else error

@@ -85,9 +85,11 @@ def partitioned(cluster, num_classes, rows, use_resource):
         )
         variables = list(weights) + list(biases)
         gradient = tf.gradients(loss, variables, colocate_gradients_with_ops=True)
-        product = tf.gradients(
-            gradient, variables, [2 * v for v in variables], colocate_gradients_with_ops=True
-        )
+        vectors = []
+        for variable in variables:
+            with tf.device(variable.device):
+                vectors.append(tf.random_uniform(variable.shape, dtype=tf.float64))
+        product = tf.gradients(gradient, variables, vectors, colocate_gradients_with_ops=True)
         step = tf.train.GradientDescentOptimizer(0.1).apply_gradients(zip(gradient, variables))
     devices = {variable.device for variable in variables}
     assert devices == {"/job:ps/task:0", "/job:ps/task:1"}

@@ -5,6 +5,7 @@ And against the oracle where it has the definition.
 
 import itertools
 
+import numpy as np
 import pytest
 
 from tests.clusters import sharded_cases
@@ -91,10 +92,18 @@ def test_every_option_pair_layout_and_reduction(cases, cluster):
         errors.check(LIMIT)
 
 
-def test_a_wrong_result_is_found_out(cluster):
-    case = Case("logits", (), num_shards=2)
-    ((got, alone),) = results([case], cluster)
-    errors = Errors()
-    errors.add("wrong", got, (alone[0] * (1 + 1e-11), *alone[1:]))
-    with pytest.raises(AssertionError, match="value"):
+def test_a_wrong_result_is_found_out():
+    right = (np.ones(3), {"logits": np.arange(4.0)}, {"logits": np.ones(2)})
+    for kind, wrong in (
+        ("value", (np.ones(3) * (1 + 1e-11), *right[1:])),
+        ("gradient", (right[0], {"logits": np.arange(4.0) + 1e-11}, right[2])),
+        ("product", (*right[:2], {"logits": np.ones(3)})),
+        ("product", (*right[:2], {"logits": np.full(2, np.nan)})),
+    ):
+        errors = Errors()
+        errors.add("right", right, right)
         errors.check(LIMIT)
+        errors.add("wrong", wrong, right)
+        errors.add("right", right, right)
+        with pytest.raises(AssertionError, match=kind):
+            errors.check(LIMIT)

@@ -67,7 +67,10 @@ def check_curvature(script, task):
     np.testing.assert_allclose(task.products[order], right, rtol=0, atol=TOLERANCE * largest)
 
 
-@pytest.mark.parametrize("script", PROGRAMS)
+each_program = pytest.mark.parametrize("script", PROGRAMS)
+
+
+@each_program
 def test_losses_are_those_of_stock_tensorflow(runs, script):
     stock, patched = losses(runs(script, "stock")), losses(runs(script, "patch"))
     assert stock[0].mean() > 2.2 and stock[-1].mean() < 1.8  # it learns
@@ -78,11 +81,12 @@ def test_losses_are_those_of_stock_tensorflow(runs, script):
             assert list(getattr(task, "places", ())) == PLACES.get(script, [])
 
 
-@pytest.mark.parametrize("script", PROGRAMS)
+@each_program
 def test_curvature_at_the_trained_point_is_right(runs, script):
     check_curvature(script, runs(script, "patch")[0])
 
 
+@pytest.mark.exhaustive
 def test_with_overridden_gradients_losses_are_those_of_stock_bit_by_bit(runs):
     script = "parameter_servers"
     stock, overridden = runs(script, "stock"), runs(script, "override")
@@ -91,6 +95,7 @@ def test_with_overridden_gradients_losses_are_those_of_stock_bit_by_bit(runs):
     check_curvature(script, overridden[0])
 
 
+@pytest.mark.exhaustive
 def test_a_last_layer_that_stays_on_the_parameter_servers_trains_alike(runs):
     script = "partitioned"
     (sharded,), (stock,) = runs(script, "patch", "--sharded"), runs(script, "stock")

@@ -13,6 +13,8 @@ from tests import ROOT
 from tests.oracle.reference import Reference
 from tests.seam import tape_program as program
 
+XLA_ROUTES = ("tapes in XLA", "XLA under tapes")
+
 
 def _run_program(path):
     environment = dict(os.environ, PYTHONPATH=str(ROOT))
@@ -31,6 +33,19 @@ def results(tmp_path_factory):
         program.main(path)
     else:  # on TF 1.x eager execution is a process's own choice
         _run_program(path)
+    return _read(path)
+
+
+@pytest.fixture(scope="module")
+def xla_results(tmp_path_factory):
+    if not hasattr(tensorflow, "autodiff"):
+        pytest.skip("this TensorFlow has no tf.autodiff, and its tf.function no XLA to rely on")
+    path = str(tmp_path_factory.mktemp("xla") / "result.npz")
+    program.main_xla(path)
+    return _read(path)
+
+
+def _read(path):
     routes = {}
     with np.load(path) as stored:
         for key in stored.files:
@@ -66,6 +81,18 @@ def _check(got, want, route):
 
 
 def test_every_route_agrees_with_the_oracle(results):
+    _check_routes(results)
+
+
+@pytest.mark.lengthy
+@pytest.mark.xla
+def test_every_route_by_xla_agrees_with_the_oracle(xla_results):
+    _check_routes(xla_results)
+    expected = {f"{kind} {way}" for kind in ("sparse", "dense") for way in XLA_ROUTES}
+    assert set(xla_results) == expected | {"XLA invalid labels"}
+
+
+def _check_routes(results):
     orders, mixed, losses = _expected()
     for route, got in results.items():
         kind = route.split()[0]
@@ -96,14 +123,14 @@ def test_routes_that_this_tensorflow_must_have(results):
     if hasattr(tf, "function"):
         expected |= {"sparse tapes in a function", "dense function under tapes"}
     if hasattr(tensorflow, "autodiff"):
-        expected |= {"sparse tapes in XLA", "dense XLA under tapes", "sparse forward over forward"}
+        expected |= {"sparse forward over reverse", "dense forward over forward"}
     assert expected <= set(results)
 
 
-def test_an_invalid_label_is_a_nan_row_under_xla(results):
-    if "XLA invalid labels" not in results:
-        pytest.skip("this TensorFlow has no tf.autodiff, and its tf.function no XLA to rely on")
-    loss, gradient = results["XLA invalid labels"]
+@pytest.mark.lengthy
+@pytest.mark.xla
+def test_an_invalid_label_is_a_nan_row_under_xla(xla_results):
+    loss, gradient = xla_results["XLA invalid labels"]
     labels = program.BAD_LABELS
     valid = (labels >= 0) & (labels < program.LOGITS.shape[1])
     assert np.array_equal(np.isnan(loss), ~valid)

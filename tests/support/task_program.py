@@ -1,4 +1,6 @@
-"""Forks tasks of clusters, and programs: importing TensorFlow costs seconds, a copy of a process that has, none.
+"""Forks tasks of clusters, and programs.
+
+Importing TensorFlow costs seconds, a copy of a process that has it, none.
 
     python -m tests.support.task_program
 

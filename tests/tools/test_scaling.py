@@ -15,6 +15,7 @@ if not TOOLS.exists():
 sys.path.insert(0, str(TOOLS))
 
 import crossings  # noqa: E402
+import curvature_workers  # noqa: E402
 import relay  # noqa: E402
 import scaling  # noqa: E402
 import sharded  # noqa: E402
@@ -52,6 +53,24 @@ def test_workers_share_the_computing_until_the_client_is_the_slowest():
     assert row[8] == f"{4.096 / moving:.1f}"
     slow = scaling.worker_row(WORKERS, 10**6, 4096, 8e6, 0.5)
     assert slow[5] == slow[6] == slow[7] == scaling.shown_seconds(256 * (2e-3 + 8410600 / 8e6))
+
+
+def test_numbers_of_workers_are_of_a_batch_a_row_and_a_parameter():
+    def run(case, seconds, up, down, connections=2):
+        batches = curvature_workers.CASES[case].batches
+        traffic = curvature_workers.Traffic(connections, up * batches, down * batches, 0)
+        samples = {number: [batches * 1000 * value] for number, value in enumerate(seconds)}
+        return {"parameters": 1000, "samples": samples, "traffic": traffic, "feed": 512}
+
+    large = run("large", [1024e-9, 2.0, 2.0], up=4000 + 512 + 30, down=4000 + 40, connections=4)
+    small = run("small", [1.0, 5e-9, 4e-9], up=4000 + 512 + 50, down=4000 + 60)
+    assert scaling.worker_numbers({"large": large, "small": small}) == {
+        "seconds of a row and parameter": pytest.approx(1e-9),
+        "seconds to move a parameter": pytest.approx(4e-9),
+        "bytes of messages": pytest.approx(110),
+        "bytes of a row": 0.5,
+        "rounds of a batch": 1 + 4 / 8,
+    }
 
 
 def test_what_task_0_moves_grows_with_the_tasks_and_the_rest_shrinks():

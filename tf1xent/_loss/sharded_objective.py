@@ -19,7 +19,6 @@ from tf1xent._loss.resolve import Resolved
 from tf1xent._loss.shards import (
     Piece,
     Shards,
-    checked_sizes,
     local_labels,
     mask_pieces,
     vector_pieces,
@@ -80,8 +79,7 @@ def losses_of_shards(
 
     `shared` are the operands that all shards have: the inputs of a linear layer.
     """
-    shards, sizes = checked_sizes(shards)
-    num_classes = sum(sizes)
+    num_classes = shards.num_classes
     examples = examples._replace(all_classes=num_classes)
 
     def check(_: Tensor, labels: Tensor) -> Tuple[Tensor, Optional[Tensor]]:
@@ -93,9 +91,9 @@ def losses_of_shards(
         inputs = shared["inputs"]
         inputs = _tf.select_rows(resolved.valid_rows, inputs, tf.zeros_like(inputs))
         shared = dict(shared, inputs=inputs)
-    operands, constants = _operands(examples, shards, sizes, shared, options, resolved)
-    labels = local_labels(shards, sizes, resolved.labels)
-    terms = _Terms(_statistics(shards, sizes, labels, operands, constants, resolved))
+    operands, constants = _operands(examples, shards, shared, options, resolved)
+    labels = local_labels(shards, resolved.labels)
+    terms = _Terms(_statistics(shards, labels, operands, constants, resolved))
     valid = examples.names_a_class(resolved.labels)
     first = tf.zeros_like(resolved.labels)
     label_losses = softmax.sparse_loss(
@@ -148,16 +146,15 @@ def _number_in(terms: _Terms, num_classes: Size, dtype: tf.DType) -> Tensor:
 def _operands(
     examples: Batch,
     shards: Shards,
-    sizes: Sequence[Size],
     shared: Given,
     options: Mapping[str, Any],
     resolved: Resolved,
 ) -> Tuple[List[Given], List[str]]:
     """The operands of each shard by name, and which are constants."""
     pieces: Dict[str, Optional[List[Piece]]] = {
-        name: vector_pieces(shards, sizes, examples, name, options[name]) for name in _BY_CLASS[:2]
+        name: vector_pieces(shards, examples, name, options[name]) for name in _BY_CLASS[:2]
     }
-    pieces["class_mask"] = mask_pieces(shards, sizes, examples, options["class_mask"])
+    pieces["class_mask"] = mask_pieces(shards, examples, options["class_mask"])
     for_all, constants = dict(shared), []
     for name in ("softcap", "temperature"):
         number = getattr(resolved, name)
@@ -178,7 +175,6 @@ def _operands(
 
 def _statistics(
     shards: Shards,
-    sizes: Sequence[Size],
     labels: Sequence[Tensor],
     operands: Sequence[Given],
     constants: Sequence[str],
@@ -186,7 +182,7 @@ def _statistics(
 ) -> List[Statistics]:
     """Of each shard; where it is one of several, of all its chunks together."""
     found = []
-    for own_labels, given, number in zip(labels, operands, sizes):
+    for own_labels, given, number in zip(labels, operands, shards.sizes):
         statistics = shard_statistics.statistics(
             own_labels,
             given,

@@ -6,6 +6,7 @@ of a shard's size, but for those that the user gave by class in one piece: these
 are.
 """
 
+import contextlib
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -35,6 +36,7 @@ class Shards(NamedTuple):
       strategy: "div" or "mod".
       is_placed: whether each is worked on where it is. Not, if there is one tensor for all classes.
       chunk_size: how many classes of a shard are worked on at once; 0: all.
+      sizes: the number of classes of each shard, an integer where it is known.
     """
 
     function: str
@@ -43,6 +45,7 @@ class Shards(NamedTuple):
     strategy: str
     is_placed: bool
     chunk_size: int
+    sizes: List[Size]
 
     def tensor(self, number: int) -> Tensor:
         """The logits or weights of a shard."""
@@ -52,13 +55,10 @@ class Shards(NamedTuple):
         """Builds ops on a shard's device."""
         return _tf.beside(self.tensor(number))
 
-    def sizes(self) -> List[Size]:
-        """The number of classes of each shard: an integer where it is known."""
-        found = []
-        for number in range(len(self.operands)):
-            with self.beside(number):
-                found.append(size(self.tensor(number), self.axis))
-        return found
+    @property
+    def num_classes(self) -> Size:
+        """The number of classes of all shards: an integer where it is known."""
+        return sum(self.sizes)
 
 
 def check_strategy(function: str, strategy: Any) -> None:
@@ -122,43 +122,60 @@ def _check_partitions(partitions: List[int], function: str, argument: str, axis:
 # --- Which class is where -----------------------------------------------------------------------
 
 
-def checked_sizes(shards: Shards) -> Tuple[Shards, List[Size]]:
-    """The shards, and the numbers of their classes, of which each has one at least.
+def shards_of(
+    function: str,
+    operands: List[Given],
+    axis: int,
+    strategy: str,
+    *,
+    is_placed: bool,
+    chunk_size: int,
+) -> Shards:
+    """The `Shards` of these attributes, after checks: each shard has one class at least.
 
     With "mod" sizes must fit; where only the run knows them, it checks.
     """
-    sizes = shards.sizes()
+    sizes = []
+    for own in operands:
+        tensor = next(iter(own.values()))
+        with _tf.beside(tensor) if is_placed else contextlib.nullcontext():
+            sizes.append(size(tensor, axis))
     if 0 in [known for known in sizes if isinstance(known, int)]:
         raise ValueError(
-            f"{shards.function}: each shard must have a class at least, got shards of "
-            f"{_shown(sizes)} classes. Leave out those that have none."
+            f"{function}: each shard must have a class at least, got shards of {_shown(sizes)} "
+            "classes. Leave out those that have none."
         )
-    if shards.strategy == "div" or len(sizes) == 1:
-        return shards, sizes
+    if strategy == "mod" and len(sizes) > 1:
+        sizes = _checked_mod_sizes(function, sizes)
+    return Shards(function, operands, axis, strategy, is_placed, chunk_size, sizes)
+
+
+def _checked_mod_sizes(function: str, sizes: List[Size]) -> List[Size]:
     total, count = sum(sizes), len(sizes)
     wanted = [(total + count - 1 - number) // count for number in range(count)]
     message = (
-        f"{shards.function}: shards must hold equally many classes, the first ones one more where "
-        'they do not divide evenly, with partition_strategy "mod", got shards of'
+        f"{function}: shards must hold equally many classes, the first ones one more where they do "
+        'not divide evenly, with partition_strategy "mod", got shards of'
     )
-    fix = 'With "div" shards may be of any size.'
     if isinstance(total, int):
         if sizes != wanted:
-            raise ValueError(f"{message} {_shown(sizes)} classes. {fix}")
-        return shards, sizes
+            raise ValueError(
+                f'{message} {_shown(sizes)} classes. With "div" shards may be of any size.'
+            )
+        return sizes
     given = tf.stack(sizes)
     fits = tf.reduce_all(tf.equal(given, tf.stack(wanted)))
     given = option_checks.asserted(given, fits, message)
-    return shards, [given[number] for number in range(count)]
+    return [given[number] for number in range(count)]
 
 
 def _shown(sizes: Sequence[Size]) -> str:
     return ", ".join(str(known) if isinstance(known, int) else "?" for known in sizes)
 
 
-def local_labels(shards: Shards, sizes: Sequence[Size], labels: Tensor) -> List[Tensor]:
+def local_labels(shards: Shards, labels: Tensor) -> List[Tensor]:
     """`labels` as classes of each shard, and out of its range where the class is another's."""
-    count = len(sizes)
+    count = len(shards.sizes)
     if count == 1:
         return [labels]
     if shards.strategy == "mod":
@@ -166,19 +183,17 @@ def local_labels(shards: Shards, sizes: Sequence[Size], labels: Tensor) -> List[
         nowhere = tf.zeros_like(labels) - 1
         return [_tf.where(tf.equal(owners, s), classes, nowhere) for s in range(count)]
     local, offset = [], 0
-    for number in sizes:
+    for number in shards.sizes:
         is_first = isinstance(offset, int) and not offset
         local.append(labels if is_first else labels - tf.cast(offset, labels.dtype))
         offset = offset + number
     return local
 
 
-def cut(
-    shards: Shards, sizes: Sequence[Size], whole: Union[Tensor, np.ndarray], axis: int
-) -> List[Any]:
+def cut(shards: Shards, whole: Union[Tensor, np.ndarray], axis: int) -> List[Any]:
     """The slice of each shard of what has all classes along `axis`, the first or the last."""
-    count, found, offset = len(sizes), [], 0
-    for number, length in enumerate(sizes):
+    count, found, offset = len(shards.sizes), [], 0
+    for number, length in enumerate(shards.sizes):
         if shards.strategy == "mod":
             part = slice(number, None, count)
         else:
@@ -192,7 +207,7 @@ def cut(
 
 
 def vector_pieces(
-    shards: Shards, sizes: Sequence[Size], batch: Batch, name: str, value: TensorLike
+    shards: Shards, batch: Batch, name: str, value: TensorLike
 ) -> Optional[List[Piece]]:
     """An option by class for each shard: [its number of classes]; None for none.
 
@@ -205,30 +220,33 @@ def vector_pieces(
     parts = parts_of_option(shards, name, value)
     if parts is None:
         is_constant = not _is_tensor(value)
-        whole = check(batch._replace(all_classes=sum(sizes)), name, value)
-        return _constants_or_slices(shards, sizes, whole, is_constant, axis=0)
+        whole = check(batch._replace(all_classes=shards.num_classes), name, value)
+        return _constants_or_slices(shards, whole, is_constant, axis=0)
     pieces = []
     for number, part in enumerate(parts):
+        is_constant = not _is_tensor(part)
+        if not is_constant:
+            part = _tf.converted_beside(part)
         with _tf.beside(part):
-            vector = check(batch._replace(all_classes=sizes[number]), name, part)
-        pieces.append((vector, not _is_tensor(part)))
+            vector = check(batch._replace(all_classes=shards.sizes[number]), name, part)
+        pieces.append((vector, is_constant))
     return pieces
 
 
-def mask_pieces(
-    shards: Shards, sizes: Sequence[Size], batch: Batch, value: TensorLike
-) -> Optional[List[Piece]]:
+def mask_pieces(shards: Shards, batch: Batch, value: TensorLike) -> Optional[List[Piece]]:
     """`class_mask` for each shard: [1 or batch_size, its number of classes], bool."""
     if value is None:
         return None
     parts = parts_of_option(shards, "class_mask", value)
     if parts is None:
-        rows = option_checks.class_mask_of_shards(batch._replace(all_classes=sum(sizes)), value)
-        return _constants_or_slices(shards, sizes, rows, True, axis=1)
+        rows = option_checks.class_mask_of_shards(
+            batch._replace(all_classes=shards.num_classes), value
+        )
+        return _constants_or_slices(shards, rows, True, axis=1)
     pieces = []
     for number, part in enumerate(parts):
         with _tf.beside(part):
-            examples = batch._replace(all_classes=sizes[number])
+            examples = batch._replace(all_classes=shards.sizes[number])
             rows = option_checks.class_mask_of_shards(examples, part, is_whole=False)
         pieces.append((rows, True))
     return pieces
@@ -249,16 +267,16 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _constants_or_slices(
-    shards: Shards, sizes: Sequence[Size], whole: Tensor, is_constant: bool, axis: int
+    shards: Shards, whole: Tensor, is_constant: bool, axis: int
 ) -> List[Piece]:
     """Slices of a tensor; of a constant, a constant beside each shard."""
     known = _tf.constant_value(whole) if is_constant else None
-    if len(sizes) == 1:
+    if len(shards.sizes) == 1:
         return [(whole, is_constant)]
-    if known is None or not all(isinstance(number, int) for number in sizes):
-        return [(piece, is_constant) for piece in cut(shards, sizes, whole, axis)]
+    if known is None or not all(isinstance(number, int) for number in shards.sizes):
+        return [(piece, is_constant) for piece in cut(shards, whole, axis)]
     pieces = []
-    for number, piece in enumerate(cut(shards, sizes, known, axis)):
+    for number, piece in enumerate(cut(shards, known, axis)):
         with shards.beside(number):
             pieces.append((tf.constant(piece), True))
     return pieces

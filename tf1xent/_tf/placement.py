@@ -9,6 +9,8 @@ from tensorflow.python.client import device_lib
 from tensorflow.python.framework import func_graph, function
 from tensorflow.python.ops import control_flow_util, control_flow_util_v2
 
+from tf1xent._typing import Tensor
+
 # 1.13 has only the check of the current graph, without its parents.
 _in_xla_context = getattr(
     control_flow_util, "GraphOrParentsInXlaContext", control_flow_util.InXlaContext
@@ -80,6 +82,16 @@ def beside(tensor: Any) -> Iterator[None]:
         return
     with tf.device(None), tf.device(tensor.device):
         yield
+
+
+def converted_beside(value: Any, preferred_dtype: Any = None) -> Tensor:
+    """`value` as a tensor on its own device, if it is a tensor or variable in a graph."""
+    with beside(value):
+        tensor = tf.convert_to_tensor(value, preferred_dtype=preferred_dtype)
+        # A variable of resources is read by an op that no scope gives a device.
+        if getattr(value, "device", None) and not tensor.device:
+            tensor = tf.identity(tensor)
+        return tensor
 
 
 def in_function() -> bool:

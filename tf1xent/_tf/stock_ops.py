@@ -85,6 +85,8 @@ def multiply_no_nan(values: Tensor, weights: Tensor) -> Tensor:
     """`values * weights`, 0 wherever the weight is 0, whatever the value (1.13 has no such op)."""
     if hasattr(tf.math, "multiply_no_nan"):
         return tf.math.multiply_no_nan(values, weights)
+    if str(values.shape) != str(weights.shape):
+        values = values + tf.zeros_like(weights)  # broadcast, which 1.13's tf.where does not
     # Finite values are multiplied, so that the derivative in a weight of 0 is there.
     absent = tf.logical_and(tf.equal(weights, 0), tf.logical_not(tf.is_finite(values)))
     return where(absent, tf.zeros_like(values), values) * weights

@@ -1,6 +1,5 @@
 """The loss of a linear layer over a large vocabulary, without its whole matrix of logits."""
 
-import contextlib
 from typing import TYPE_CHECKING, Any, List, Mapping, Sequence, Tuple, Union
 
 from tf1xent import _tf
@@ -14,10 +13,10 @@ from tf1xent._loss.shards import (
     check_chunk_size,
     check_labels_dtype,
     check_strategy,
-    checked_sizes,
     cut,
     parts_of,
     parts_of_option,
+    shards_of,
 )
 from tf1xent._math.labels import with_as_many_rows
 from tf1xent._math.shard_structures import Given, Size
@@ -130,7 +129,7 @@ def linear_softmax_cross_entropy(
         axis = 0 if transpose_weights else 1
         parts = parts_of(weights, _FUNCTION, "weights", axis)
         tensors = [weights] if parts is None else parts
-        shards = Shards(
+        shards = shards_of(
             _FUNCTION,
             _layers(converted[1], tensors, transpose_weights, parts is not None),
             axis,
@@ -167,10 +166,8 @@ def _convert_labels_and_inputs(labels: Labels, inputs: TensorLike) -> Tuple[Tens
 
 def _converted(name: str, value: Any, inputs: Tensor, is_placed: bool) -> Tensor:
     """Weights or biases as a tensor of the inputs' dtype."""
-    with contextlib.ExitStack() as stack:
-        if is_placed:  # a variable of resources is read where its reader is built
-            stack.enter_context(_tf.beside(value))
-        tensor = tf.convert_to_tensor(value, preferred_dtype=inputs.dtype.base_dtype)
+    convert = _tf.converted_beside if is_placed else tf.convert_to_tensor
+    tensor = convert(value, preferred_dtype=inputs.dtype.base_dtype)
     if tensor.dtype.base_dtype != inputs.dtype.base_dtype:
         raise TypeError(
             f"{_FUNCTION}: `{name}` must have the dtype of the inputs, {inputs.dtype.name}, "
@@ -202,17 +199,16 @@ def _with_biases(shards: Shards, biases: Any, inputs: Tensor) -> Shards:
     """The shards with their biases: of one vector of all classes, or of one for each shard."""
     if biases is None:
         return shards
-    shards, sizes = checked_sizes(shards)
     parts = parts_of_option(shards, "biases", biases)
     if parts is None:
         whole = _converted("biases", biases, inputs, is_placed=False)
-        _check_biases(whole, sum(sizes))
-        pieces = cut(shards, sizes, whole, 0)
+        _check_biases(whole, shards.num_classes)
+        pieces = cut(shards, whole, 0)
     else:
         pieces = []
         for number, part in enumerate(parts):
             pieces.append(_converted("biases", part, inputs, is_placed=True))
-            _check_biases(pieces[-1], sizes[number])
+            _check_biases(pieces[-1], shards.sizes[number])
     operands = [dict(own, biases=piece) for own, piece in zip(shards.operands, pieces)]
     return shards._replace(operands=operands)
 

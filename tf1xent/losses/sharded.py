@@ -14,6 +14,7 @@ from tf1xent._loss.shards import (
     check_labels_dtype,
     check_strategy,
     parts_of,
+    shards_of,
 )
 from tf1xent._tf import tf
 from tf1xent._typing import Labels, Name, ReductionName, Tensor, TensorLike, TensorShape
@@ -126,7 +127,7 @@ def sharded_softmax_cross_entropy(
     def per_example() -> PerExample:
         vector, tensors = tf.convert_to_tensor(labels), _converted(logits_shards)
         check_labels_dtype(_FUNCTION, vector)
-        shards = Shards(
+        shards = shards_of(
             _FUNCTION,
             [{"logits": tensor} for tensor in tensors],
             -1,
@@ -150,8 +151,7 @@ def _converted(logits_shards: Sequence[TensorLike]) -> List[Tensor]:
         )
     tensors: List[Tensor] = []
     for part in parts:
-        with _tf.beside(part):  # a variable of resources is read where its reader is built
-            tensor = tf.convert_to_tensor(part)
+        tensor = _tf.converted_beside(part)
         batch.check_logits_dtype(_FUNCTION, tensor, tensor, "logits_shards")
         if tensor.shape.ndims in (None, 0):
             raise ValueError(

@@ -121,7 +121,8 @@ def test_more_products_are_worth_more_with_a_basis():
     assert widths["xtrace"] < widths["hutch++"] < widths["hutchinson"] / 3
 
 
-# Each method with each number of products on one matrix, and on both.
+# Each method on both matrices, with each number of products; but xtrace's 90 take as long as all
+# others together, and do what its 30 do.
 TRAINED = [
     ("hutchinson", 10, "hessian"),
     ("hutchinson", 30, "ggn"),
@@ -130,8 +131,7 @@ TRAINED = [
     ("hutch++", 30, "hessian"),
     ("hutch++", 90, "ggn"),
     ("xtrace", 10, "hessian"),
-    ("xtrace", 30, "hessian"),
-    ("xtrace", 90, "ggn"),
+    ("xtrace", 30, "ggn"),
 ]
 
 

@@ -61,7 +61,7 @@ def test_data_passes_the_filter(listener, port):
         assert len(b"".join(iter(lambda: server.recv(65536), b""))) == 100000
 
 
-def test_what_was_connected_before_is_closed(listener, port):
+def test_what_was_connected_from_elsewhere_is_closed(listener, port):
     with contextlib.ExitStack() as stack:
         early = [stack.enter_context(socket.create_connection((OUTER, port), 5)) for _ in range(3)]
         stack.enter_context(listener.accept()[0])  # the others wait for it
@@ -69,6 +69,15 @@ def test_what_was_connected_before_is_closed(listener, port):
         for connection in early:
             with contextlib.suppress(ConnectionResetError):
                 assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_an_early_client_of_this_machine_keeps_its_connection(address, listener, port):
+    with socket.create_connection((address, port), 20) as early, listener.accept()[0] as server:
+        loopback.limit_to_loopback(port)
+        early.sendall(b"x")
+        server.setblocking(True)
+        assert server.recv(1) == b"x"
 
 
 def test_other_sockets_are_left_alone(listener, port):

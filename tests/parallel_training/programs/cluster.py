@@ -10,7 +10,7 @@ flags.DEFINE_string("worker_hosts", "", "Addresses of the workers, with commas."
 flags.DEFINE_string("job_name", "worker", "What this process is: ps or worker.")
 flags.DEFINE_integer("task_index", 0, "Its number in its job.")
 flags.DEFINE_integer("steps", 16, "How many steps.")
-flags.DEFINE_boolean("curvature", False, "Whether the first worker multiplies the Hessian with a direction.")
+flags.DEFINE_boolean("curvature", False, "Whether the first worker multiplies with the Hessian.")
 flags.DEFINE_string("results", "results.npz", "The file that is written.")
 FLAGS = flags.FLAGS
 
@@ -37,7 +37,7 @@ def wait_for_chief(target):
     missing = tf.report_uninitialized_variables(tf.global_variables())
     with tf.Session(target, config=config()) as session:
         while len(session.run(missing)):
-            time.sleep(0.02)
+            time.sleep(0.05)
 
 
 def worker_device():

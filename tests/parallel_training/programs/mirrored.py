@@ -1,6 +1,6 @@
 """tf.distribute.MirroredStrategy with two replicas: here on two CPUs that TensorFlow makes of one.
 
-    python mirrored.py
+python mirrored.py
 """
 
 import inspect

@@ -67,7 +67,7 @@ def main(_):
             step = session.run(global_step)
             # One worker after the other, so that the loss of a step is always the same.
             if step % workers != FLAGS.task_index or session.should_stop():
-                time.sleep(0.02)
+                time.sleep(0.05)
                 continue
             feed = dict(zip([images, labels], digits.batch(step)))
             losses[step] = session.run([loss, train_op], feed)[0]

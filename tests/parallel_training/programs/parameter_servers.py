@@ -1,9 +1,9 @@
 """Asynchronous training with parameter servers: each worker has its own graph, and a Supervisor.
 
-    HOSTS="--ps_hosts=localhost:2220 --worker_hosts=localhost:2221,localhost:2222"
-    python parameter_servers.py $HOSTS --job_name=ps --task_index=0 &
-    python parameter_servers.py $HOSTS --job_name=worker --task_index=0 &
-    python parameter_servers.py $HOSTS --job_name=worker --task_index=1
+HOSTS="--ps_hosts=localhost:2220 --worker_hosts=localhost:2221,localhost:2222"
+python parameter_servers.py $HOSTS --job_name=ps --task_index=0 &
+python parameter_servers.py $HOSTS --job_name=worker --task_index=0 &
+python parameter_servers.py $HOSTS --job_name=worker --task_index=1
 """
 
 import time
@@ -58,7 +58,7 @@ def main(_):
                 break
             # One worker after the other, so that the loss of a step is always the same.
             if step % workers != FLAGS.task_index:
-                time.sleep(0.02)
+                time.sleep(0.05)
                 continue
             feed = dict(zip([images, labels], digits.batch(step)))
             losses[step] = session.run([loss, train_op], feed)[0]

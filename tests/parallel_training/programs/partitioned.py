@@ -36,7 +36,9 @@ def main(_):
         if FLAGS.sharded:
             import tf1xent
 
-            loss = tf1xent.losses.linear_softmax_cross_entropy(labels, hidden, weights, biases)
+            loss = tf1xent.losses.linear_softmax_cross_entropy(
+                labels, hidden, weights, biases, transpose_weights=True
+            )
         else:
             logits = tf.matmul(hidden, weights, transpose_b=True) + biases
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)

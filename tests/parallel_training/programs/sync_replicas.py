@@ -55,7 +55,7 @@ def main(_):
     def wait_for_all(steps):
         # A fast worker could give two of the gradients of a step, and a slow one none.
         while session.run(made) < steps * workers:
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     # Without tokens to begin with, all workers have to be there for the first step.
     hooks = [optimizer.make_session_run_hook(is_chief, num_tokens=0)]

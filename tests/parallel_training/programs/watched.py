@@ -15,6 +15,7 @@ from tf1xent.curvature import CurvatureHook
 from tf1xent.diagnostics import LossDoctorHook
 
 tf.app.flags.DEFINE_integer("bad_step", -1, "In which step a pixel is NaN.")
+tf.app.flags.DEFINE_boolean("spectrum", False, "Whether to measure the largest eigenvalue.")
 tf.app.flags.DEFINE_boolean("sync", False, "Whether gradients of all workers are averaged.")
 FLAGS = cluster.FLAGS
 
@@ -74,7 +75,7 @@ def main(_):
     # At the beginning and at the end.
     spectrum = CurvatureHook(loss, variables, [feed], every_steps=FLAGS.steps)
     if is_chief:
-        hooks += [doctor, spectrum] if FLAGS.curvature else [doctor]
+        hooks += [doctor, spectrum] if FLAGS.spectrum else [doctor]
     else:
         cluster.wait_for_chief(server.target)
     losses = {}
@@ -90,12 +91,12 @@ def main(_):
             # One worker after the other, or all together.
             wanted = step // workers * workers if FLAGS.sync else step
             while session.run(made) < wanted:
-                time.sleep(0.02)
+                time.sleep(0.05)
             of_step = dict(zip([images, labels], batch(step)))
             losses[step] = session.run([loss, train_op], of_step)[0]
             session.run(count)
         while session.run(made) < FLAGS.steps:
-            time.sleep(0.02)
+            time.sleep(0.05)
         values, products = session.run([variables, products], feed)
     for diagnosis in doctor.diagnoses:
         print(diagnosis)

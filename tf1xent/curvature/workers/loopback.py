@@ -7,11 +7,12 @@ connection. To the outside the port then looks as behind a firewall.
 
 import contextlib
 import ctypes
+import ipaddress
 import os
 import socket
 import struct
 import sys
-from typing import Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 # Of <asm/socket.h>. To read, the same number gives back the filter's number of instructions.
 _SO_ATTACH_FILTER = 26
@@ -53,7 +54,8 @@ def why_not() -> Optional[str]:
 def limit_to_loopback(port: int) -> None:
     """Makes listening sockets of this process at `port` ignore all that comes from elsewhere.
 
-    Connections that somebody has opened before are closed, so call it before a server serves.
+    Connections that come from elsewhere and are there already are closed; those that nobody has
+    accepted yet are closed wherever they come from. So call it before a server serves.
 
     Args:
       port: the port that the process listens on.
@@ -74,7 +76,8 @@ def limit_to_loopback(port: int) -> None:
     for found in _own_sockets(port):
         if not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             with contextlib.suppress(OSError):  # the other side has closed it
-                found.shutdown(socket.SHUT_RDWR)
+                if not (_is_loopback(found.getsockname()) and _is_loopback(found.getpeername())):
+                    found.shutdown(socket.SHUT_RDWR)
 
 
 def _own_sockets(port: int) -> Iterator[socket.socket]:
@@ -91,6 +94,11 @@ def _own_sockets(port: int) -> Iterator[socket.socket]:
                 is_tcp = found.family in (socket.AF_INET, socket.AF_INET6)
                 if is_tcp and found.getsockname()[1] == port:
                     yield found
+
+
+def _is_loopback(address: Any) -> bool:
+    """Whether an address of a socket is one of the loopback; IPv4 may be written as IPv6."""
+    return ipaddress.ip_address(address[0].replace("::ffff:", "").partition("%")[0]).is_loopback
 
 
 def _attach(limited: socket.socket) -> None:

@@ -111,8 +111,9 @@ class Watcher(_tf.Watcher):
         """Takes part in the runs of a session from now on, and of no other."""
         self.detach()
         self._session, self._readers = session, {}
-        in_a_cluster = bool(session.sess_str)
-        self._counter = self.program.variables.get(self._global_step) if in_a_cluster else None
+        self._counter = None
+        if session.sess_str and self._global_step is not None:  # in a cluster others count too
+            self._counter = self.program.variables.get(self._global_step)
         self._snapshots.clear()
         self._numbers.forget_values()
         self._schedule.now(self._runs)
