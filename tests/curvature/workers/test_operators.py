@@ -89,6 +89,7 @@ def test_weights_and_reductions(hessians, running, weights):
             operator._data.weights, operator._data.reduction = tensor, "mean"
 
 
+@LENGTHY
 def test_what_is_made_of_products(hessians):
     hessians.agree(lambda operator: top_eigenvalues(operator, 3).values)
     hessians.agree(lambda operator: trace(operator, 6).value)
@@ -97,6 +98,7 @@ def test_what_is_made_of_products(hessians):
     hessians.agree(lambda operator: operator.gradient())
 
 
+@LENGTHY
 def test_a_log_goes_on_with_workers_and_without(running, targets, hessians, tmp_path):
     for number, some in ((3, targets), (0, None)):
         logged = running.operator(workers=some, log=tmp_path / "log")
@@ -112,6 +114,7 @@ def test_variables_count_with_their_values_at_the_time(running, hessians):
         assert (hessians.alone @ vectors() != before).any()
 
 
+@LENGTHY
 def test_ops_are_only_added_when_an_operator_is_made(targets):
     with network() as made:
         graph, numbers = made.session.graph, []
