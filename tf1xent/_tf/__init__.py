@@ -135,7 +135,7 @@ from tf1xent._tf.registry import (
     swapped_gradients,
 )
 from tf1xent._tf.session_runs import Watcher, make_callable_again, training_function, watch_runs
-from tf1xent._tf.sessions import feeds_by_name, graph_options
+from tf1xent._tf.sessions import PlainSession, feeds_by_name, graph_options
 from tf1xent._tf.static_shapes import set_static_shape, with_static_shape
 from tf1xent._tf.stock_ops import (
     broadcast_to,
@@ -159,6 +159,7 @@ from tf1xent._tf.structured import Structure, StructuredPrimitive
 from tf1xent._tf.vectorization import register_batch_ops
 
 __all__ = [
+    "PlainSession",
     "Body",
     "CONTROL_FLOW_CONTEXTS",
     "CheckpointState",

@@ -5,6 +5,7 @@ import contextlib
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from tf1xent import _tf
 from tf1xent.curvature import FisherOperator, GGNOperator, HessianOperator
 from tf1xent.curvature.operators.empirical_fisher_operator import EmpiricalFisherOperator
 
@@ -84,3 +85,13 @@ def same(actual, expected):
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.dtype == expected.dtype and actual.shape == expected.shape
     assert actual.tobytes() == expected.tobytes()
+
+
+def looked_up(value, dtype):
+    """Return what a table has for a key, and the op that fills it; 1.13 has no tf.lookup."""
+    handle = _tf.raw_op("HashTableV2")(key_dtype=tf.string, value_dtype=dtype)
+    key, value = tf.constant(["a"]), tf.constant([value], dtype)
+    fill = _tf.raw_op("InitializeTableV2")(table_handle=handle, keys=key, values=value)
+    find = _tf.raw_op("LookupTableFindV2")
+    found = find(table_handle=handle, keys=key[0], default_value=tf.constant(0, dtype))
+    return found, fill

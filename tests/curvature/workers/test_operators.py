@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from tests.curvature.workers.network import KINDS, SIZES, network, same, vectors
+from tests.curvature.workers.network import KINDS, SIZES, looked_up, network, same, vectors
 from tests.support import clusters
 from tf1xent.curvature import HessianOperator, influence, top_eigenvalues, trace
 
@@ -89,6 +89,7 @@ def test_weights_and_reductions(hessians, running, weights):
             operator._data.weights, operator._data.reduction = tensor, "mean"
 
 
+@LENGTHY
 def test_what_is_made_of_products(hessians):
     hessians.agree(lambda operator: top_eigenvalues(operator, 3).values)
     hessians.agree(lambda operator: trace(operator, 6).value)
@@ -97,6 +98,7 @@ def test_what_is_made_of_products(hessians):
     hessians.agree(lambda operator: operator.gradient())
 
 
+@LENGTHY
 def test_a_log_goes_on_with_workers_and_without(running, targets, hessians, tmp_path):
     for number, some in ((3, targets), (0, None)):
         logged = running.operator(workers=some, log=tmp_path / "log")
@@ -112,6 +114,7 @@ def test_variables_count_with_their_values_at_the_time(running, hessians):
         assert (hessians.alone @ vectors() != before).any()
 
 
+@LENGTHY
 def test_ops_are_only_added_when_an_operator_is_made(targets):
     with network() as made:
         graph, numbers = made.session.graph, []
@@ -197,11 +200,8 @@ def test_errors_are_those_without_workers(running, hessians, name):
 def test_other_state_is_refused_unless_it_is_fed(targets):
     with tf.Graph().as_default(), tf.Session() as session:
         x = tf.get_variable("x", [], tf.float64, tf.ones_initializer())
-        keys, values = tf.constant(["a"]), tf.constant([3.0], tf.float64)
-        initializer = tf.lookup.KeyValueTensorInitializer(keys, values)
-        table = tf.lookup.StaticHashTable(initializer, tf.constant(0.0, tf.float64))
-        found = table.lookup(tf.constant("a"))
-        session.run([tf.global_variables_initializer(), tf.tables_initializer()])
+        found, fill = looked_up(3.0, tf.float64)
+        session.run([tf.global_variables_initializer(), fill])
         operator = HessianOperator(session, found * x**2, x, None, workers=targets)
         match = r"^HessianOperator: `workers` get .* no other state, .*HashTable.* Feed what it"
         with pytest.raises(ValueError, match=match):

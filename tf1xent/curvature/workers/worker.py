@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
-from tf1xent._tf import error_line, tf
+from tf1xent._tf import PlainSession, error_line, tf
 from tf1xent.curvature.workers.program import Program, Values
 from tf1xent.curvature.workers.targets import refuses
 
@@ -27,6 +27,8 @@ _OF_THE_JOB = (
     tf.errors.OutOfRangeError,
     tf.errors.UnimplementedError,
 )
+# An error may quote a request with all its feeds.
+_LONGEST_SAYING = 400
 # TF 1.15 hands on what gRPC reports, as JSON.
 _OF_GRPC = re.compile(r'"grpc_message":"([^"]+)"')
 # Of a new session: this worker cannot compute the program, now and later.
@@ -155,7 +157,9 @@ class Connection:
         if not is_known and refuses(self._target, _PROBE):
             raise tf.errors.UnavailableError(None, None, "nothing listens there.")
         if self._session is None:
-            self._session = tf.Session(self._target, graph=self._program.graph, config=self._config)
+            self._session = PlainSession(
+                self._target, graph=self._program.graph, config=self._config
+            )
         for _ in range(2):
             if self._sent is not values:
                 self._send(values)
@@ -274,4 +278,5 @@ def timed_out(timeout: float) -> Exception:
 def _said(error: Exception) -> str:
     """What an error says, in a line."""
     found = _OF_GRPC.search(str(error))
-    return f"{found.group(1)}." if found else error_line(error)
+    said = f"{found.group(1)}." if found else error_line(error)
+    return said if len(said) <= _LONGEST_SAYING else said[:_LONGEST_SAYING] + " ..."
