@@ -10,10 +10,10 @@ Curvature by workers, P parameters in float32, B batches of n rows, W workers:
     rounds  r ceil(B / W)                        one after the other, by each worker
     seconds max(B c P n / W + rounds * latency, B (k P + bytes of a batch / bandwidth))
 
-r are those of a batch, c the seconds of a row and parameter, k those to send, receive and add up one
-number: the time of batches so small that they compute next to nothing, with workers on this machine.
-What the client does is the same for any W: beyond W* = (seconds to compute a batch) / (seconds to
-move it) workers wait for it.
+r are those of a batch, c the seconds of a row and parameter, k those to send, receive and add up
+one number: the time of batches so small that they compute next to nothing, with workers on this
+machine. What the client does is the same for any W: beyond W* = (seconds to compute a batch) /
+(seconds to move it) workers wait for it.
 
 A linear loss with its gradient and one Hessian-vector product in float32, n rows of D features,
 C classes on T tasks:
