@@ -10,9 +10,10 @@ Curvature by workers, P parameters in float32, B batches of n rows, W workers:
     rounds  r ceil(B / W)                        one after the other, by each worker
     seconds max(B c P n / W + rounds * latency, B (k P + bytes of a batch / bandwidth))
 
-r are those of a batch, c the seconds of a row and parameter, k those in which the client sends,
-receives and adds up one number. What the client does is the same for any W: beyond W* = (seconds to
-compute a batch) / (seconds to move it) workers wait for it.
+r are those of a batch, c the seconds of a row and parameter, k those to send, receive and add up
+one number: the time of batches so small that they compute next to nothing, with workers on this
+machine. What the client does is the same for any W: beyond W* = (seconds to compute a batch) /
+(seconds to move it) workers wait for it.
 
 A linear loss with its gradient and one Hessian-vector product in float32, n rows of D features,
 C classes on T tasks:
@@ -242,10 +243,10 @@ def shown_seconds(number: float) -> str:
     """Returns a time in a unit that leaves few digits.
 
     >>> shown_seconds(0.00123), shown_seconds(150.0), shown_seconds(9000.0)
-    ('1.2 ms', '150 s', '2.5 h')
+    ('1.23 ms', '150 s', '2.5 h')
     """
     if number < 1:
-        return f"{1000 * number:.2g} ms"
+        return f"{1000 * number:.3g} ms"
     if number < 1000:
         return f"{number:.2f} s" if number < 10 else f"{number:.0f} s"
     return f"{number / 3600:.1f} h"
