@@ -41,6 +41,7 @@ from tf1xent.curvature.products.logits_hessian import logits_hessian
 from tf1xent.curvature.reports.events import write_events
 from tf1xent.curvature.reports.hook import CurvatureHook
 from tf1xent.curvature.reports.plotting import plot_spectrum
+from tf1xent.curvature.workers.serving import start_worker
 
 __all__ = [
     "CurvatureHook",
@@ -72,6 +73,7 @@ __all__ = [
     "per_layer",
     "plot_spectrum",
     "spectral_density",
+    "start_worker",
     "top_eigenvalues",
     "trace",
     "vector_jacobian_product",

@@ -50,10 +50,13 @@ def start_worker(
         interfaces, or does not tell which.
       ValueError: `port` is none.
 
-    >>> from tf1xent import _tf
+    Example:
+
+    >>> import tensorflow.compat.v1 as tf
+    >>> from tf1xent.curvature import start_worker
     >>> server = start_worker(threads=1)
-    >>> with _tf.tf.Graph().as_default(), _tf.tf.Session(server.target) as session:
-    ...     float(session.run(_tf.tf.constant(2.0) * 3))
+    >>> with tf.Graph().as_default(), tf.Session(server.target) as session:
+    ...     print(session.run(tf.constant(2.0) * 3))
     6.0
     """
     _check_port(port, caller)
