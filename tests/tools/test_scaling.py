@@ -181,7 +181,9 @@ def test_rounds_are_those_one_after_the_other():
 
 def test_a_relay_counts_what_passes():
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        server = stack.enter_context(socket.socket())
+        server.bind(("127.0.0.1", 0))
+        server.listen(1)
         relayed = stack.enter_context(relay.relayed(f"127.0.0.1:{server.getsockname()[1]}"))
         host, _, port = relayed.address.rpartition(":")
         client = stack.enter_context(socket.create_connection((host, int(port))))

@@ -23,7 +23,9 @@ class Relay:
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
         self._server = host, int(port)
-        self._listening = socket.create_server((HOST, 0))
+        self._listening = socket.socket()
+        self._listening.bind((HOST, 0))
+        self._listening.listen(1)
         self.address = f"{HOST}:{self._listening.getsockname()[1]}"
         self.connections = self.up = self.down = 0
         self._open: List[Any] = [self._listening]

@@ -73,18 +73,24 @@ def main(specs: str) -> None:
     import tensorflow.compat.v1 as tf
 
     processors = processors_of_this_process()
-    for spec in json.loads(specs):
-        for index in range(len(spec[JOB])):
-            if os.fork() == 0:
-                hold_to(processors[index % len(processors)])
-                try:
-                    server = tf.train.Server(spec, job_name=JOB, task_index=index)
-                    print(READY, server.target, flush=True)
-                except tf.errors.OpError as error:  # another process has taken the port
-                    print(error.message, flush=True)
-                break
+    tasks = [(spec, index) for spec in json.loads(specs) for index in range(len(spec[JOB]))]
+    server = None
+    for spec, index in tasks:
+        if os.fork() == 0:
+            hold_to(processors[index % len(processors)])
+            try:
+                server = tf.train.Server(spec, job_name=JOB, task_index=index)
+                _say(f"{READY} {server.target}")
+            except tf.errors.OpError as error:  # another process has taken the port
+                _say(error.message)
+            break
     sys.stdin.read()
     os._exit(0)  # a server has no end of its own
+
+
+def _say(line: str) -> None:
+    """Prints a line in one piece: all tasks write to the same pipe."""
+    os.write(1, f"{line}\n".encode())
 
 
 if __name__ == "__main__":
