@@ -88,7 +88,7 @@ def test_shards_in_tasks_against_one_process_and_the_oracle(cluster):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("cases", [of_options, of_layouts, of_reductions])
 def test_a_quarter_of_options_pairs_layouts_and_reductions(cases, cluster):
-    """What differs between processes is alike in all; ``python -m tests.clusters`` runs them all."""
+    """Tasks differ in no more than that; ``python -m tests.clusters`` runs all the cases."""
     for errors in compared(cases()[::4], cluster):
         errors.check(LIMIT)
 
