@@ -19,6 +19,16 @@ def outer_address():
     return None if address.startswith("127.") else address
 
 
+def has_ipv6():
+    """Whether the loopback has an address of IPv6."""
+    try:
+        with socket.socket(socket.AF_INET6) as asking:
+            asking.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 def is_open(address, port, patience=PATIENCE):
     """Whether a connection can be opened."""
     try:

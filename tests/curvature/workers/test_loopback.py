@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
-from tests.support.addresses import is_closed, is_open, outer_address
+from tests.support.addresses import has_ipv6, is_closed, is_open, outer_address
 from tf1xent.curvature.workers import loopback
 
 OUTER = outer_address()
 # What the tests skip where there is nothing to ask from.
 pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux") or OUTER is None,
-    reason="needs Linux, and a network interface besides the loopback",
+    not sys.platform.startswith("linux") or OUTER is None or not has_ipv6(),
+    reason="needs Linux with IPv6, and a network interface besides the loopback",
 )
 
 
