@@ -18,6 +18,7 @@ include_patterns = [
     "CHANGELOG.md",
     "README.md",
     "ops/README.md",
+    "tests/parallel_training/README.md",
     "tf1xent/**/README.md",
     "tools/*/RESULTS.md",
     "tools/examples/README.md",
