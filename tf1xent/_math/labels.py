@@ -7,6 +7,9 @@ from tf1xent._math.matrix import nan_unless
 from tf1xent._tf import tf
 from tf1xent._typing import DType, Tensor
 
+# Of classes: a row of zeros that is nothing beside a batch.
+_SHORT_ROW = 1 << 14
+
 # --- Which labels are valid -------------------------------------------------------------------
 
 
@@ -58,19 +61,21 @@ def checked_label_values(logits: Tensor, labels: Tensor) -> Tuple[Tensor, Option
 
 
 def checked_label_range(
-    labels: Tensor, num_classes: Union[int, Tensor], dtype: DType
+    labels: Tensor, num_classes: Union[int, Tensor], dtype: DType, *, in_one_place: bool
 ) -> Tuple[Tensor, Optional[Tensor]]:
-    """As `checked_label_values`, where the logits, of `dtype`, are not in one place.
+    """As `checked_label_values`, where logits of `dtype` are not at hand.
 
-    In graphs all classes are in memory, as zeros, only where a label is invalid, and the error
-    tells their number.
+    The error tells the number of classes, so it needs a row of them, as zeros. If the classes are
+    not `in_one_place` they may be too many for one; then, in graphs, the row is as long as they are
+    many only where a label is invalid. A vectorizer takes no such row.
     """
     zero = tf.zeros([], dtype)
     gathered = checked_by_gather(labels, lambda: tf.gather(tf.fill([num_classes], zero), labels))
     if gathered is not None:
         return gathered, None
     suspect = _suspect(labels)
-    if _tf.in_plain_graph():
+    is_short = isinstance(num_classes, int) and num_classes <= _SHORT_ROW
+    if _tf.in_plain_graph() and not in_one_place and not is_short:
         is_valid = are_classes(suspect, tf.cast(num_classes, labels.dtype))
         num_classes = _tf.where(is_valid, 1, num_classes)
         suspect = _tf.where(is_valid, tf.zeros_like(suspect), suspect)
