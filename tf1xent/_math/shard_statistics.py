@@ -29,7 +29,7 @@ from tf1xent._math import softmax, transforms
 from tf1xent._math.dtypes import precise_dtype
 from tf1xent._math.focal import focal
 from tf1xent._math.labels import label_classes
-from tf1xent._math.matrix import is_left_out, put, row_sum, take
+from tf1xent._math.matrix import is_left_out, row_sum
 from tf1xent._math.shard_maps import apply
 from tf1xent._math.shard_structures import (
     CONSTANT,
@@ -74,9 +74,10 @@ def _class_shares(given: Given, logits: Tensor, inside: Tensor, classes: Tensor)
     included = transforms.included(given.get("class_mask"), given.get("valid_rows"), logits)
     if included is not None:
         shares = _tf.where(included, shares, tf.zeros_like(shares))
-    own = take(shares, classes)
-    kept = _tf.where(inside, tf.zeros_like(own), own)
-    return put(shares, classes, kept, kept - own)
+    # Not by gathering: TF 2.4's gradient of that is wrong in shape for an empty batch.
+    is_label = tf.equal(tf.range(tf.shape(shares)[1]), classes[:, tf.newaxis])
+    is_label = tf.logical_and(is_label, inside[:, tf.newaxis])
+    return _tf.where(is_label, tf.zeros_like(shares), shares)
 
 
 def _sums_of_others(
