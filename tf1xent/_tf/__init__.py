@@ -46,7 +46,9 @@ from tf1xent._tf.event_files import write_event_file
 from tf1xent._tf.importing import drop_noted_shapes, import_meta_graph
 from tf1xent._tf.legacy_layers import layers_without_keras, rnn_cells_without_keras
 from tf1xent._tf.live_ops import (
+    REFERENCE_VARIABLES,
     TRACED_CALLS,
+    VARIABLES,
     Body,
     Loop,
     Meaning,
@@ -192,7 +194,9 @@ __all__ = [
     "Structure",
     "StructuredPrimitive",
     "TIED_GRADIENT",
+    "REFERENCE_VARIABLES",
     "TRACED_CALLS",
+    "VARIABLES",
     "TRACED_FUNCTIONS_HAVE_HESSIANS",
     "VariableDef",
     "Watcher",

@@ -168,6 +168,9 @@ _BODIES = {
     "PartitionedCall": ("f",),
     "StatefulPartitionedCall": ("f",),
 }
+# Types of the ops that are variables.
+REFERENCE_VARIABLES = ("Variable", "VariableV2")
+VARIABLES = (*REFERENCE_VARIABLES, "VarHandleOp")
 TRACED_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 

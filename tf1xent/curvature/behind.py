@@ -9,7 +9,6 @@ from tf1xent._typing import Graph, Operation, Tensor
 _CHANGES_A_VARIABLE = re.compile(
     "(Resource)?(Assign|Apply|SparseApply|Scatter|StridedSliceAssign|CountUpTo)"
 )
-_REFERENCES = ("Variable", "VariableV2")
 _CONDITIONS = ("If", "StatelessIf", "Case", "StatelessCase")
 
 
@@ -96,7 +95,7 @@ def variables_behind(tensors: Iterable[Tensor], known: Collection[str] = ()) -> 
     for op, _, _ in ops_behind(tensors):
         if op.name in known:
             continue
-        if op.type in _REFERENCES:
+        if op.type in _tf.REFERENCE_VARIABLES:
             found[op.name] = op.outputs[0]
         elif op.type == "VarHandleOp" and op.name not in found:
             read = _tf.raw_op("ReadVariableOp")

@@ -27,7 +27,6 @@ _PASSING = (
     *("Identity", "Squeeze", "Reshape", "Cast", "Enter", "Switch", "Merge", "Select", "SelectV2"),
     *("ReadVariableOp", "If", "StatelessIf"),
 )
-_VARIABLES = ("Variable", "VariableV2", "VarHandleOp")
 _BRANCHES = {"Select": 0, "SelectV2": 0, "If": 0, "StatelessIf": 0, "Switch": 1}
 
 
@@ -75,7 +74,7 @@ def _sources(variance: Tensor) -> Tuple[bool, bool, Set[str]]:
         seen.add(op.name)
         moments = moments_of(op)
         of_batch |= moments is not None and _is_of_batch(moments)
-        moving |= op.type in _VARIABLES
+        moving |= op.type in _tf.VARIABLES
         if op.type in _PASSING:
             decides = _BRANCHES.get(op.type)
             if decides is not None:
@@ -90,7 +89,7 @@ def _is_of_batch(found: Moments) -> bool:
     x = found.x.op
     while x.type in ("Identity", "Reshape", "Cast", "ReadVariableOp"):
         x = x.inputs[0].op
-    return axes is not None and 0 in axes.reshape(-1) and x.type not in _VARIABLES
+    return axes is not None and 0 in axes.reshape(-1) and x.type not in _tf.VARIABLES
 
 
 # --- Derivatives ----------------------------------------------------------------------------------

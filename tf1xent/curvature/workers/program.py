@@ -10,7 +10,6 @@ from tf1xent._typing import Graph, GraphDef, Operation, Tensor
 from tf1xent.curvature.behind import ops_behind
 from tf1xent.curvature.workers.digests import digest_of_array, digest_of_tensor
 
-_REFERENCES = ("Variable", "VariableV2")
 _HANDLE = "VarHandleOp"
 # Bytes of variables that one call sends, unless one is larger; a message must not reach 2 GiB.
 _BYTES_OF_A_CALL = 2**26

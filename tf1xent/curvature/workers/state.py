@@ -8,7 +8,6 @@ from tf1xent.curvature.models.feed_files import needed_ops
 
 # What keeps a state under a name in the devices of a session has this attribute.
 _NAMED_STATE = "shared_name"
-_VARIABLES = ("Variable", "VariableV2", "VarHandleOp")
 
 
 def state_besides_variables(tensors: Iterable[Tensor], fed: Iterable[Tensor]) -> Dict[str, str]:
@@ -24,7 +23,7 @@ def state_besides_variables(tensors: Iterable[Tensor], fed: Iterable[Tensor]) ->
     found = {}
     for op in needed_ops(tensors, fed):
         for op_type, is_named in _types(op):
-            if (is_named and op_type not in _VARIABLES) or "PyFunc" in op_type:
+            if (is_named and op_type not in _tf.VARIABLES) or "PyFunc" in op_type:
                 found[str(op.name)] = op_type
     return dict(sorted(found.items()))
 

@@ -3,9 +3,10 @@
 import re
 from typing import Dict, List, Set
 
+from tf1xent import _tf
 from tf1xent.diagnostics.program.wiring import ARGUMENT, Wiring
 
-VARIABLES = ("Variable", "VariableV2", "VarHandleOp", "AutoReloadVariable")
+VARIABLES = (*_tf.VARIABLES, "AutoReloadVariable")
 # What hands out data that another run would not see again.
 DATA = re.compile(
     r"Placeholder(V2|WithDefault)?|\w*Iterator\w*GetNext\w*|\w*QueueDequeue\w*|ReaderRead\w*"

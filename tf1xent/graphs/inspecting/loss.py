@@ -14,7 +14,6 @@ from tf1xent.second_order.auditing import Audit, audited
 
 # The collections that an audit needs; others may hold objects of the program that wrote them.
 _KEPT = tuple(_tf.CONTROL_FLOW_CONTEXTS)
-_VARIABLES = ("Variable", "VariableV2", "VarHandleOp")
 _MOST_NAMES = 5
 
 
@@ -117,7 +116,7 @@ def _default_variables(graph: _Graph, where: str) -> List[str]:
     found = [
         node.name
         for node in graph.proto.graph_def.node
-        if node.op in _VARIABLES and tf.as_dtype(node.attr["dtype"].type).is_floating
+        if node.op in _tf.VARIABLES and tf.as_dtype(node.attr["dtype"].type).is_floating
     ]
     if not found:
         raise ValueError(

@@ -12,7 +12,6 @@ from tf1xent.graphs.inspecting.report import Verdict
 from tf1xent.graphs.shapes import Broadcast
 from tf1xent.graphs.wiring import Wiring
 
-_VARIABLES = ("Variable", "VariableV2", "VarHandleOp")
 _EXITS = ("Exit", "RefExit")
 # No derivative goes through these ops.
 _NO_DERIVATIVE = frozenset(
@@ -57,7 +56,7 @@ class Site:
 
 def labels_vary(wiring: Wiring) -> bytearray:
     """Returns, by position, whether a node can have a non-zero derivative by a variable."""
-    return wiring.depending_on(_VARIABLES, ends=_NO_DERIVATIVE)
+    return wiring.depending_on(_tf.VARIABLES, ends=_NO_DERIVATIVE)
 
 
 def after_loop(wiring: Wiring) -> bytearray:
