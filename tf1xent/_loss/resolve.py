@@ -67,10 +67,8 @@ def of_integer_labels(
         labels = _tf.where(valid, labels, tf.zeros_like(labels))
     policy, invalid_value = options["invalid_labels"], None
     if policy == "raise":
-        are_valid, num_classes = (
-            batch.names_a_class(labels),
-            tf.convert_to_tensor(batch.num_classes),
-        )
+        are_valid = batch.names_a_class(labels)
+        num_classes = tf.convert_to_tensor(batch.num_classes)
         labels = assert_labels_valid(batch.function, labels, are_valid, num_classes)
     elif policy is None and not kernels:
         labels, invalid_value = check_labels(batch.matrix, labels)

@@ -45,8 +45,11 @@ from tf1xent._tf import tf
 from tf1xent._typing import Tensor
 
 
-def _logits(given: Given) -> Tensor:
-    """x of the formula, of one chunk: [batch_size, chunk_size]."""
+def _logits(given: Given) -> Tuple[Tensor, Optional[Tensor]]:
+    """x of the formula, of one chunk: [batch_size, chunk_size]; which classes take part, or None.
+
+    All take part in a row that does not count.
+    """
     if "logits" in given:
         logits = tf.cast(given["logits"], precise_dtype(given["logits"]))
     else:
@@ -56,22 +59,25 @@ def _logits(given: Given) -> Tensor:
         if "biases" in given:
             logits = tf.nn.bias_add(logits, tf.cast(given["biases"], inputs.dtype))
     valid_rows = given.get("valid_rows")
-    return transforms.transformed(
+    included = transforms.included(given.get("class_mask"), valid_rows, logits)
+    transformed = transforms.transformed(
         logits,
         valid_rows=valid_rows,
-        class_included=transforms.included(given.get("class_mask"), valid_rows, logits),
+        class_included=included,
         softcap=given.get("softcap"),
         temperature=given.get("temperature"),
         logit_adjustment=given.get("logit_adjustment"),
     )
+    return transformed, included
 
 
-def _class_shares(given: Given, logits: Tensor, inside: Tensor, classes: Tensor) -> Tensor:
+def _class_shares(
+    given: Given, logits: Tensor, included: Optional[Tensor], inside: Tensor, classes: Tensor
+) -> Tensor:
     """c_j where class j takes part and is not the label, else 0: [batch_size, chunk_size]."""
     shares = tf.ones_like(logits)
     if "class_weights" in given:
         shares = shares * given["class_weights"]
-    included = transforms.included(given.get("class_mask"), given.get("valid_rows"), logits)
     if included is not None:
         shares = _tf.where(included, shares, tf.zeros_like(shares))
     # Not by gathering: TF 2.4's gradient of that is wrong in shape for an empty batch.
@@ -83,6 +89,7 @@ def _class_shares(given: Given, logits: Tensor, inside: Tensor, classes: Tensor)
 def _sums_of_others(
     given: Given,
     logits: Tensor,
+    included: Optional[Tensor],
     reference: Optional[Tensor],
     at_label: Tensor,
     inside: Tensor,
@@ -91,7 +98,7 @@ def _sums_of_others(
     """(c, g) of a chunk; `reference` is m, or None for 0."""
     differences = -logits if reference is None else reference[:, tf.newaxis] - logits
     if "class_weights" in given or "class_mask" in given:
-        shares = _class_shares(given, logits, inside, classes)
+        shares = _class_shares(given, logits, included, inside, classes)
         return row_sum(shares), row_sum(_tf.multiply_no_nan(differences, shares))
     # All classes weigh 1: the label's difference is taken from the sum of all.
     num_classes = tf.cast(tf.shape(logits)[1], logits.dtype)
@@ -102,7 +109,7 @@ def _sums_of_others(
 
 
 def _statistics(labels: Tensor, given: Given, smoothed: bool) -> List[Tensor]:
-    logits = _logits(given)
+    logits, included = _logits(given)
     inside, classes = label_classes(logits, labels)
     at_label, largest, others = one_chunk.statistics(logits, inside, classes)
     reference: Optional[Tensor] = None
@@ -115,9 +122,8 @@ def _statistics(labels: Tensor, given: Given, smoothed: bool) -> List[Tensor]:
         weights = tf.gather(given["class_weights"], classes)
         outputs.append(_tf.where(inside, weights, tf.zeros_like(weights)))
     if smoothed:
-        sums = _sums_of_others(given, logits, reference, at_label, inside, classes)
+        sums = _sums_of_others(given, logits, included, reference, at_label, inside, classes)
         outputs += [column[:, tf.newaxis] for column in sums]
-        included = transforms.included(given.get("class_mask"), given.get("valid_rows"), logits)
         if included is not None:
             outputs.append(row_sum(tf.cast(included, logits.dtype)))
     return outputs
@@ -154,8 +160,8 @@ def _merged_outputs(names: Sequence[str], smoothed: bool) -> List[Kind]:
 
 def _focal_terms(labels: Tensor, given: Given, flag: bool) -> List[Tensor]:
     """sum_{j != y} c_j focal(z - x_j); `log_partition` is that of x - M, `largest` is M or none."""
-    logits = _logits(given)
-    shares = _class_shares(given, logits, *label_classes(logits, labels))
+    logits, included = _logits(given)
+    shares = _class_shares(given, logits, included, *label_classes(logits, labels))
     if "largest" in given:
         logits = logits - given["largest"][:, tf.newaxis]
     surprisals = given["log_partition"][:, tf.newaxis] - logits

@@ -13,7 +13,7 @@ from tf1xent._tf.static_shapes import with_static_shape
 from tf1xent._typing import Name, Operation, Tensor
 
 # What gradient tapes record: moved in 2.12.
-_tape = module_if_there("eager.record") or module_if_there("eager.tape")
+tape = module_if_there("eager.record") or module_if_there("eager.tape")
 
 
 Residuals = Sequence[Tensor]
@@ -85,14 +85,14 @@ class Primitive:
                 f"{self.__module__}.{self.__name__}: the primitive {self.gradient_name} must have "
                 f"a gradient, got none. Register one with `@{self.__name__}.gradient`."
             )
-        with _tape.stop_recording():
+        with tape.stop_recording():
             with tf.name_scope(self.gradient_name):
                 computed, residuals = self._compute(*inputs, **constants)
             values = [computed] if self._num_values is None else list(computed)
             if not tf.executing_eagerly():
                 values, residuals = self._carried(values, inputs, residuals, name)
-        if _tape.could_possibly_record():
-            _tape.record_operation(
+        if tape.could_possibly_record():
+            tape.record_operation(
                 self.gradient_name,
                 values,
                 list(inputs),
@@ -184,7 +184,7 @@ def detached(tensors: Sequence[Tensor]) -> List[Tensor]:
     around it recording that. An inner v1 while loop is then on no path of `tf.gradients`, which
     would ask for the loop's gradient even where the result has a gradient of its own.
     """
-    with _tape.stop_recording():
+    with tape.stop_recording():
         return [_without_path(tensor) for tensor in tensors]
 
 

@@ -5,12 +5,9 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import tensor_util
 
-from tf1xent._tf.modules import module_if_there
-from tf1xent._tf.primitives import Gradients
+from tf1xent._tf.primitives import Gradients, tape
 from tf1xent._tf.registry import as_tensors, register_gradient
 from tf1xent._typing import Operation, Tensor
-
-_tape = module_if_there("eager.record") or module_if_there("eager.tape")
 
 # What a value was computed by, in integers.
 Structure = Tuple[int, ...]
@@ -55,15 +52,15 @@ class StructuredPrimitive:
         """`values` of `inputs`, differentiated by ``pull_back(structure, values, cotangents,
         inputs)``: one gradient or None for each input. A cotangent may be None."""
         values, inputs = list(values), list(inputs)
-        with _tape.stop_recording():
+        with tape.stop_recording():
             if not tf.executing_eagerly():
                 values = self._carried(structure, inputs, values)
-        if _tape.could_possibly_record():
+        if tape.could_possibly_record():
 
             def backward(*cotangents: Any) -> Gradients:
                 return self._pull_back(structure, values, as_tensors(cotangents), inputs)
 
-            _tape.record_operation(self.gradient_name, values, inputs, backward)
+            tape.record_operation(self.gradient_name, values, inputs, backward)
         return values
 
     def _carried(
