@@ -11,8 +11,9 @@ from tf1xent import losses
 
 NUM_CLASSES, DIM, NUM_SHARDS, NUM_ROWS = 1000000, 128, 4, 16
 SHARD = NUM_CLASSES // NUM_SHARDS * DIM * 4  # bytes, 128 MB
-# For rows, a chunk, and what TensorFlow allocates when an op runs for the first time.
-SLACK = 48 << 20
+# For rows, the arrays of chunks, of which as many are alive as ops happen to run at once, and what
+# TensorFlow allocates when an op runs for the first time. Half of a shard: 29 to 54 MB were seen.
+SLACK = SHARD // 2
 NEEDED = 4 << 30
 
 
