@@ -64,15 +64,15 @@ class Numbers:
         """Returns the `History`; `last` for only so many steps, and the first."""
         # Of a run of which nothing is known there is nothing to tell.
         taken = [one for one in self._steps if one[1] is not None or one[2] is not None]
-        if last is not None and taken:
-            taken = [taken[0], *(one for one in taken[1:] if one[0] > taken[-1][0] - last)]
+        begin = taken[-1][0] - last if last is not None and taken else float("-inf")
+        taken = [*taken[:1], *(one for one in taken[1:] if one[0] > begin)]
         rows = [row for _, _, row in taken if row is not None]
         summaries = np.array(rows).reshape(len(rows), len(self._summary.entries))
         # A step that was not summed up has the norm of the one before.
-        known = self._summary.gradient_norm(summaries)
+        norms = self._summary.gradient_norm(summaries)
         position = np.cumsum([row is not None for _, _, row in taken], dtype=int) - 1
-        gradient_norms = known[np.maximum(position, 0)] if len(known) else np.zeros(len(taken))
-        measured = sorted(self._ratios.items())
+        gradient_norms = norms[np.maximum(position, 0)] if len(norms) else np.zeros(len(taken))
+        measured = sorted(item for item in self._ratios.items() if item[0] > begin)
         seen = 0 if self._before is None else self._before[0]
         return History(
             np.array([step for step, _, _ in taken], dtype=np.int64),
@@ -81,7 +81,7 @@ class Numbers:
             np.array([step for step, _ in measured], dtype=np.int64),
             {n: np.array([ratios[n] for _, (ratios, _) in measured]) for n in self._trainable},
             {name: seen - since for name, since in self._since.items()},
-            {n: np.array([norms[n] for _, (_, norms) in measured]) for n in self._trainable},
+            {n: np.array([sizes[n] for _, (_, sizes) in measured]) for n in self._trainable},
             _zeros_at_end(summaries, self._summary.gradients()),
         )
 

@@ -30,6 +30,8 @@ _ALWAYS = 10**12
 _LEFT_OUT = "left out"
 # The share of the time of training that looking for a model that stands still may take.
 _SHARE = 0.005
+# But the pause between two looks is at most so many times the patience.
+_LONGEST_PAUSE = 6
 # They say nothing of the model: the data have come to an end, or the cluster is at fault.
 _NO_PROBLEM = (
     tf.errors.OutOfRangeError,
@@ -216,6 +218,8 @@ class Watcher(_tf.Watcher):
 
     def _take(self, plan: "_Plan", more: List[np.ndarray]) -> None:
         """Takes what was fetched as the data of a run."""
+        if not plan.data:
+            return
         first = len(more) - len(plan.names)
         self._snapshots.add(plan.names, more[first:])
         if self._counter is not None:
@@ -261,7 +265,7 @@ class Watcher(_tf.Watcher):
             self._schedule.now(self._runs)
         seconds, a_run = time.perf_counter() - start, self._seconds / self._runs
         pause = max(patience // 5, int(seconds / (_SHARE * a_run)))
-        self._next_still = self._runs + min(pause, 2 * patience)
+        self._next_still = self._runs + min(pause, _LONGEST_PAUSE * patience)
 
     def _standing(self) -> Optional[str]:
         """Returns the symptom of a model that does not learn, or None."""
