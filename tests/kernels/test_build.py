@@ -143,12 +143,18 @@ def test_a_compiler_that_fails(folder, tmp_path):
     assert in_cache() == []
 
 
+EACH_LEVEL = """import sys
+line = '{{"level": "{}"}}'
+for _ in sys.argv[2:]:
+    print(line)
+"""
 SELF_TESTS = {
     "crash": ("import os; os.kill(os.getpid(), 11)", "was killed by SIGSEGV"),
     "fault": ("import sys; sys.exit('loss is wrong')", "failed:\n  loss is wrong"),
     "silence": ("pass", "did not end properly:"),
     "noise": ("print('[1, 2]')", "did not end properly:\n  [1, 2]"),
-    "lower levels": ('print(\'{"level": "none"}\')', "found no level that works here"),
+    "a level too many": (EACH_LEVEL.format("none") + "print(line)", "did not end properly:"),
+    "lower levels": (EACH_LEVEL.format("none"), "found no level that works here"),
 }
 
 
@@ -161,7 +167,7 @@ def test_a_library_that_fails_its_self_test(folder, compiler, program, says):
 
 def test_levels_that_the_machine_lacks_are_not_tested(folder, compiler):
     lines = []
-    lowest = ("-c", 'print(\'{"level": "baseline"}\')')
+    lowest = ("-c", EACH_LEVEL.format("baseline"))
     path = build(folder, compiler, self_test=lowest, report=lines.append)
     assert json.loads(Path(path).with_name("build.json").read_text())["tested_levels"] == [
         "baseline"

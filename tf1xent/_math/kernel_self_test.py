@@ -1,12 +1,15 @@
-"""Tests a library in this process, at the end of its build: ``python -m ... LIBRARY``.
+"""Tests a library at the end of its build: ``python -m ... LIBRARY LEVEL [LEVEL ...]``.
 
 Every op, for every dtype, on small and larger shapes, is compared with the graph version, computed
 in float64. This is a program of its own, because a wrong library may end the process that loads it.
-It prints the level of instructions that was tested; the variable TF1XENT_KERNEL_LEVEL lowers it.
+A library chooses its level of instructions once in a process, so each level but the last runs in
+a fork: importing TensorFlow takes longer than the test. Prints the level that each one used.
 """
 
 import json
+import os
 import sys
+import traceback
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -16,7 +19,7 @@ from tf1xent._math.dtypes import LOGITS_DTYPES, precise_dtype
 from tf1xent._math.matrix import row_sum
 from tf1xent._tf import tf
 from tf1xent._typing import DType
-from tf1xent.kernels.loading import library_level
+from tf1xent.kernels.loading import LEVEL_VARIABLE, library_level
 
 # One class, fewer than a vector has, some and a remainder, and more than one piece of a row has.
 SHAPES = ((3, 1), (5, 3), (33, 10), (7, 67), (2, 70001))
@@ -227,18 +230,46 @@ def keeps_subnormals() -> bool:
     return bool(np.float32(1e-40) * np.float32(1) != 0)
 
 
-def main(path: str) -> Optional[str]:
-    """Tests the library at `path`; prints its level, or returns what is wrong."""
+def check(path: str, level: str) -> Optional[str]:
+    """Tests the library at `path` on a level; prints what it used, or returns what is wrong."""
+    os.environ[LEVEL_VARIABLE] = level
     before = keeps_subnormals()
     ops = tf.load_op_library(path)
-    level = library_level(path)
+    used = library_level(path)
     found = check_values(ops) + check_invalid_labels(ops)
     if before and not keeps_subnormals():
         found.append("with the library loaded, the process flushes subnormal numbers to zero")
     if found:
         return "\n".join(found)
-    print(json.dumps({"level": level}))
+    print(json.dumps({"level": used}), flush=True)
     return None
+
+
+def check_in_fork(path: str, level: str) -> None:
+    """`check` in a copy of this process; this one ends as that one does, unless all is well."""
+    pid = os.fork()
+    if pid == 0:
+        wrong: Optional[str] = "the test itself failed"
+        try:
+            wrong = check(path, level)
+        except Exception:
+            traceback.print_exc()
+        if wrong:
+            print(wrong, file=sys.stderr, flush=True)
+        os._exit(1 if wrong else 0)
+    status = os.waitpid(pid, 0)[1]
+    if os.WIFSIGNALED(status):
+        os.kill(os.getpid(), os.WTERMSIG(status))
+    if status != 0:
+        sys.exit(1)
+
+
+def main(path: str, *levels: str) -> Optional[str]:
+    """Tests the library at `path` on each level; returns what is wrong on the last one."""
+    for level in levels[:-1]:
+        check_in_fork(path, level)
+    # Last, because a process in which sessions have run must not be forked.
+    return check(path, levels[-1])
 
 
 if __name__ == "__main__":

@@ -14,9 +14,8 @@ from tf1xent.kernels import cache, compiling, sources
 
 __all__ = ["build"]
 
-LEVEL_VARIABLE = "TF1XENT_KERNEL_LEVEL"
-# Run with the path of a library as argument, once for each level. A program, not an import: it
-# compares with the graph version, which is above this package.
+# Run with the path of a library and levels as arguments. A program, not an import: it compares with
+# the graph version, which is above this package.
 SELF_TEST = ("-m", "tf1xent._math.kernel_self_test")
 _SELF_TEST_SECONDS = 600
 
@@ -111,29 +110,29 @@ def _test(
     library: str, architecture: str, self_test: Sequence[str], report: Callable[[str], None]
 ) -> List[str]:
     """Tests a library on each level that the machine supports; returns the levels."""
-    tested: List[str] = []
-    for asked in reversed(compiling.levels(architecture)):
-        level = _test_level(library, asked, self_test)
-        # A machine without this level used the next lower one, which is tested in its turn.
-        if level == asked:
-            report(f"Tested on the level {level}")
-            tested.append(level)
+    levels = list(reversed(compiling.levels(architecture)))
+    # A machine without a level used the next lower one, which is tested in its turn.
+    used = _used_levels(library, levels, self_test)
+    tested = [asked for asked, level in zip(levels, used) if level == asked]
+    for level in tested:
+        report(f"Tested on the level {level}")
     if not tested:
         raise KernelsError("The self-test of the native kernels found no level that works here.")
     return tested
 
 
-def _test_level(library: str, level: str, self_test: Sequence[str]) -> str:
-    """Tests a library in a process of its own; returns the level that it used there."""
+def _used_levels(library: str, levels: Sequence[str], self_test: Sequence[str]) -> List[str]:
+    """Tests a library in processes of its own; returns for each level the one that was used."""
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     paths = [root, os.environ.get("PYTHONPATH", "")]
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, paths)))
-    environment[LEVEL_VARIABLE] = level
     environment["CUDA_VISIBLE_DEVICES"] = "-1"  # the kernels are for the CPU; saves time
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Threads of NumPy's linear algebra would not be there in the forks.
+    environment["OPENBLAS_NUM_THREADS"] = "1"
     try:
         done = subprocess.run(
-            [sys.executable, *self_test, library],
+            [sys.executable, *self_test, library, *levels],
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -141,20 +140,24 @@ def _test_level(library: str, level: str, self_test: Sequence[str]) -> str:
         )
     except subprocess.TimeoutExpired as error:
         raise KernelsError(
-            f"The self-test of the native kernels on the level {level} did not end in "
-            f"{_SELF_TEST_SECONDS} s."
+            f"The self-test of the native kernels did not end in {_SELF_TEST_SECONDS} s."
         ) from error
-    if done.returncode != 0:
-        code = done.returncode
-        ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else "failed"
-        raise KernelsError(
-            f"The self-test of the native kernels on the level {level} {ended}:"
-            + compiling.last_lines(done.stderr)
-        )
-    try:
-        return json.loads(done.stdout.decode().splitlines()[-1])["level"]
-    except (ValueError, IndexError, KeyError, TypeError) as error:
-        raise KernelsError(
-            f"The self-test of the native kernels on the level {level} did not end properly:"
-            + compiling.last_lines(done.stdout)
-        ) from error
+    used = [
+        json.loads(line)["level"]
+        for line in done.stdout.decode().splitlines()
+        if line.startswith('{"level": ')
+    ]
+    code, output = done.returncode, done.stderr
+    if code < 0:
+        ended = f"was killed by {signal.Signals(-code).name}"
+    elif code > 0:
+        ended = "failed"
+    elif len(used) != len(levels):
+        ended, output = "did not end properly", done.stdout
+    else:
+        return used
+    level = levels[min(len(used), len(levels) - 1)]
+    raise KernelsError(
+        f"The self-test of the native kernels on the level {level} {ended}:"
+        + compiling.last_lines(output)
+    )

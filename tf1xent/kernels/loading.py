@@ -11,6 +11,9 @@ from tf1xent.kernels import cache, sources
 
 __all__ = ["available", "library", "status"]
 
+# Lowers the level of instructions that a library chooses when it is loaded.
+LEVEL_VARIABLE = "TF1XENT_KERNEL_LEVEL"
+
 
 class KernelStatus(NamedTuple):
     """The result of `status`; `str` of it is for people."""
