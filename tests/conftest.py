@@ -67,6 +67,11 @@ def pytest_addoption(parser):
         action="store_true",
         help="of the combinations of a test's parameters run as few as have every value",
     )
+    parser.addoption(
+        "--fewer-combinations",
+        action="store_true",
+        help="as --each-value-once, but for tests marked `combinations`, which run in all",
+    )
 
 
 def pytest_configure(config):
@@ -92,10 +97,13 @@ def values_of(item):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("each_value_once"):
+    if not (config.getoption("each_value_once") or config.getoption("fewer_combinations")):
         return
     functions, kept = {}, set()
     for item in items:
+        if item.get_closest_marker("combinations") and not config.getoption("each_value_once"):
+            kept.add(item)
+            continue
         function = item.nodeid.split("[")[0]
         functions.setdefault(function, []).append((item, values_of(item)))
     for found in functions.values():

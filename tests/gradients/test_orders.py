@@ -48,6 +48,7 @@ def _first_order(name, dtype, overridden, weighted=True):
         return [array.tobytes() for array in run(tensors)], len(graph.get_operations())
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])

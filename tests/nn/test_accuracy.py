@@ -95,6 +95,7 @@ def _dense_routes():
     return [pytest.param(*row, marks=_marks(row[1])) for row in rows]
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("dtype", cases.PRECISE_DTYPES)
 @pytest.mark.parametrize("num_classes, known", _sparse_routes())
 def test_sparse_value_and_gradient(dtype, num_classes, known):
@@ -106,6 +107,7 @@ def test_sparse_value_and_gradient(dtype, num_classes, known):
     assert_within_contract(gradient, oracle.sparse_gradient(labels), logits, what="gradient")
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("dtype", cases.PRECISE_DTYPES)
 @pytest.mark.parametrize("name, num_classes, known", _dense_routes())
 def test_dense_value_and_gradient(dtype, name, num_classes, known):
@@ -119,6 +121,7 @@ def test_dense_value_and_gradient(dtype, name, num_classes, known):
     assert_within_contract(gradient, want, logits, scale, what="gradient")
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("dtype", cases.PRECISE_DTYPES)
 @pytest.mark.parametrize("num_classes, known", _sparse_routes())
 def test_labels_gradient(dtype, num_classes, known):
@@ -127,6 +130,7 @@ def test_labels_gradient(dtype, num_classes, known):
     assert_within_contract(got, oracle.labels_gradient(), logits, what="labels gradient")
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("dtype", cases.PRECISE_DTYPES)
 @pytest.mark.parametrize("num_classes, known", _sparse_routes())
 def test_sparse_hessian_entries(dtype, num_classes, known):
@@ -136,6 +140,7 @@ def test_sparse_hessian_entries(dtype, num_classes, known):
     assert_within_contract(got, want, logits, what="Hessian column")
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("dtype", cases.PRECISE_DTYPES)
 @pytest.mark.parametrize("name, num_classes, known", _dense_routes())
 def test_dense_hessian_entries(dtype, name, num_classes, known):

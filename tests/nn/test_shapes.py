@@ -32,6 +32,7 @@ def _shape_id(shape):
     return shape.name
 
 
+@pytest.mark.combinations
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [SPARSE, DENSE_V2])
 @pytest.mark.parametrize("shape", cases.SHAPES, ids=_shape_id)
@@ -57,6 +58,7 @@ def test_values_and_derivatives_for_every_shape(name, shape):
     assert_within_contract(product.reshape(rows.shape), want, rows, scale)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("name", [SPARSE, DENSE_V2])
 @pytest.mark.parametrize("shape", cases.SHAPES, ids=_shape_id)
 def test_static_shapes_are_those_of_stock_tensorflow(name, shape):

@@ -113,12 +113,14 @@ def _name(route):
     return f"{route.program}.{route.name}"
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("order", table.ORDERS)
 @pytest.mark.parametrize("route", table.ROUTES["graph"], ids=_name)
 def test_route_in_graphs(graph_results, route, order):
     _check(graph_results, route, order)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("order", table.ORDERS)
 @pytest.mark.parametrize("route", table.ROUTES["eager"], ids=_name)
 def test_route_under_tapes(eager_results, route, order):

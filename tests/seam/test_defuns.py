@@ -62,6 +62,7 @@ def stock_gradient(labels):
         return session.run(tf.gradients(value, features)[0])
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("shapes", [False, True])
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_a_gradient_is_right_or_refused(name, shapes):

@@ -64,6 +64,7 @@ def lengths(model):
     return tf.map_fn(lambda row: tf.sqrt(tf.reduce_sum(row)), model.hidden)
 
 
+@pytest.mark.combinations
 @pytest.mark.lengthy
 @pytest.mark.parametrize(
     "term, spoil, cause, op_type, row",
