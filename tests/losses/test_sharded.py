@@ -102,7 +102,12 @@ def derivatives(loss, logits, order, random):
 @pytest.mark.lengthy
 @pytest.mark.parametrize(
     "sizes, strategy, order",
-    [((7,), "div", 2), ((1, 6), "div", 3), ((3, 2, 2), "mod", 2), ((1,) * 7, "div", 2)],
+    [
+        pytest.param((7,), "div", 2, marks=pytest.mark.exhaustive),
+        pytest.param((1, 6), "div", 3, marks=pytest.mark.exhaustive),
+        ((3, 2, 2), "mod", 2),
+        pytest.param((1,) * 7, "div", 2, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_shards_of_every_number(sizes, strategy, order):
     """One, two, three and seven shards, with labels on all of them and on one; to third order."""

@@ -18,7 +18,7 @@ from tests.support import clusters
 NUM_WORKERS = 3
 NUM_VECTORS = 4
 # Seconds for a call, and beyond it for a machine that does other things too.
-LIMIT, SLOWNESS = 6.0, 60.0
+LIMIT, SLOWNESS = 4.0, 60.0
 
 
 class Disturbed:
@@ -103,7 +103,9 @@ def test_the_last_one_hangs_for_no_longer_than_its_limit(running):
         task.kill()
     try:
         begin = time.monotonic()
-        with pytest.raises(tf.errors.UnavailableError, match="no answer within 6 s|Deadline"):
+        with pytest.raises(
+            tf.errors.UnavailableError, match=f"no answer within {LIMIT:g} s|Deadline"
+        ):
             running.disturb(running.tasks[0].stop)
         # A call, its repetition in a new session, and the time to wait for a worker.
         assert time.monotonic() - begin < 3 * LIMIT + SLOWNESS
@@ -204,7 +206,7 @@ def test_the_disk_is_full_and_later_is_not(running, tmp_path):
     assert again.num_products == NUM_VECTORS
 
 
-@pytest.mark.lengthy
+@pytest.mark.exhaustive
 def test_the_client_is_killed_and_goes_on_to_the_same_bits(running, tmp_path):
     targets = [task.target for task in running.tasks]
     whole, number = killed_program.run(tmp_path / "whole")

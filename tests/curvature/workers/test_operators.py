@@ -11,7 +11,6 @@ from tests.support import clusters
 from tf1xent.curvature import HessianOperator, influence, top_eigenvalues, trace
 
 NUM_WORKERS = 2
-LENGTHY = pytest.mark.lengthy
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,8 @@ def hessians(running, targets):
 
 
 @pytest.mark.parametrize(
-    "kind", [kind if kind == "ggn" else pytest.param(kind, marks=LENGTHY) for kind in KINDS]
+    "kind",
+    [kind if kind == "ggn" else pytest.param(kind, marks=pytest.mark.exhaustive) for kind in KINDS],
 )
 def test_products_are_the_same_bits(running, targets, kind):
     pair = Pair(running, targets, kind, block_size=2, damping=0.5)
@@ -89,7 +89,7 @@ def test_weights_and_reductions(hessians, running, weights):
             operator._data.weights, operator._data.reduction = tensor, "mean"
 
 
-@LENGTHY
+@pytest.mark.exhaustive
 def test_what_is_made_of_products(hessians):
     hessians.agree(lambda operator: top_eigenvalues(operator, 3).values)
     hessians.agree(lambda operator: trace(operator, 6).value)
@@ -98,7 +98,7 @@ def test_what_is_made_of_products(hessians):
     hessians.agree(lambda operator: operator.gradient())
 
 
-@LENGTHY
+@pytest.mark.exhaustive
 def test_a_log_goes_on_with_workers_and_without(running, targets, hessians, tmp_path):
     for number, some in ((3, targets), (0, None)):
         logged = running.operator(workers=some, log=tmp_path / "log")
@@ -114,7 +114,7 @@ def test_variables_count_with_their_values_at_the_time(running, hessians):
         assert (hessians.alone @ vectors() != before).any()
 
 
-@LENGTHY
+@pytest.mark.lengthy
 def test_ops_are_only_added_when_an_operator_is_made(targets):
     with network() as made:
         graph, numbers = made.session.graph, []
