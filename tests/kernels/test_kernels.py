@@ -74,6 +74,9 @@ def _all_functions(implementation):
         ),
         "dense loss": lambda: tf1xent.losses.softmax_cross_entropy(one_hot, logits, **chosen),
         "sequence loss": lambda: tf1xent.losses.sequence_loss(*sequence, **chosen),
+        "linear loss": lambda: tf1xent.losses.linear_softmax_cross_entropy(
+            LABELS, logits, np.eye(3, dtype=np.float32), **chosen
+        ),
     }
     for name, call in calls.items():
         with tf.Graph().as_default() as graph:

@@ -63,6 +63,14 @@ def derivatives(per_example, operands):
     return [per_example] + gradients + [tf.convert_to_tensor(product) for product in products]
 
 
+@pytest.fixture(params=["graph", "kernel"])
+def implementation(request):
+    """What computes the softmax of a chunk."""
+    if request.param == "kernel":
+        request.getfixturevalue("library")
+    return request.param
+
+
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("chunk_size, transposed, known, full, name", CASES)
 def test_against_the_plain_composition(chunk_size, transposed, known, full, name):
@@ -114,7 +122,7 @@ def losses_in_numpy(inputs, weights, biases, class_weights, smoothing, z_loss):
     return np.array(rows).reshape(LABELS.shape)
 
 
-def test_against_numpy():
+def test_against_numpy(implementation):
     """Values, and gradients by finite differences of NumPy's values, in all that is given."""
     values = [INPUTS, WEIGHTS, BIASES, CLASS_WEIGHTS]
     random = np.random.RandomState(8)
@@ -130,6 +138,7 @@ def test_against_numpy():
             label_smoothing=0.1,
             z_loss=0.2,
             reduction=Reduction.NONE,
+            implementation=implementation,
         )
         gradients = [tf.convert_to_tensor(g) for g in tf.gradients(loss, tensors)]
         got, gradients = session.run([loss, gradients])
@@ -146,7 +155,7 @@ def test_against_numpy():
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_confident_rows_keep_relative_accuracy(dtype):
+def test_confident_rows_keep_relative_accuracy(dtype, implementation):
     """The inputs are the identity: logits are the weights, and so are their derivatives."""
     margins = [0.0, 1.0, 10.0, 17.0, 30.0, 50.0, 80.0]
     logits = np.zeros((2 * len(margins), 10))
@@ -159,7 +168,12 @@ def test_confident_rows_keep_relative_accuracy(dtype):
     with tf.Graph().as_default(), tf.Session(config=unoptimised()) as session:
         weights = tf.constant(logits)
         loss = losses.linear_softmax_cross_entropy(
-            labels, np.eye(len(logits), dtype=dtype), weights, chunk_size=4, reduction="none"
+            labels,
+            np.eye(len(logits), dtype=dtype),
+            weights,
+            chunk_size=4,
+            reduction="none",
+            implementation=implementation,
         )
         (gradient,) = tf.gradients(loss, weights)
         (product,) = tf.gradients(tf.reduce_sum(gradient * vector), weights)
@@ -173,7 +187,7 @@ def test_confident_rows_keep_relative_accuracy(dtype):
 
 
 @pytest.mark.exhaustive
-def test_classes_at_minus_infinity_drop_out():
+def test_classes_at_minus_infinity_drop_out(implementation):
     """Of biases of -inf: the loss and both derivatives of the classes that are left."""
     left = np.array([0, 2, 3, 6])
     biases = np.full(NUM_CLASSES, -np.inf)
@@ -186,7 +200,12 @@ def test_classes_at_minus_infinity_drop_out():
             if len(columns) < NUM_CLASSES:
                 known_labels = np.searchsorted(left, labels)
             loss = losses.linear_softmax_cross_entropy(
-                known_labels, inputs, weights, biases[columns], chunk_size=2
+                known_labels,
+                inputs,
+                weights,
+                biases[columns],
+                chunk_size=2,
+                implementation=implementation,
             )
             results.append([loss, tf.gradients(loss, weights)[0], tf.hessians(loss, weights)[0]])
         got, want = session.run(results)
@@ -334,6 +353,12 @@ BAD = [
     ({"invalid_labels": "zero"}, ValueError, "`invalid_labels` must be"),
     ({"ignore_label": 0.5}, TypeError, "`ignore_label` must be"),
     ({"reduction": "mean"}, ValueError, "`reduction` must be one of"),
+    ({"implementation": "fast"}, ValueError, "`implementation` must be one of"),
+    (
+        {"weights": [ARRAY([3, 4]), ARRAY([3, 3])], "implementation": "kernel"},
+        ValueError,
+        '`implementation` must be "graph" or "auto" for weights in shards',
+    ),
 ]
 
 

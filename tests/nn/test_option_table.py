@@ -19,7 +19,7 @@ TAKEN = {
     losses.sparse_softmax_cross_entropy: options.SparseLossOptions,
     losses.softmax_cross_entropy: options.DenseLossOptions,
     losses.sequence_loss: options.SequenceOptions,
-    losses.linear_softmax_cross_entropy: options.ShardedOptions,
+    losses.linear_softmax_cross_entropy: options.LinearOptions,
     losses.sharded_softmax_cross_entropy: options.ShardedOptions,
 }
 DROP_INS = (

@@ -105,7 +105,7 @@ class ProbabilityOptions(_EveryLoss, total=False):
 
 class ShardedOptions(_EveryLoss, _IntegerLabels, _ReducedLoss, total=False):
     """The options of the losses whose classes may be in shards: those of
-    `tf1xent.losses.sharded_softmax_cross_entropy` and `linear_softmax_cross_entropy`."""
+    `tf1xent.losses.sharded_softmax_cross_entropy`, and of `linear_softmax_cross_entropy`."""
 
     label_smoothing: TensorLike
     class_mask: Optional[TensorLike]
@@ -114,6 +114,12 @@ class ShardedOptions(_EveryLoss, _IntegerLabels, _ReducedLoss, total=False):
     focal_gamma: TensorLike
     softcap: Optional[TensorLike]
     logit_adjustment: Optional[TensorLike]
+
+
+class LinearOptions(ShardedOptions, total=False):
+    """The options of `tf1xent.losses.linear_softmax_cross_entropy`."""
+
+    implementation: Optional[str]
 
 
 # --- The table ----------------------------------------------------------------------------------

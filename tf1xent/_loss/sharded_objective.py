@@ -193,6 +193,7 @@ def _statistics(
             smoothed=resolved.label_smoothing is not None,
             chunk_size=shards.chunk_size,
             is_placed=shards.is_placed,
+            by_kernels=shards.by_kernels,
         )
         is_one_chunk = not shards.chunk_size or (
             isinstance(number, int) and number <= shards.chunk_size

@@ -37,6 +37,7 @@ class Shards(NamedTuple):
       is_placed: whether each is worked on where it is. Not, if there is one tensor for all classes.
       chunk_size: how many classes of a shard are worked on at once; 0: all.
       sizes: the number of classes of each shard, an integer where it is known.
+      by_kernels: whether native ops compute the statistics of a chunk.
     """
 
     function: str
@@ -46,6 +47,7 @@ class Shards(NamedTuple):
     is_placed: bool
     chunk_size: int
     sizes: List[Size]
+    by_kernels: bool = False
 
     def tensor(self, number: int) -> Tensor:
         """The logits or weights of a shard."""

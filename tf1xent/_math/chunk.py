@@ -25,13 +25,13 @@ from tf1xent._tf import Computed, Gradients, tf
 from tf1xent._typing import Tensor
 
 
-def _at_label(matrix: Tensor, inside: Tensor, classes: Tensor) -> Tensor:
+def at_label(matrix: Tensor, inside: Tensor, classes: Tensor) -> Tensor:
     """The entries of `matrix` at the labels, 0 for labels of other chunks: [batch_size]."""
     values = take(matrix, classes)
     return _tf.where(inside, values, tf.zeros_like(values))
 
 
-def _put_at_label(matrix: Tensor, inside: Tensor, classes: Tensor, new_values: Tensor) -> Tensor:
+def put_at_label(matrix: Tensor, inside: Tensor, classes: Tensor, new_values: Tensor) -> Tensor:
     """`matrix` with new values at the labels that lie in the chunk."""
     values = take(matrix, classes)
     increments = _tf.where(inside, new_values - values, tf.zeros_like(values))
@@ -45,7 +45,7 @@ def _others(logits: Tensor, inside: Tensor, classes: Tensor) -> Tuple[Tensor, Te
     largest = tf.maximum(largest, largest.dtype.min)
     exponentials = tf.exp(logits - largest[:, tf.newaxis])
     zeros = tf.zeros_like(largest)
-    exponentials = _put_at_label(exponentials, inside, classes, zeros)
+    exponentials = put_at_label(exponentials, inside, classes, zeros)
     return largest, exponentials, row_sum(exponentials)
 
 
@@ -58,7 +58,7 @@ def statistics(
     lone = tf.equal(others_sum, 0)
     log_sum = tf.log(_tf.where(lone, tf.ones_like(others_sum), others_sum))
     values = [
-        _at_label(logits, inside, classes),
+        at_label(logits, inside, classes),
         largest,
         _tf.where(lone, smallest(log_sum), log_sum),
     ]
@@ -72,13 +72,20 @@ def _(
     inputs: Sequence[Tensor],
     residuals: Sequence[Tensor],
 ) -> Gradients:
-    at_labels, log_partitions = (
+    of_rows = cotangents_of_rows(values, cotangents)
+    return [_chunk_gradient(*inputs, *of_rows, rows=residuals), None, None]
+
+
+def cotangents_of_rows(
+    values: List[Tensor], cotangents: Sequence[Optional[Tensor]]
+) -> List[Tensor]:
+    """The cotangents of a and r; zeros for those that are None."""
+    return [
         _tf.with_static_shape(
             tf.zeros_like(values[i]) if cotangents[i] is None else cotangents[i], values[i].shape
         )
         for i in (0, 2)
-    )
-    return [_chunk_gradient(*inputs, at_labels, log_partitions, rows=residuals), None, None]
+    ]
 
 
 @_tf.primitive("Tf1xentChunkGradient")
@@ -100,41 +107,41 @@ def _chunk_gradient(
     divisor = _tf.where(lone, tf.ones_like(others_sum), others_sum)
     scale = _tf.where(lone, tf.zeros_like(log_partitions), log_partitions / divisor)
     gradient = scale_rows(scale, others)
-    return _put_at_label(gradient, inside, classes, at_labels), ()
+    return put_at_label(gradient, inside, classes, at_labels), ()
 
 
 @_chunk_gradient.gradient
 def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradients:
     logits, inside, classes, _, log_partitions = inputs
-    others = _without_labels(logits, inside, classes)
-    lone = _without_labels_and_lone(logits, inside, classes)[1]
+    others = without_labels(logits, inside, classes)
+    lone = without_labels_and_lone(logits, inside, classes)[1]
     mean = softmax.mean(others, cotangent)
     zeros = tf.zeros_like(log_partitions)
     return [
         softmax.hessian_product(others, cotangent, _tf.where(lone, zeros, log_partitions)),
         None,
         None,
-        _at_label(cotangent, inside, classes),
+        at_label(cotangent, inside, classes),
         _tf.where(lone, zeros, mean),
     ]
 
 
 @_tf.primitive("Tf1xentChunkWithoutLabels")
-def _without_labels(logits: Tensor, inside: Tensor, classes: Tensor) -> Computed:
+def without_labels(logits: Tensor, inside: Tensor, classes: Tensor) -> Computed:
     """The logits with the smallest number at the labels; zeros in rows where no class is left."""
-    others, lone = _without_labels_and_lone(logits, inside, classes)
+    others, lone = without_labels_and_lone(logits, inside, classes)
     return _tf.select_rows(lone, tf.zeros_like(others), others), ()
 
 
-@_without_labels.gradient
+@without_labels.gradient
 def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradients:
     # What is computed from these logits has derivative 0 at the labels and in the rows of zeros.
     return [cotangent, None, None]
 
 
-def _without_labels_and_lone(
+def without_labels_and_lone(
     logits: Tensor, inside: Tensor, classes: Tensor
 ) -> Tuple[Tensor, Tensor]:
     """The logits with the smallest number at the labels; which rows have no other, [batch_size]."""
-    others = _put_at_label(logits, inside, classes, smallest(logits[:, 0]))
+    others = put_at_label(logits, inside, classes, smallest(logits[:, 0]))
     return others, tf.reduce_max(others, axis=1) <= logits.dtype.min

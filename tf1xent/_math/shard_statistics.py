@@ -21,11 +21,12 @@ to all of them changes nothing. Smoothing needs sum_{j != y} c_j (x_y - x_j), wh
 c (x_y - m) + g over the shards.
 """
 
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+import functools
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from tf1xent import _tf
 from tf1xent._math import chunk as one_chunk
-from tf1xent._math import softmax, transforms
+from tf1xent._math import chunk_kernels, softmax, transforms
 from tf1xent._math.dtypes import precise_dtype
 from tf1xent._math.focal import focal
 from tf1xent._math.labels import label_classes
@@ -108,10 +109,15 @@ def _sums_of_others(
     return num_classes - tf.cast(inside, logits.dtype), row_sum(differences) - own
 
 
-def _statistics(labels: Tensor, given: Given, smoothed: bool) -> List[Tensor]:
+def _statistics(
+    labels: Tensor,
+    given: Given,
+    smoothed: bool,
+    of_chunk: Callable[..., List[Tensor]] = one_chunk.statistics,
+) -> List[Tensor]:
     logits, included = _logits(given)
     inside, classes = label_classes(logits, labels)
-    at_label, largest, others = one_chunk.statistics(logits, inside, classes)
+    at_label, largest, others = of_chunk(logits, inside, classes)
     reference: Optional[Tensor] = None
     if "logits" in given:
         reference = tf.stop_gradient(largest)
@@ -173,7 +179,11 @@ def _focal_terms(labels: Tensor, given: Given, flag: bool) -> List[Tensor]:
 STATISTICS = ShardFunction(_statistics, _statistics_outputs)
 MERGED = ShardFunction(_merged, _merged_outputs)
 FOCAL_TERMS = ShardFunction(_focal_terms, lambda names, flag: [SHARED])
-FUNCTIONS += [STATISTICS, MERGED, FOCAL_TERMS]
+# The same as `STATISTICS`, by native ops.
+KERNEL_STATISTICS = ShardFunction(
+    functools.partial(_statistics, of_chunk=chunk_kernels.statistics), _statistics_outputs
+)
+FUNCTIONS += [STATISTICS, MERGED, FOCAL_TERMS, KERNEL_STATISTICS]
 
 
 def to_largest(largest: Tensor) -> Tuple[Tensor, Tensor]:
@@ -213,15 +223,16 @@ def statistics(
     smoothed: bool = False,
     chunk_size: int = 0,
     is_placed: bool = False,
+    by_kernels: bool = False,
 ) -> Statistics:
     """The statistics of each chunk of one shard; `labels` are classes of the shard, or others.
 
     `operands` by name, of those that `tf1xent._math.shard_structures.OPERANDS` lists: `logits`, or
     `inputs`, `weights` or `transposed_weights` and maybe `biases`; and those of the options. See
-    `tf1xent._math.shard_maps.apply` for the rest.
+    `tf1xent._math.shard_maps.apply` for the rest. `by_kernels`: by native ops.
     """
     outputs = apply(
-        STATISTICS,
+        KERNEL_STATISTICS if by_kernels else STATISTICS,
         labels,
         operands,
         constants=constants,

@@ -1,12 +1,13 @@
 """The loss of a linear layer over a large vocabulary, without its whole matrix of logits."""
 
-from typing import TYPE_CHECKING, Any, List, Mapping, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence, Tuple, Union
 
 from tf1xent import _tf
 from tf1xent._loss import batch, option_checks
 from tf1xent._loss.faces import with_options
+from tf1xent._loss.implementation import KERNEL, check_implementation, uses_kernels
 from tf1xent._loss.objective import PerExample
-from tf1xent._loss.options import ShardedOptions, with_defaults
+from tf1xent._loss.options import LinearOptions, with_defaults
 from tf1xent._loss.sharded_objective import losses_of_shards
 from tf1xent._loss.shards import (
     Shards,
@@ -33,7 +34,7 @@ _FUNCTION = "linear_softmax_cross_entropy"
 _CHUNK_SIZE = 640  # of those measured, both memory and time keep a margin on TF 1.15 and 2.21
 
 
-@with_options(ShardedOptions, before="scope")
+@with_options(LinearOptions, before="scope")
 def linear_softmax_cross_entropy(
     labels: Labels,
     inputs: TensorLike,
@@ -47,7 +48,7 @@ def linear_softmax_cross_entropy(
     scope: Name = None,
     loss_collection: Name = tf.GraphKeys.LOSSES,
     reduction: ReductionName = Reduction.SUM_BY_NONZERO_WEIGHTS,
-    **options: "Unpack[ShardedOptions]",
+    **options: "Unpack[LinearOptions]",
 ) -> Tensor:
     """Cross-entropy of integer labels and the logits ``inputs weights + biases``, reduced.
 
@@ -62,7 +63,8 @@ def linear_softmax_cross_entropy(
     Weights may be in shards by class, on several devices or tasks. Then what touches a shard runs
     on the shard's own device, and between devices go inputs, labels and a few numbers by row: see
     `tf1xent.losses.sharded_softmax_cross_entropy`. Weights in one tensor are worked on wherever the
-    loss is built.
+    loss is built. Only there the native ops (`implementation`) can compute the softmax of a chunk:
+    another task need not have their library.
 
     Args:
       labels: `Tensor` of int32 or int64, `[d_0, ..., d_{r-1}]`, values in `[0, num_classes)`.
@@ -78,7 +80,7 @@ def linear_softmax_cross_entropy(
       partition_strategy: which classes a shard has, as in tf.nn.embedding_lookup: "div" or "mod".
         tf.nn.sampled_softmax_loss takes "mod" by default.
       example_weights: a number for all rows, or by row: of the labels' rank, each size theirs or 1.
-      **options: each by its name, as `tf1xent._loss.options.ShardedOptions` lists them.
+      **options: each by its name, as `tf1xent._loss.options.LinearOptions` lists them.
       scope: name scope of the operations.
       loss_collection: graph collection that the loss is added to; None: none.
       reduction: one of `tf1xent.losses.Reduction` or tf.losses.Reduction.
@@ -93,7 +95,9 @@ def linear_softmax_cross_entropy(
     Raises:
       ValueError: (graph build) an unknown reduction or partition strategy, a chunk size below 1,
         shapes that do not fit, weights of unknown rank, a variable partitioned along another axis
-        than the classes, a constant option outside its range.
+        than the classes, a constant option outside its range, the implementation "kernel" with
+        weights in shards.
+      KernelsError: (graph build) the implementation "kernel" without a built library.
       TypeError: (graph build) labels that are not int32 or int64, inputs that are not floating
         point, weights or biases of another dtype than the inputs.
       tf.errors.InvalidArgumentError: (session run) the same, where only the run can tell, and
@@ -123,11 +127,13 @@ def linear_softmax_cross_entropy(
     check_strategy(_FUNCTION, partition_strategy)
     chosen = with_defaults(dict(options, weights=example_weights))
     option_checks.check_invalid_labels(_FUNCTION, chosen["invalid_labels"])
+    check_implementation(_FUNCTION, chosen["implementation"])
 
     def per_example() -> PerExample:
-        converted = _convert_labels_and_inputs(labels, inputs)
         axis = 0 if transpose_weights else 1
         parts = parts_of(weights, _FUNCTION, "weights", axis)
+        by_kernels = _uses_kernels(chosen["implementation"], parts)
+        converted = _convert_labels_and_inputs(labels, inputs)
         tensors = [weights] if parts is None else parts
         shards = shards_of(
             _FUNCTION,
@@ -138,6 +144,7 @@ def linear_softmax_cross_entropy(
             chunk_size=chunk_size,
         )
         shards = _with_biases(shards, biases, converted[1])
+        shards = shards._replace(by_kernels=by_kernels)
         return _per_example(*converted, shards, chosen)
 
     values = [labels, inputs]
@@ -193,6 +200,18 @@ def _layers(
             )
         found.append({"transposed_weights" if transposed else "weights": tensor})
     return found
+
+
+def _uses_kernels(implementation: Optional[str], parts: Optional[Sequence[Any]]) -> bool:
+    """Whether native ops work on the chunks: not on shards, which may be another task's."""
+    if parts is None:
+        return uses_kernels(_FUNCTION, implementation)
+    if implementation == KERNEL:
+        raise ValueError(
+            f'{_FUNCTION}: `implementation` must be "graph" or "auto" for weights in shards, got '
+            f"{implementation!r}. Shards are worked on by stock ops, which every task has."
+        )
+    return False
 
 
 def _with_biases(shards: Shards, biases: Any, inputs: Tensor) -> Shards:

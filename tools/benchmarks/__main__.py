@@ -11,9 +11,12 @@
 
 The figures are printed as Markdown; --results FILE also puts them into a file, in the place of what
 the same command line put there before; --json FILE has every figure for `python -m pyperf`.
+--kernel-level forces the instructions that native kernels use; a processor without them uses the
+next lower ones and says so.
 """
 
 import argparse
+import os
 import re
 import shlex
 import sys
@@ -30,6 +33,7 @@ import scaling
 import sharded
 import watching
 
+LEVELS = ("baseline", "avx2", "avx512")
 COMMANDS = {
     "losses": losses,
     "linear": linear,
@@ -64,8 +68,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         added = commands.add_parser(name, description=module.__doc__, **form)  # type: ignore
         module.add_options(added)  # type: ignore[attr-defined]
         added.add_argument("--json", metavar="FILE", help="also write every figure to this file")
+        added.add_argument("--kernel-level", choices=LEVELS, help="the highest of native kernels")
         added.add_argument("--results", metavar="FILE", help="also put the tables into this file")
     options = parser.parse_args(arguments)
+    if options.kernel_level:  # all processes inherit it
+        os.environ["TF1XENT_KERNEL_LEVEL"] = options.kernel_level
     text, figures, code = COMMANDS[options.command].run(options)  # type: ignore[attr-defined]
     print(text)
     if options.json:
