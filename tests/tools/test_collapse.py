@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 
 from tests import ROOT
 
-EXAMPLES = ROOT / "tools" / "examples"
+EXAMPLES, PAGE = ROOT / "tools" / "examples", ROOT / "tools" / "docs" / "when_accuracy_matters.md"
 if not EXAMPLES.exists():
     pytest.skip("tools/ is not in this tree", allow_module_level=True)
 
@@ -124,3 +124,8 @@ def test_what_was_run_is_not_run_again(collapse, report, tmp_path, monkeypatch, 
     assert len(capsys.readouterr().out.splitlines()) == 1
     again = report.read(runs)
     assert list(again.runs.values()) == [json.loads(line) for line in lines[1:]]
+
+
+def test_the_page_shows_the_runs_beside_it(report):
+    shown = report.tables(report.read(PAGE.with_name("collapse.jsonl")))
+    assert report.BEGIN + "\n" + shown + "\n" + report.END in PAGE.read_text(encoding="utf-8")

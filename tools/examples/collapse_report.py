@@ -17,38 +17,49 @@ LOOKS = {
     "StableMax": ("#d9541e", ":"),
     "tf1xent": ("#0b5fa5", "-"),
 }
-# Of the table: a curve's last value; its title; how it is shown; whether it spans many powers.
+# Of the table: a curve's last value, of the error its largest; its title; how it is shown; whether
+# it spans many powers.
 COLUMNS = (
     ("train cross-entropy", "training cross-entropy", "{:.1e}", True),
     ("gradient norm", "gradient norm", "{:.1e}", True),
-    ("error", "gradient error", "{:.1e}", True),
+    ("error", "largest gradient error", "{:.1e}", True),
     ("zero at label", "label entries that are 0, %", "{:.0f}", False),
     ("zero rows", "rows that are 0, %", "{:.0f}", False),
+    ("train accuracy", "training accuracy, %", "{:.1f}", False),
     ("test accuracy", "test accuracy, %", "{:.1f}", False),
     ("test cross-entropy", "test cross-entropy", "{:.3g}", False),
 )
 PANELS = (
     ("train cross-entropy", "training cross-entropy", "log"),
     ("gradient norm", "gradient norm", "log"),
-    ("zero at label", "share of label entries that are 0", "linear"),
+    ("zero at label", "label entries that are 0", "linear"),
     ("test accuracy", "test accuracy", "linear"),
 )
 
 
 class Results(NamedTuple):
-    """All runs, by setting, optimizer, loss and seed; milliseconds of a step, by setting, loss."""
+    """All runs, by setting, optimizer, loss and seed; milliseconds, by setting, loss."""
 
     runs: Dict[Tuple[str, str, str, int], Run]
     costs: Dict[str, Dict[str, float]]
 
     def of(self, part: Part, loss: str, name: str) -> np.ndarray:
         """Returns a curve of all seeds, [seeds, measurements]."""
-        return np.array([r[name] for key, r in self.runs.items() if key[:3] == (*part, loss)])
+        return np.array([self.runs[(*part, loss, seed)][name] for seed in self.seeds(part)])
+
+    def seeds(self, part: Part) -> List[int]:
+        """Returns the seeds with which all losses were run."""
+        run = [{key[3] for key in self.runs if key[:3] == (*part, loss)} for loss in LOOKS]
+        return sorted(set.intersection(*run))
+
+    def steps(self, part: Part) -> List[int]:
+        """Returns the steps after which was measured."""
+        return next(run["steps"] for key, run in self.runs.items() if key[:2] == part)
 
     @property
     def parts(self) -> List[Part]:
         """All settings with their optimizers, in the order in which they were run."""
-        return list(dict.fromkeys(key[:2] for key in self.runs))
+        return [part for part in dict.fromkeys(key[:2] for key in self.runs) if self.seeds(part)]
 
 
 def read(path: Path) -> Results:
@@ -79,36 +90,39 @@ def line_of(run: Run) -> str:
 
 def _cell(values: np.ndarray, form: str, powers: bool) -> str:
     """The mean and the spread over seeds; of what spans many powers, the median and the range."""
+    if powers and not values.any():
+        return "0"
+    if values.min() == values.max():
+        return form.format(values[0])
     if not powers:
         return f"{form} ± {form}".format(values.mean(), values.std(ddof=1))
-    if values.min() == values.max():
-        return form.format(values[0]) if values[0] else "0"
     return f"{form} ({form} to {form})".format(np.median(values), values.min(), values.max())
 
 
 def tables(results: Results) -> str:
     """Returns the tables in Markdown."""
-    lines = []
+    lines: List[str] = []
+    titles = " | ".join(title for _, title, _, _ in COLUMNS)
     for part in results.parts:
-        kind = [run for key, run in results.runs.items() if key[:2] == part]
-        seeds = len({run["seed"] for run in kind})
         lines += [
             "",
-            "### {}, {}: after {} steps".format(*part, kind[0]["steps"][-1]),
+            "### {}, {}: after {} steps".format(*part, results.steps(part)[-1]),
             "",
-            "| {} seeds | {} |".format(seeds, " | ".join(title for _, title, _, _ in COLUMNS)),
+            f"| seeds: {len(results.seeds(part))} | {titles} |",
             "|" + " --- |" * (1 + len(COLUMNS)),
         ]
         for loss in LOOKS:
             cells = []
             for name, title, form, powers in COLUMNS:
-                values = results.of(part, loss, name)[:, -1]
+                curves = results.of(part, loss, name)
+                values = curves.max(axis=1) if name == "error" else curves[:, -1]
                 if name == "error" and loss == "StableMax":
                     cells.append("another function")
                 else:
                     cells.append(_cell(values * (100 if "%" in title else 1), form, powers))
             lines.append("| {} | {} |".format(loss, " | ".join(cells)))
-    lines += ["", "### Milliseconds of a step", "", "| | {} |".format(" | ".join(LOOKS))]
+    lines += ["", "### Processor time of a step, in milliseconds", ""]
+    lines.append("| | {} |".format(" | ".join(LOOKS)))
     lines.append("|" + " --- |" * (1 + len(LOOKS)))
     for name, costs in results.costs.items():
         cells = [f"{costs[loss]:.2f}" for loss in LOOKS]
@@ -131,18 +145,24 @@ def plot(results: Results, path: Path) -> None:
         for axes, (name, title, scale) in zip(row, PANELS):
             for loss, (colour, style) in LOOKS.items():
                 values = results.of(part, loss, name)
-                steps = next(r["steps"] for key, r in results.runs.items() if key[:2] == part)
                 values = np.maximum(values, 1e-20) if scale == "log" else values
-                axes.plot(steps, np.median(values, axis=0), style, color=colour, label=loss)
+                steps = results.steps(part)
+                axes.plot(
+                    steps,
+                    np.median(values, axis=0),
+                    style,
+                    color=colour,
+                    label=loss,
+                    zorder=3 if style == "--" else 2,
+                )
                 low, high = values.min(axis=0), values.max(axis=0)
                 axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
             axes.set(xscale="log", yscale=scale)
             axes.grid(color="#dddddd")
-            if row is grid[0]:
-                axes.set_title(title, fontsize=10)
-            if row is grid[-1]:
-                axes.set_xlabel("step")
         row[0].set_ylabel("{}\n{}".format(*part))
+    for top, bottom, (_, title, _) in zip(grid[0], grid[-1], PANELS):
+        top.set_title(title, fontsize=9)
+        bottom.set_xlabel("step")
     figure.tight_layout(rect=(0, 0.6 / size[1], 1, 1))
     figure.legend(*grid[0][0].get_legend_handles_labels(), loc="lower center", ncol=len(LOOKS))
     figure.savefig(str(path), dpi=60)
