@@ -142,7 +142,7 @@ def plot(results: Results, path: Path) -> None:
     size = 3.2 * len(PANELS), 2.3 * len(parts)
     figure, grid = pyplot.subplots(len(parts), len(PANELS), figsize=size, squeeze=False)
     for part, row in zip(parts, grid):
-        for axes, (name, title, scale) in zip(row, PANELS):
+        for axes, (name, _, scale) in zip(row, PANELS):
             for loss, (colour, style) in LOOKS.items():
                 values = results.of(part, loss, name)
                 values = np.maximum(values, 1e-20) if scale == "log" else values
