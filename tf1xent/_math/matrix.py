@@ -81,7 +81,10 @@ class Entries:
         self.classes = classes
         self._matrix = matrix
         self._sizes = sizes
-        self._positions = positions
+        # What is known of the shape of one matrix may not be of another, nor later of the same one.
+        rank = None if positions is None else positions.shape.ndims
+        self._positions = None if rank is None else positions
+        self._are_flat = is_narrow(matrix) if rank is None else rank == 1
 
     @property
     def sizes(self) -> Sizes:
@@ -94,7 +97,7 @@ class Entries:
         """int32: [batch_size] with few classes, else [batch_size, 2]."""
         if self._positions is None:
             sizes = self.sizes
-            if is_narrow(self._matrix):
+            if self._are_flat:
                 step = _num_classes(self._matrix) or 1
                 self._positions = _tf.numbers(sizes.zero, sizes.size, step) + self.classes
             else:
@@ -104,7 +107,7 @@ class Entries:
 
     def take(self, matrix: Tensor) -> Tensor:
         """The entries of `matrix`: [batch_size]."""
-        if is_narrow(self._matrix):
+        if self._are_flat:
             flat = tf.reshape(matrix, [-1])
             return _tf.take_by_position(flat, self.positions, self.sizes.zero)
         if _tf.GATHERS_BY_ROW:
@@ -113,13 +116,13 @@ class Entries:
 
     def clear(self, matrix: Tensor, entries: Tensor) -> Tensor:
         """`matrix`, whose entries are `entries`, with 0 in their places."""
-        if is_narrow(self._matrix):
+        if self._are_flat:
             return matrix - self._spread(entries)
         return self._put(matrix, tf.zeros_like(entries, optimize=False), lambda: -entries, entries)
 
     def fill(self, matrix: Tensor, values: Tensor, negative: bool = False) -> Tensor:
         """`matrix`, whose entries are 0, with `values`, or their negatives, in their places."""
-        if is_narrow(self._matrix):
+        if self._are_flat:
             spread = self._spread(values)
             return matrix - spread if negative else matrix + spread
         values = -values if negative else values
@@ -127,7 +130,7 @@ class Entries:
 
     def replace(self, matrix: Tensor, values: Tensor, increments: Tensor) -> Tensor:
         """`matrix` with `values` as its entries; `increments` are `values` less the entries."""
-        if is_narrow(self._matrix):
+        if self._are_flat:
             return matrix + self._spread(increments)
         return self._put(matrix, values, lambda: increments, increments)
 
