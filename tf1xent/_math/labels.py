@@ -55,7 +55,7 @@ def checked_labels(logits: Tensor, labels: Tensor, sizes: Sizes) -> Tuple[Tensor
     gathered = _checked_by_gather_from_rows(logits, labels)
     if gathered is not None:
         return gathered, None
-    if labels.shape.ndims == 1:
+    if labels.shape.ndims == 1 and _tf.CHECKS_COME_FIRST:
         return _checked_by_op(logits, labels, sizes)
     return _checked_by_op(logits, with_as_many_rows(logits, labels))
 
@@ -157,8 +157,8 @@ def _invalid_label_value(logits: Tensor, labels: Tensor, sizes: Optional[Sizes])
     one_row = tf.stack([sizes.one, columns]) if num_classes is None else [1, num_classes]
     labels_shape = tf.shape(labels)
     fits = tf.equal(rows, labels_shape)
-    row = tf.fill(_tf.choose(fits, one_row, sizes.shape), tf.zeros([], logits.dtype))
-    label_shape = _tf.choose(fits, sizes.one, labels_shape)
+    row = tf.fill(_tf.where(fits, one_row, sizes.shape), tf.zeros([], logits.dtype))
+    label_shape = _tf.where(fits, sizes.one, labels_shape)
     suspect = tf.broadcast_to(_suspect(labels, sizes.zero), label_shape)
     return _tf.set_static_shape(_tf.stock_sparse_op(row, suspect, name="labels"), [1])
 

@@ -140,10 +140,10 @@ from tf1xent._tf.session_runs import Watcher, make_callable_again, training_func
 from tf1xent._tf.sessions import PlainSession, feeds_by_name, graph_options
 from tf1xent._tf.static_shapes import set_static_shape, with_static_shape
 from tf1xent._tf.stock_ops import (
+    CHECKS_COME_FIRST,
     GATHERS_BY_ROW,
     broadcast_to,
     buffer_like,
-    choose,
     clip,
     constant_value,
     in_plain_graph,
@@ -167,6 +167,7 @@ from tf1xent._tf.vectorization import register_batch_ops
 __all__ = [
     "PlainSession",
     "Body",
+    "CHECKS_COME_FIRST",
     "CONTROL_FLOW_CONTEXTS",
     "CheckpointState",
     "Computed",
@@ -218,7 +219,6 @@ __all__ = [
     "can_be_fetched",
     "calling_line",
     "carries_gradients",
-    "choose",
     "clip",
     "constant_value",
     "control_flow_v2",

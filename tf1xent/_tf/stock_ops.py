@@ -29,14 +29,6 @@ def version() -> str:
 where = getattr(tf, "where_v2", None) or tf.where
 
 
-def choose(condition: Tensor, vector: Any, otherwise: Any) -> Tensor:
-    """`vector` if `condition`, [1], holds, else `otherwise`; numbers are vectors of one."""
-    if hasattr(tf, "where_v2"):
-        return tf.where_v2(condition, vector, otherwise)
-    otherwise = tf.convert_to_tensor(otherwise)  # 1.13's operands are of one shape
-    return tf.where(tf.reshape(condition, []), vector + tf.zeros_like(otherwise), otherwise)
-
-
 def clip(values: Tensor, smallest: Any, largest: Any) -> Tensor:
     """The nearest numbers in [`smallest`, `largest`], two scalars: one op, never differentiated."""
     return raw_op("ClipByValue")(t=values, clip_value_min=smallest, clip_value_max=largest)
@@ -71,6 +63,8 @@ def numbers(first: Tensor, end: Tensor, step: Union[int, Tensor]) -> Tensor:
     return raw_op("Range")(start=first, limit=end, delta=step)
 
 
+# 1.13 computes constants before the run, also those that have to wait for a check.
+CHECKS_COME_FIRST = not version().startswith("1.13.")
 # 1.13's vectorizer takes unsorted segments only if every iteration has its own segment numbers.
 _AVOIDS_SEGMENTS = version().startswith("1.13.")
 
