@@ -49,20 +49,30 @@ def _others(logits: Tensor, inside: Tensor, classes: Tensor) -> Tuple[Tensor, Te
     return largest, exponentials, row_sum(exponentials)
 
 
+def values_of(
+    logits: Tensor, inside: Tensor, classes: Tensor, largest: Tensor, others_sum: Tensor
+) -> List[Tensor]:
+    """(a, m, r) of each row, from m and the sum of the others' exponentials."""
+    lone = tf.equal(others_sum, 0)
+    log_sum = tf.log(_tf.where(lone, tf.ones_like(others_sum), others_sum))
+    own = at_label(logits, inside, classes)
+    return [own, largest, _tf.where(lone, smallest(log_sum), log_sum)]
+
+
+def shares_of(log_partitions: Tensor, others_sum: Tensor) -> Tensor:
+    """`log_partitions` over the sum of the others' exponentials, 0 where there are no others."""
+    lone = tf.equal(others_sum, 0)
+    divisor = _tf.where(lone, tf.ones_like(others_sum), others_sum)
+    return _tf.where(lone, tf.zeros_like(log_partitions), log_partitions / divisor)
+
+
 @_tf.primitive_list("Tf1xentChunkStatistics", num_values=3)
 def statistics(
     logits: Tensor, inside: Tensor, classes: Tensor
 ) -> Tuple[List[Tensor], Sequence[Tensor]]:
     """(a, m, r) of a chunk of logits: [batch_size] each."""
     largest, others, others_sum = _others(logits, inside, classes)
-    lone = tf.equal(others_sum, 0)
-    log_sum = tf.log(_tf.where(lone, tf.ones_like(others_sum), others_sum))
-    values = [
-        at_label(logits, inside, classes),
-        largest,
-        _tf.where(lone, smallest(log_sum), log_sum),
-    ]
-    return values, (others, others_sum)
+    return values_of(logits, inside, classes, largest, others_sum), (others, others_sum)
 
 
 @statistics.gradient
@@ -103,10 +113,7 @@ def _chunk_gradient(
     That is the softmax of the others times d r, and at the label d a.
     """
     others, others_sum = _others(logits, inside, classes)[1:] if rows is None else rows
-    lone = tf.equal(others_sum, 0)
-    divisor = _tf.where(lone, tf.ones_like(others_sum), others_sum)
-    scale = _tf.where(lone, tf.zeros_like(log_partitions), log_partitions / divisor)
-    gradient = scale_rows(scale, others)
+    gradient = scale_rows(shares_of(log_partitions, others_sum), others)
     return put_at_label(gradient, inside, classes, at_labels), ()
 
 

@@ -14,7 +14,7 @@ from typing import List, Optional, Sequence, Tuple
 
 from tf1xent import _tf, kernels
 from tf1xent._math import chunk
-from tf1xent._math.matrix import put, row_sum, smallest, take
+from tf1xent._math.matrix import put, row_sum, take
 from tf1xent._tf import Computed, Gradients, tf
 from tf1xent._typing import Tensor
 
@@ -44,14 +44,7 @@ def statistics(
 ) -> Tuple[List[Tensor], Sequence[Tensor]]:
     """(a, m, r) of a chunk of logits: [batch_size] each."""
     _, largest, others_sum, _ = _sums(logits, inside, classes)
-    lone = tf.equal(others_sum, 0)
-    log_sum = tf.log(_tf.where(lone, tf.ones_like(others_sum), others_sum))
-    values = [
-        chunk.at_label(logits, inside, classes),
-        largest,
-        _tf.where(lone, smallest(log_sum), log_sum),
-    ]
-    return values, ()
+    return chunk.values_of(logits, inside, classes, largest, others_sum), ()
 
 
 @statistics.gradient
@@ -77,9 +70,7 @@ def _chunk_gradient(
     It is written over the logits, so nothing reads those afterwards.
     """
     found, largest, others_sum, total = _sums(logits, inside, classes)
-    lone = tf.equal(others_sum, 0)
-    divisor = _tf.where(lone, tf.ones_like(others_sum), others_sum)
-    scale = _tf.where(lone, tf.zeros_like(log_partitions), log_partitions / divisor)
+    scale = chunk.shares_of(log_partitions, others_sum)
     first = tf.exp(take(logits, classes) - largest)
     with tf.control_dependencies([first]):
         gradient = kernels.library().tf1xent_kernel_sparse_gradient(
