@@ -105,7 +105,8 @@ def run(command, folder):
     done = subprocess.run(
         words,
         cwd=str(folder),
-        env=dict(os.environ, PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1"),
+        # oneDNN, which a processor may have or not, changes digits and what a relu shows.
+        env=dict(os.environ, PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1", TF_ENABLE_ONEDNN_OPTS="1"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

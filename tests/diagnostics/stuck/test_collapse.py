@@ -64,7 +64,8 @@ def test_it_is_found_in_each_way_to_write_the_loss(loss):
     np.testing.assert_allclose(finding.numbers["gap"], 30, rtol=1e-4)
     assert "tf1xent.patch()" in finding.remedy
     assert finding.trial.helped
-    assert "loss 0" in finding.trial.before
+    # Without oneDNN, TensorFlow's softmax is 1 - 2**-24 where 1 is meant.
+    assert finding.trial.before.split(",")[0] in ("loss 0", "loss 5.96e-08")
     assert "8.42e-13" in finding.trial.after
 
 

@@ -9,6 +9,7 @@ from tf1xent._typing import Operation, Tensor
 from tf1xent.diagnostics.judging.evidence import Evidence
 from tf1xent.diagnostics.program.connections import Connections
 from tf1xent.diagnostics.program.program import Update, ancestors
+from tf1xent.diagnostics.replaying.recording import TensorRecord
 
 
 class Reason(NamedTuple):
@@ -36,6 +37,7 @@ def reasons(evidence: Evidence) -> Dict[str, Reason]:
     names = {u.variable: u.gradient_name for u in program.updates}
     gradients = {variable: name for variable, name in names.items() if name is not None}
     connections = Connections(program)
+    rounded = _behind_rounded_softmax(evidence)
     found: Dict[str, Reason] = {}
     after: Optional[Dict[str, np.ndarray]] = None
     for name in program.trainable:
@@ -44,6 +46,9 @@ def reasons(evidence: Evidence) -> Dict[str, Reason]:
             continue
         if name in gradients and evidence.recording.is_zero(gradients[name]):
             found[name] = _zero_gradient(evidence, gradients[name])
+            continue
+        if name in gradients and name in rounded:
+            found[name] = _at_softmax(rounded[name])
             continue
         if after is None:
             after = evidence.copy.steps(evidence.step, 1).variables
@@ -215,6 +220,30 @@ def _first_zero(evidence: Evidence, tensor: Tensor) -> Tensor:
         if not behind or tensor.op.type in _FORWARD:
             return tensor
         tensor = behind[0]
+
+
+def _behind_rounded_softmax(evidence: Evidence) -> Dict[str, Operation]:
+    """Returns the softmax that cuts off a variable, by the variable's name.
+
+    All its entries are 0 or 1 up to rounding. Without oneDNN, TensorFlow computes 1 - 6e-8 where 1
+    is meant, and what comes back through it is that error, not 0.
+    """
+    program, record = evidence.program, evidence.recording.of
+    found: Dict[str, Operation] = {}
+    for op in ancestors([program.loss]):
+        if op.type != "Softmax" or not all(map(_one_entry_a_row, record(op.outputs[0].name))):
+            continue
+        beside = {other.name for other in ancestors([program.loss], without=op)}
+        for behind in ancestors([op]):
+            if behind.name not in beside:
+                found.setdefault(behind.name, op)
+    return found
+
+
+def _one_entry_a_row(softmax: TensorRecord) -> bool:
+    """Tells whether each row has one entry that is not 0: the rows sum to 1."""
+    size = int(np.prod(softmax.shape))
+    return size > 0 and softmax.zeros == size - size // softmax.shape[-1]
 
 
 def _at_softmax(softmax: Operation) -> Reason:

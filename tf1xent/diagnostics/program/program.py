@@ -168,13 +168,14 @@ class Program:
         return [name for name in self.wiring.nodes if name in chosen]
 
 
-def ancestors(targets: Sequence[Any]) -> List[Operation]:
+def ancestors(targets: Sequence[Any], without: Optional[Operation] = None) -> List[Operation]:
     """Returns all ops that tensors and ops need, themselves included, in the graph's order.
 
     Ops in functions are not among them; `Program.wiring` knows those too.
 
     Args:
       targets: tensors and ops of one graph.
+      without: an op that is not followed: what only it needs is left out, and itself.
 
     Returns:
       A list of ops.
@@ -194,7 +195,7 @@ def ancestors(targets: Sequence[Any]) -> List[Operation]:
     found: Set[Operation] = set()
     while waiting:
         op = waiting.pop()
-        if op not in found:
+        if op not in found and op is not without:
             found.add(op)
             waiting += [tensor.op for tensor in op.inputs]
             waiting += op.control_inputs
