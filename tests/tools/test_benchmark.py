@@ -301,6 +301,7 @@ def test_a_kernel_that_is_asked_for_and_not_there_is_an_error(tmp_path):
     "options, row",
     [
         ("graphs --nodes 200", "| logsumexp | "),
+        ("building --losses 1 --rounds 1 --orders gradient", "| soft, [None, 10], gradient | "),
         (
             "linear --tokens 8 --features 4 --classes 50 --rounds 1 --runs 1 --threads 1",
             "| linear_softmax_cross_entropy, value + gradient | ",

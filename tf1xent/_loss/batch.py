@@ -295,15 +295,15 @@ def axis_last(tensor: Tensor, axis: int) -> Tensor:
 def broadcast(
     function: str, logits: Tensor, labels: Tensor, given: Tuple[Tensor, Tensor, int]
 ) -> Tuple[Tensor, Tensor]:
-    """Both as matrices of one shape; `given` are the tensors that an error names, and the axis."""
+    """Both as matrices of one shape; `given` are the tensors that an error names, and the axis.
+
+    Logits are never broadcast in the run: their losses would not fit the shape of the result.
+    """
     if logits.shape.is_fully_defined() and logits.shape.as_list() == labels.shape.as_list():
         return logits, labels
     static = _broadcast_static_shape(function, labels, logits, given)
-    shape = tf.broadcast_dynamic_shape(tf.shape(logits), tf.shape(labels))
-    logits, labels = _tf.broadcast_to(logits, shape), _tf.broadcast_to(labels, shape)
-    logits.set_shape(static)
-    labels.set_shape(static)
-    return logits, labels
+    labels = _tf.broadcast_to(labels, tf.shape(logits))
+    return logits, _tf.set_static_shape(labels, static)
 
 
 def with_a_class(matrix: Tensor, refuses_nothing: bool = False) -> Tensor:
@@ -325,6 +325,9 @@ def as_matrix(tensor: Tensor) -> Tensor:
     """`tensor` with all axes but the last made one, [batch_size, num_classes]."""
     if tensor.shape.ndims == 2:
         return tensor
+    known = None if tensor.shape.ndims is None else tensor.shape.as_list()[-1]
+    if known:
+        return tf.reshape(tensor, [-1, known])
     num_classes = tf.shape(tensor)[-1]
     size = tf.reduce_prod(tf.shape(tensor)[:-1])
     matrix = tf.reshape(tensor, tf.stack([size, num_classes]))

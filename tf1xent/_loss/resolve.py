@@ -20,7 +20,7 @@ class Resolved(NamedTuple):
     Attributes:
       labels: those of the batch where a row counts, checked; else class 0, or a distribution of
         zeros.
-      invalid_value: scalar, what the loss of an invalid label is made of; None: NaN.
+      invalid_value: one number, what the loss of an invalid label is made of; None: NaN.
       valid_rows: which rows count, [batch_size]; None: all.
       weights: of the rows, 0 where one does not count: [batch_size], or a scalar; None: 1.
       class_weights: [num_classes]; None: 1.

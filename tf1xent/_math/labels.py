@@ -3,7 +3,7 @@
 from typing import Callable, Optional, Tuple, Union
 
 from tf1xent import _tf
-from tf1xent._math.matrix import nan_unless
+from tf1xent._math.matrix import Sizes, nan_unless
 from tf1xent._tf import tf
 from tf1xent._typing import DType, Tensor
 
@@ -24,22 +24,28 @@ def are_classes(labels: Tensor, num_classes: Union[int, Tensor]) -> Tensor:
 
 
 def label_classes(logits: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor]:
-    """Which labels are valid, [batch_size], bool; the labels as int32, with 0 for invalid ones."""
-    valid = names_a_class(logits, labels)
-    return valid, tf.cast(_tf.where(valid, labels, tf.zeros_like(labels)), tf.int32)
+    """Which labels are valid, [batch_size], bool; the nearest classes, int32: valid labels' own."""
+    known = None if logits.shape.ndims is None else logits.shape.as_list()[1]
+    last = tf.shape(logits, out_type=labels.dtype)[1] - 1 if known is None else known - 1
+    nearest = _tf.clip(labels, 0, last)
+    return tf.equal(nearest, labels), tf.cast(nearest, tf.int32)
 
 
 def where_valid(valid: Tensor, row_values: Tensor, otherwise: Optional[Tensor] = None) -> Tensor:
-    """`row_values` where the label is valid, else the scalar `otherwise`, by default NaN."""
+    """`row_values` where the label is valid, else NaN.
+
+    NaN comes from `otherwise`, one number, if it is given; it must be NaN if a label is invalid.
+    """
     if otherwise is None:
         return row_values + nan_unless(valid, row_values)
-    return _tf.where(valid, row_values, tf.zeros_like(row_values) + otherwise)
+    # A select that broadcasts is slow.
+    return _tf.where(valid, row_values, row_values + otherwise)
 
 
 # --- Checks in the run ------------------------------------------------------------------------
 
 
-def checked_labels(logits: Tensor, labels: Tensor) -> Tuple[Tensor, Optional[Tensor]]:
+def checked_labels(logits: Tensor, labels: Tensor, sizes: Sizes) -> Tuple[Tensor, Optional[Tensor]]:
     """`labels`, [batch_size], after the run's checks; and the value of an invalid label's loss.
 
     Everything that reads the returned labels runs after the checks, so an invalid label raises the
@@ -49,6 +55,8 @@ def checked_labels(logits: Tensor, labels: Tensor) -> Tuple[Tensor, Optional[Ten
     gathered = _checked_by_gather_from_rows(logits, labels)
     if gathered is not None:
         return gathered, None
+    if labels.shape.ndims == 1 and _tf.CHECKS_COME_FIRST:
+        return _checked_by_op(logits, labels, sizes)
     return _checked_by_op(logits, with_as_many_rows(logits, labels))
 
 
@@ -80,7 +88,7 @@ def checked_label_range(
         num_classes = _tf.where(is_valid, 1, num_classes)
         suspect = _tf.where(is_valid, tf.zeros_like(suspect), suspect)
     row = tf.fill(tf.stack([1, num_classes]), zero)
-    invalid_value = _tf.stock_sparse_op(row, suspect[tf.newaxis], name="labels")[0]
+    invalid_value = _tf.stock_sparse_op(row, suspect[tf.newaxis], name="labels")
     with tf.control_dependencies([invalid_value]):
         return tf.identity(labels), invalid_value
 
@@ -103,8 +111,11 @@ def _checked_by_gather_from_rows(logits: Tensor, labels: Tensor) -> Optional[Ten
     return checked_by_gather(labels, lambda: tf.gather(logits, labels, batch_dims=1))
 
 
-def _checked_by_op(logits: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor]:
-    invalid_value = _invalid_label_value(logits, labels)
+def _checked_by_op(
+    logits: Tensor, labels: Tensor, sizes: Optional[Sizes] = None
+) -> Tuple[Tensor, Tensor]:
+    """With `sizes` the op also checks that the labels are as many as rows of logits."""
+    invalid_value = _invalid_label_value(logits, labels, sizes)
     with tf.control_dependencies([invalid_value]):
         return tf.identity(labels), invalid_value
 
@@ -115,7 +126,7 @@ def with_as_many_rows(logits: Tensor, labels: Tensor) -> Tensor:
     TensorFlow's own op checks this on one class of zeros, where its loss is exactly 0. Its error
     shows the shapes that it got, so it gets all classes where it will raise.
     """
-    if labels.shape.is_fully_defined() and logits.shape[:1].is_fully_defined():
+    if _rows_are_known(logits, labels):
         return labels
     shape = tf.shape(logits)
     fits = tf.reduce_all(tf.equal(tf.shape(labels), shape[:1]))
@@ -126,22 +137,38 @@ def with_as_many_rows(logits: Tensor, labels: Tensor) -> Tensor:
     return labels + tf.cast(nothing, labels.dtype)
 
 
-def _invalid_label_value(logits: Tensor, labels: Tensor) -> Tensor:
-    """The loss of an invalid label: NaN, or an error in the run, whichever TensorFlow's op gives.
+def _rows_are_known(logits: Tensor, labels: Tensor) -> bool:
+    return labels.shape.is_fully_defined() and logits.shape[:1].is_fully_defined()
+
+
+def _invalid_label_value(logits: Tensor, labels: Tensor, sizes: Optional[Sizes]) -> Tensor:
+    """The loss of an invalid label, [1]: NaN, or an error in the run, as TensorFlow's op has it.
 
     TensorFlow's own op is called on one row of zeros. On a CPU it raises; on a GPU and under XLA it
-    returns NaN. Its label is an invalid one if there is any.
+    returns NaN. Its label is an invalid one if there is any. With `sizes`, if there are not as many
+    labels as rows, the op gets as many zeros as there are logits and labels, and raises.
     """
-    row = tf.zeros(tf.stack([1, tf.shape(logits)[1]]), logits.dtype)
-    return _tf.stock_sparse_op(row, _suspect(labels)[tf.newaxis], name="labels")[0]
+    num_classes = None if logits.shape.ndims is None else logits.shape.as_list()[1]
+    if sizes is None or _rows_are_known(logits, labels):
+        shape = [1, tf.shape(logits)[1] if num_classes is None else num_classes]
+        row, suspect = tf.zeros(shape, logits.dtype), _suspect(labels)[tf.newaxis]
+        return _tf.stock_sparse_op(row, suspect, name="labels")
+    rows, columns = tf.unstack(sizes.shape, 2)
+    one_row = tf.stack([sizes.one, columns]) if num_classes is None else [1, num_classes]
+    labels_shape = tf.shape(labels)
+    fits = tf.equal(rows, labels_shape)
+    row = tf.fill(_tf.where(fits, one_row, sizes.shape), tf.zeros([], logits.dtype))
+    label_shape = _tf.where(fits, sizes.one, labels_shape)
+    suspect = tf.broadcast_to(_suspect(labels, sizes.zero), label_shape)
+    return _tf.set_static_shape(_tf.stock_sparse_op(row, suspect, name="labels"), [1])
 
 
-def _suspect(labels: Tensor) -> Tensor:
-    """One of the labels, an invalid one if there is any; of no labels 0."""
-    zero = tf.zeros([], labels.dtype)
-    smallest = tf.reduce_min(labels)
-    largest = tf.maximum(tf.reduce_max(labels), zero)  # of no labels: the smallest integer
-    return _tf.where(smallest < zero, smallest, largest)
+def _suspect(labels: Tensor, axis: Union[int, Tensor] = 0) -> Tensor:
+    """One of the labels, an invalid one if there is any; of no labels 0. `axis` is 0."""
+    # With the sign bit turned, numbers are in the order that they have without a sign.
+    sign_bit = tf.constant(labels.dtype.min, labels.dtype)
+    turned = tf.bitwise.bitwise_xor(labels, sign_bit)
+    return tf.bitwise.bitwise_xor(tf.reduce_max(turned, axis=axis), sign_bit)
 
 
 def assert_labels_valid(

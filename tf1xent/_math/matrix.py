@@ -1,6 +1,6 @@
 """Matrices of one example a row, [batch_size, num_classes]: sums, scales, single entries."""
 
-from typing import Optional
+from typing import Callable, Dict, Optional, Union
 
 from tf1xent import _tf
 from tf1xent._tf import tf
@@ -30,16 +30,128 @@ def is_narrow(matrix: Tensor) -> bool:
 # With many classes a matrix may be that large; there a position is a row and a class.
 
 
-def _flat_positions(matrix: Tensor, classes: Tensor) -> Tensor:
-    shape = tf.shape(matrix)
-    return tf.range(shape[0]) * shape[1] + classes
+class Sizes:
+    """The shape of a matrix, and two numbers, as tensors that are made once for one loss."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        self._matrix = matrix
+        self._made: Dict[str, Tensor] = {}
+
+    def _once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
+
+    @property
+    def shape(self) -> Tensor:
+        """[batch_size, num_classes], int32."""
+        return self._once("shape", lambda: tf.shape(self._matrix))
+
+    @property
+    def size(self) -> Tensor:
+        """batch_size * num_classes, int32."""
+        return self._once("size", lambda: tf.size(self._matrix))
+
+    @property
+    def zero(self) -> Tensor:
+        """int32, a scalar."""
+        return self._once("zero", lambda: tf.constant(0))
+
+    @property
+    def one(self) -> Tensor:
+        """int32, a scalar; also the axis of the classes."""
+        return self._once("one", lambda: tf.constant(1))
+
+
+class Entries:
+    """One entry of each row of a matrix, [i, classes[i]]; for all matrices of one shape.
+
+    Attributes:
+      classes: [batch_size], int32.
+    """
+
+    def __init__(
+        self,
+        matrix: Tensor,
+        classes: Tensor,
+        sizes: Optional[Sizes] = None,
+        positions: Optional[Tensor] = None,
+    ) -> None:
+        """`positions` are those of other entries of these classes."""
+        self.classes = classes
+        self._matrix = matrix
+        self._sizes = sizes
+        # What is known of the shape of one matrix may not be of another, nor later of the same one.
+        rank = None if positions is None else positions.shape.ndims
+        self._positions = None if rank is None else positions
+        self._are_flat = is_narrow(matrix) if rank is None else rank == 1
+
+    @property
+    def sizes(self) -> Sizes:
+        if self._sizes is None:
+            self._sizes = Sizes(self._matrix)
+        return self._sizes
+
+    @property
+    def positions(self) -> Tensor:
+        """int32: [batch_size] with few classes, else [batch_size, 2]."""
+        if self._positions is None:
+            sizes = self.sizes
+            if self._are_flat:
+                step = _num_classes(self._matrix) or 1
+                self._positions = _tf.numbers(sizes.zero, sizes.size, step) + self.classes
+            else:
+                rows = _tf.numbers(sizes.zero, tf.unstack(sizes.shape, 2)[0], sizes.one)
+                self._positions = tf.stack([rows, self.classes], axis=1)
+        return self._positions
+
+    def take(self, matrix: Tensor) -> Tensor:
+        """The entries of `matrix`: [batch_size]."""
+        if self._are_flat:
+            flat = tf.reshape(matrix, [-1])
+            return _tf.take_by_position(flat, self.positions, self.sizes.zero)
+        if _tf.GATHERS_BY_ROW:
+            return _tf.take_by_row(matrix, self.classes, self.sizes.one)
+        return tf.gather_nd(matrix, self.positions)
+
+    def clear(self, matrix: Tensor, entries: Tensor) -> Tensor:
+        """`matrix`, whose entries are `entries`, with 0 in their places."""
+        if self._are_flat:
+            return matrix - self._spread(entries)
+        return self._put(matrix, tf.zeros_like(entries, optimize=False), lambda: -entries, entries)
+
+    def fill(self, matrix: Tensor, values: Tensor, negative: bool = False) -> Tensor:
+        """`matrix`, whose entries are 0, with `values`, or their negatives, in their places."""
+        if self._are_flat:
+            spread = self._spread(values)
+            return matrix - spread if negative else matrix + spread
+        values = -values if negative else values
+        return self._put(matrix, values, lambda: values, values)
+
+    def replace(self, matrix: Tensor, values: Tensor, increments: Tensor) -> Tensor:
+        """`matrix` with `values` as its entries; `increments` are `values` less the entries."""
+        if self._are_flat:
+            return matrix + self._spread(increments)
+        return self._put(matrix, values, lambda: increments, increments)
+
+    def _spread(self, values: Tensor) -> Tensor:
+        """The matrix that is `values` at the entries, and else 0."""
+        sums = _tf.sums_by_position(values, self.positions, self.sizes.size)
+        return tf.reshape(sums, self.sizes.shape)
+
+    def _put(
+        self, matrix: Tensor, values: Tensor, increments: Callable[[], Tensor], first: Tensor
+    ) -> Tensor:
+        positions = self.positions
+        # What `first` reads of the matrix it has read then, and the update can overwrite it.
+        with tf.control_dependencies([first]):
+            changed = _tf.put(matrix, positions, values, increments)
+        return _tf.set_static_shape(changed, matrix.shape)
 
 
 def take(matrix: Tensor, classes: Tensor) -> Tensor:
     """The entries [i, classes[i]] of `matrix`, one per row: [batch_size]; classes are int32."""
-    if is_narrow(matrix):
-        return _tf.take_by_position(tf.reshape(matrix, [-1]), _flat_positions(matrix, classes))
-    return _tf.take_by_row(matrix, classes)
+    return Entries(matrix, classes).take(matrix)
 
 
 def put(matrix: Tensor, classes: Tensor, values: Tensor, increments: Tensor) -> Tensor:
@@ -47,21 +159,17 @@ def put(matrix: Tensor, classes: Tensor, values: Tensor, increments: Tensor) -> 
 
     `increments` = values - take(matrix, classes).
     """
-    shape = tf.shape(matrix)
-    if is_narrow(matrix):
-        flat = _flat_positions(matrix, classes)
-        changes = _tf.sums_by_position(increments, flat, tf.size(matrix))
-        return matrix + tf.reshape(changes, shape)
-    positions = tf.stack([tf.range(shape[0]), classes], axis=1)
-    # With the control input, `increments` reads the matrix first, and the update can overwrite it.
-    with tf.control_dependencies([increments]):
-        changed = _tf.put(matrix, positions, values, increments)
-    return _tf.set_static_shape(changed, matrix.shape)
+    return Entries(matrix, classes).replace(matrix, values, increments)
 
 
-def position_of_largest(matrix: Tensor) -> Tensor:
+def column(rows: Tensor, axis: Union[int, Tensor] = 1) -> Tensor:
+    """One number per row, [batch_size], as [batch_size, 1]; `axis` is 1, perhaps as a tensor."""
+    return tf.expand_dims(rows, axis)
+
+
+def position_of_largest(matrix: Tensor, axis: Union[int, Tensor] = 1) -> Tensor:
     """The class of the largest entry of each row: [batch_size], int32."""
-    return tf.argmax(matrix, axis=1, output_type=tf.int32)
+    return tf.argmax(matrix, axis=axis, output_type=tf.int32)
 
 
 def _block_count(num_classes: int) -> Optional[int]:
@@ -72,28 +180,30 @@ def _block_count(num_classes: int) -> Optional[int]:
     return min(divisors, key=lambda n: abs(n - root)) if divisors else None
 
 
-def row_sum(matrix: Tensor) -> Tensor:
-    """Sums over the classes: [batch_size].
+def row_sum(matrix: Tensor, axis: Union[int, Tensor] = 1) -> Tensor:
+    """Sums over the classes: [batch_size]; `axis` is 1, perhaps as a tensor.
 
     TF 1.x adds thousands of terms almost in sequence; if they are equal, all roundings go the same
     way. So blocks are summed first, and then their sums.
     """
     if is_narrow(matrix):
-        return tf.reduce_sum(matrix, axis=1)
+        return tf.reduce_sum(matrix, axis=axis)
     num_classes = _num_classes(matrix)
     blocks = _block_count(num_classes) if num_classes is not None else None
-    if blocks is None:
-        blocks = _PADDED_BLOCKS
-        missing = tf.floormod(-tf.shape(matrix)[1], blocks)
-        matrix = tf.pad(matrix, [[0, 0], [0, missing]])
-    shape = tf.shape(matrix)
-    matrix = tf.reshape(matrix, tf.stack([shape[0], blocks, shape[1] // blocks]))
-    return tf.reduce_sum(tf.reduce_sum(matrix, axis=2), axis=1)
+    if num_classes is not None and blocks is not None:
+        matrix = tf.reshape(matrix, [-1, blocks, num_classes // blocks])
+        return tf.reduce_sum(tf.reduce_sum(matrix, axis=2), axis=axis)
+    blocks = _PADDED_BLOCKS
+    missing = tf.floormod(-tf.shape(matrix)[1], blocks)
+    matrix = tf.pad(matrix, [[0, 0], [0, missing]])
+    batch_size, num_classes = tf.unstack(tf.shape(matrix), 2)
+    matrix = tf.reshape(matrix, tf.stack([batch_size, blocks, num_classes // blocks]))
+    return tf.reduce_sum(tf.reduce_sum(matrix, axis=2), axis=axis)
 
 
-def scale_rows(row_factors: Tensor, matrix: Tensor) -> Tensor:
-    """`matrix` with each row multiplied by its factor."""
-    return row_factors[:, tf.newaxis] * matrix
+def scale_rows(row_factors: Tensor, matrix: Tensor, axis: Union[int, Tensor] = 1) -> Tensor:
+    """`matrix` with each row multiplied by its factor; `axis` is 1, perhaps as a tensor."""
+    return column(row_factors, axis) * matrix
 
 
 # NaN and infinity are computed in the run, and only in the entries that need them, because NaN

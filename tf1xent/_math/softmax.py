@@ -30,6 +30,9 @@ from typing import Optional, Sequence, Tuple
 from tf1xent import _tf
 from tf1xent._math.labels import label_classes, where_valid
 from tf1xent._math.matrix import (
+    Entries,
+    Sizes,
+    column,
     is_left_out,
     is_narrow,
     position_of_largest,
@@ -45,35 +48,47 @@ from tf1xent._typing import Tensor
 
 
 def _sparse_rows(
-    logits: Tensor, labels: Tensor, invalid_value: Optional[Tensor]
-) -> Tuple[Tensor, ...]:
-    """(m - x_y, e_y, e without e_y, s, the labels' classes); s is NaN for invalid labels."""
+    logits: Tensor, labels: Tensor, invalid_value: Optional[Tensor], sizes: Optional[Sizes]
+) -> Tuple[Tensor, Tuple[Tensor, ...]]:
+    """x_y - m; e without e_y, s, e_y, the labels' classes and their positions.
+
+    s is NaN for invalid labels.
+    """
     valid, classes = label_classes(logits, labels)
-    largest = tf.reduce_max(logits, axis=1)
-    exponentials = tf.exp(logits - largest[:, tf.newaxis])
-    at_label = take(exponentials, classes)
-    others = put(exponentials, classes, tf.zeros_like(at_label), -at_label)
-    others_sum = where_valid(valid, row_sum(others), invalid_value)
-    return largest - take(logits, classes), at_label, others, others_sum, classes
+    sizes = Sizes(logits) if sizes is None else sizes
+    entries = Entries(logits, classes, sizes)
+    differences = logits - tf.reduce_max(logits, axis=sizes.one, keepdims=True)
+    label_difference = entries.take(differences)
+    at_label = tf.exp(label_difference)
+    others = entries.clear(tf.exp(differences), at_label)
+    others_sum = where_valid(valid, row_sum(others, sizes.one), invalid_value)
+    return label_difference, (others, others_sum, at_label, classes, entries.positions)
 
 
 @_tf.primitive("Tf1xentSparseLoss")
 def sparse_loss(
-    logits: Tensor, labels: Tensor, *, invalid_value: Optional[Tensor] = None
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    invalid_value: Optional[Tensor] = None,
+    sizes: Optional[Sizes] = None,
 ) -> Computed:
     """Loss of integer labels [batch_size]: [batch_size], nats.
 
-    The loss of an invalid label is computed from the scalar `invalid_value`, by default NaN. A
-    given one must be NaN wherever a label is invalid.
+    The loss of an invalid label is computed from `invalid_value`, by default NaN. A given one must
+    be NaN wherever a label is invalid. `sizes` are those of the logits.
     """
-    gap, at_label, others, others_sum, classes = _sparse_rows(logits, labels, invalid_value)
-    loss = gap + tf.log1p(others_sum + (at_label - 1))
-    return loss, (others, others_sum, others_sum + at_label, classes)
+    label_difference, rows = _sparse_rows(logits, labels, invalid_value, sizes)
+    return tf.log1p(rows[1] + tf.expm1(label_difference)) - label_difference, rows
 
 
 @sparse_loss.gradient
 def _(cotangent: Tensor, inputs: Sequence[Tensor], residuals: Sequence[Tensor]) -> Gradients:
     logits, labels = inputs
+    if len(residuals) == 4:  # older saved graphs have s + e_y, and no positions
+        others, others_sum, total, classes = residuals
+        positions = Entries(logits, classes).positions
+        residuals = others, others_sum, total - others_sum, classes, positions
     return [sparse_gradient(logits, labels, cotangent, rows=residuals), None]
 
 
@@ -82,18 +97,17 @@ def sparse_gradient(
     logits: Tensor, labels: Tensor, scale: Tensor, *, rows: Optional[Sequence[Tensor]] = None
 ) -> Computed:
     """`scale` [batch_size] times the gradient of `sparse_loss`: [batch_size, num_classes]."""
-    if rows is None:
-        _, at_label, others, others_sum, classes = _sparse_rows(logits, labels, None)
-        rows = others, others_sum, others_sum + at_label, classes
-    others, others_sum, total, classes = rows
-    return scale_rows(scale / total, put(others, classes, -others_sum, -others_sum)), ()
+    rows = _sparse_rows(logits, labels, None, None)[1] if rows is None else rows
+    others, others_sum, at_label, classes, positions = rows
+    gradient = Entries(logits, classes, positions=positions).fill(others, others_sum, negative=True)
+    return scale_rows(scale / (others_sum + at_label), gradient), ()
 
 
 @sparse_gradient.gradient
 def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradients:
     logits, labels, scale = inputs
     valid, classes = label_classes(logits, labels)
-    relative = cotangent - take(cotangent, classes)[:, tf.newaxis]
+    relative = cotangent - column(take(cotangent, classes))
     return [
         hessian_product(logits, cotangent, where_valid(valid, scale)),
         None,
@@ -110,7 +124,7 @@ def label_gap(logits: Tensor, labels: Tensor) -> Computed:
     at_label = take(logits, label_classes(logits, labels)[1])
     at_label = _tf.where(is_left_out(at_label), tf.zeros_like(at_label), at_label)
     num_classes = tf.cast(tf.shape(logits)[1], logits.dtype)
-    return -row_sum(logits - at_label[:, tf.newaxis]) / num_classes, ()
+    return -row_sum(logits - column(at_label)) / num_classes, ()
 
 
 @label_gap.gradient
@@ -123,7 +137,7 @@ def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradi
 def label_gap_direction(logits: Tensor, labels: Tensor, scale: Tensor) -> Computed:
     """`scale` times the gradient of `label_gap`, which is constant: [batch_size, num_classes]."""
     share = scale / tf.cast(tf.shape(logits)[1], logits.dtype)
-    shares = tf.zeros_like(logits) - share[:, tf.newaxis]
+    shares = tf.zeros_like(logits) - column(share)
     return put(shares, label_classes(logits, labels)[1], scale - share, scale), ()
 
 
@@ -135,34 +149,38 @@ def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradi
 # --- Dense labels -----------------------------------------------------------------------------
 
 
-def _dense_rows(logits: Tensor) -> Tuple[Tensor, Tensor, Tuple[Tensor, ...]]:
+def _dense_rows(logits: Tensor, sizes: Sizes) -> Tuple[Tensor, Tensor, Tuple[Tensor, ...]]:
     """(x - m, t); and for the gradient: e without the pivots' entries, s, the pivots.
 
     With few classes the pivots are a mask of 0 and 1, in which all ties are 1. Otherwise they are
-    the position of one pivot for each row.
+    one class for each row, and the positions of these entries.
     """
+    one = sizes.one
     if is_narrow(logits):
-        differences = logits - tf.reduce_max(logits, axis=1)[:, tf.newaxis]
+        differences = logits - tf.reduce_max(logits, axis=one, keepdims=True)
         exponentials = tf.exp(differences)
-        pivots = tf.cast(tf.equal(differences, 0), logits.dtype)
-        at_pivots = tf.reduce_sum(pivots, axis=1)
-        others = exponentials - pivots
+        mask = tf.cast(tf.equal(differences, 0), logits.dtype)
+        at_pivots = tf.reduce_sum(mask, axis=one)
+        others, pivots = exponentials - mask, [mask]
     else:
-        pivots = position_of_largest(logits)
-        differences = logits - take(logits, pivots)[:, tf.newaxis]
+        entries = Entries(logits, position_of_largest(logits, one), sizes)
+        differences = logits - column(entries.take(logits), one)
         exponentials = tf.exp(differences)
-        at_pivots = take(exponentials, pivots)
-        others = put(exponentials, pivots, tf.zeros_like(at_pivots), -at_pivots)
+        at_pivots = entries.take(exponentials)
+        others = entries.clear(exponentials, at_pivots)
+        pivots = [entries.classes, entries.positions]
     # at_pivots - 1 is 0, the number of further ties, or NaN where the largest logit is not finite.
-    others_sum = row_sum(others) + (at_pivots - 1)
-    return differences, tf.log1p(others_sum), (others, others_sum, pivots)
+    others_sum = row_sum(others, one) + (at_pivots - 1)
+    return differences, tf.log1p(others_sum), (others, others_sum, *pivots)
 
 
 def _dense_loss_and_rows(logits: Tensor, labels: Tensor) -> Computed:
-    differences, log_total, rows = _dense_rows(logits)
-    gap = row_sum(_tf.multiply_no_nan(differences, labels))
-    label_sum = row_sum(labels)
-    return label_sum * log_total - gap, rows + (label_sum,)
+    sizes = Sizes(logits)
+    differences, log_total, rows = _dense_rows(logits, sizes)
+    gap = row_sum(_tf.multiply_no_nan(differences, labels), sizes.one)
+    label_sum = row_sum(labels, sizes.one)
+    # Older saved graphs have the first four, in this order, and no positions.
+    return label_sum * log_total - gap, (*rows[:3], label_sum, *rows[3:])
 
 
 @_tf.primitive("Tf1xentDenseLoss")
@@ -176,7 +194,7 @@ def _(cotangent: Tensor, inputs: Sequence[Tensor], residuals: Sequence[Tensor]) 
     logits, labels = inputs
     return [
         dense_gradient(logits, labels, cotangent, rows=residuals),
-        label_gradient(logits, labels, cotangent),
+        label_gradient(logits, labels, cotangent, rows=residuals),
     ]
 
 
@@ -194,7 +212,7 @@ def _(cotangent: Tensor, inputs: Sequence[Tensor], residuals: Sequence[Tensor]) 
 def _without_masked(logits: Tensor, labels: Tensor, matrix: Tensor) -> Tensor:
     """`matrix` with 0 for the classes that are masked and have no label."""
     masked = tf.logical_and(tf.equal(labels, 0), is_left_out(logits))
-    return _tf.where(masked, tf.zeros_like(matrix), matrix)
+    return _tf.where(masked, tf.zeros_like(matrix, optimize=False), matrix)
 
 
 @_tf.primitive("Tf1xentDenseGradient")
@@ -202,30 +220,37 @@ def dense_gradient(
     logits: Tensor, labels: Tensor, scale: Tensor, *, rows: Optional[Sequence[Tensor]] = None
 ) -> Computed:
     """`scale` times the gradient of `dense_loss` in the logits: [batch_size, num_classes]."""
-    if rows is None:
-        rows = _dense_rows(logits)[2] + (row_sum(labels),)
+    sizes = Sizes(logits)
+    rows = _dense_loss_and_rows(logits, labels)[1] if rows is None else rows
+    has_mask = rows[2].dtype.is_floating
+    gradient = _by_mask(labels, rows, sizes) if has_mask else _by_pivot(labels, rows, sizes)
+    return scale_rows(scale, gradient, sizes.one), ()
+
+
+def _by_mask(labels: Tensor, rows: Sequence[Tensor], sizes: Sizes) -> Tensor:
     others, others_sum, pivots, label_sum = rows
-    total = others_sum + 1
-    confident = others_sum < 1  # then there is one pivot; its label is left out of the sum
-    pivots_are_a_mask = pivots.dtype.is_floating
-    if pivots_are_a_mask:
-        own = pivots * tf.cast(confident, labels.dtype)[:, tf.newaxis]
-        other_labels = labels - own * labels
-    else:
-        pivot_label = take(labels, pivots)
-        kept_label = _tf.where(confident, tf.zeros_like(pivot_label), pivot_label)
-        other_labels = put(labels, pivots, kept_label, kept_label - pivot_label)
-    at_pivots = _tf.where(
-        confident,
-        row_sum(other_labels) - label_sum * (others_sum / total),
-        label_sum / total,
-    )
-    gradient = scale_rows(label_sum / total, others) - other_labels
-    if pivots_are_a_mask:
-        gradient = gradient + scale_rows(at_pivots, pivots)
-    else:
-        gradient = put(gradient, pivots, at_pivots - kept_label, at_pivots)
-    return scale_rows(scale, gradient), ()
+    others_sum, label_sum = column(others_sum, sizes.one), column(label_sum, sizes.one)
+    unit = tf.ones([], labels.dtype)
+    factor = label_sum / (others_sum + unit)
+    confident = others_sum < unit  # then there is one pivot; its label is left out of the sum
+    own = pivots * tf.cast(confident, labels.dtype)
+    other_labels = labels - own * labels
+    others_labels_sum = tf.reduce_sum(other_labels, axis=sizes.one, keepdims=True)
+    at_pivots = _tf.where(confident, others_labels_sum - factor * others_sum, factor)
+    return factor * others - other_labels + at_pivots * pivots
+
+
+def _by_pivot(labels: Tensor, rows: Sequence[Tensor], sizes: Sizes) -> Tensor:
+    others, others_sum, pivots, label_sum, *positions = rows
+    entries = Entries(labels, pivots, sizes, *positions)
+    unit = tf.ones([], labels.dtype)
+    factor = label_sum / (others_sum + unit)
+    confident = others_sum < unit  # then the pivot's entry is made of the other labels
+    pivot_label = entries.take(labels)
+    other_labels = entries.clear(labels, pivot_label)
+    other_labels_sum = row_sum(other_labels, sizes.one)
+    at_pivots = _tf.where(confident, other_labels_sum - factor * others_sum, factor - pivot_label)
+    return entries.fill(scale_rows(factor, others, sizes.one) - other_labels, at_pivots)
 
 
 @dense_gradient.gradient
@@ -246,14 +271,21 @@ def dense_gradient_in_labels_and_scale(cotangent: Tensor, inputs: Sequence[Tenso
 
 
 @_tf.primitive("Tf1xentLabelGradient")
-def label_gradient(logits: Tensor, labels: Tensor, scale: Tensor) -> Computed:
+def label_gradient(
+    logits: Tensor, labels: Tensor, scale: Tensor, *, rows: Optional[Sequence[Tensor]] = None
+) -> Computed:
     """`scale` times the gradient of `dense_loss` in the labels: scale (t + m - x_j).
 
     A masked class (a logit of -inf) with label 0 adds nothing to the loss; its entry is 0.
     """
-    differences, log_total, _ = _dense_rows(logits)
-    surprisals = log_total[:, tf.newaxis] - differences
-    return scale_rows(scale, _without_masked(logits, labels, surprisals)), ()
+    sizes = Sizes(logits)
+    if rows is None:
+        differences, log_total, _ = _dense_rows(logits, sizes)
+    else:
+        differences = logits - tf.reduce_max(logits, axis=sizes.one, keepdims=True)
+        log_total = tf.log1p(rows[1])
+    surprisals = _without_masked(logits, labels, column(log_total, sizes.one) - differences)
+    return scale_rows(scale, surprisals, sizes.one), ()
 
 
 @label_gradient.gradient
@@ -273,28 +305,29 @@ def label_gradient_gradient(
 # --- The softmax distribution: what second and higher derivatives are made of ------------------
 
 
-def _distribution(logits: Tensor) -> Tuple[Tensor, ...]:
-    """(e, Z, the pivot)."""
-    pivots = position_of_largest(logits)
-    exponentials = tf.exp(logits - take(logits, pivots)[:, tf.newaxis])
-    return exponentials, row_sum(exponentials), pivots
+def _distribution(logits: Tensor) -> Tuple[Tensor, Tensor, Entries, Tensor]:
+    """(e, Z, the pivots' entries, the number 1)."""
+    sizes = Sizes(logits)
+    entries = Entries(logits, position_of_largest(logits, sizes.one), sizes)
+    exponentials = tf.exp(logits - column(entries.take(logits), sizes.one))
+    return exponentials, row_sum(exponentials, sizes.one), entries, sizes.one
 
 
-def _centred(logits: Tensor, vectors: Tensor) -> Tuple[Tensor, ...]:
+def _centred(logits: Tensor, vectors: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
     """(e, Z, v - <p, v>); v is first shifted to 0 at a pivot with more than half of the mass."""
-    exponentials, total, pivots = _distribution(logits)
-    at_pivot = take(vectors, pivots)
+    exponentials, total, pivots, one = _distribution(logits)
+    at_pivot = pivots.take(vectors)
     shift = _tf.where(total < 2, at_pivot, tf.zeros_like(at_pivot))
-    shifted = vectors - shift[:, tf.newaxis]
-    mean_shifted = row_sum(exponentials * shifted) / total
-    return exponentials, total, shifted - mean_shifted[:, tf.newaxis]
+    shifted = vectors - column(shift, one)
+    mean_shifted = row_sum(exponentials * shifted, one) / total
+    return exponentials, total, shifted - column(mean_shifted, one)
 
 
 @_tf.primitive("Tf1xentSoftmax")
 def softmax(logits: Tensor) -> Computed:
     """p: [batch_size, num_classes]."""
-    exponentials, total, _ = _distribution(logits)
-    return scale_rows(1 / total, exponentials), ()
+    exponentials, total, _, one = _distribution(logits)
+    return scale_rows(1 / total, exponentials, one), ()
 
 
 @softmax.gradient
@@ -306,7 +339,7 @@ def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradi
 @_tf.primitive("Tf1xentLogPartition")
 def log_partition(logits: Tensor) -> Computed:
     """log sum_j exp(x_j): [batch_size]."""
-    return tf.reduce_max(logits, axis=1) + _dense_rows(logits)[1], ()
+    return tf.reduce_max(logits, axis=1) + _dense_rows(logits, Sizes(logits))[1], ()
 
 
 @log_partition.gradient
@@ -318,17 +351,14 @@ def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradi
 @_tf.primitive("Tf1xentSoftmaxMean")
 def mean(logits: Tensor, vectors: Tensor) -> Computed:
     """<p, v>: [batch_size]."""
-    exponentials, total, _ = _distribution(logits)
-    return row_sum(exponentials * vectors) / total, ()
+    exponentials, total, _, one = _distribution(logits)
+    return row_sum(exponentials * vectors, one) / total, ()
 
 
 @mean.gradient
 def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradients:
     logits, vectors = inputs
-    return [
-        hessian_product(logits, vectors, cotangent),
-        scale_rows(cotangent, softmax(logits)),
-    ]
+    return [hessian_product(logits, vectors, cotangent), scale_rows(cotangent, softmax(logits))]
 
 
 @_tf.primitive("Tf1xentSoftmaxCentre")

@@ -140,11 +140,15 @@ from tf1xent._tf.session_runs import Watcher, make_callable_again, training_func
 from tf1xent._tf.sessions import PlainSession, feeds_by_name, graph_options
 from tf1xent._tf.static_shapes import set_static_shape, with_static_shape
 from tf1xent._tf.stock_ops import (
+    CHECKS_COME_FIRST,
+    GATHERS_BY_ROW,
     broadcast_to,
     buffer_like,
+    clip,
     constant_value,
     in_plain_graph,
     multiply_no_nan,
+    numbers,
     op_determinism_enabled,
     put,
     put_slice,
@@ -163,6 +167,7 @@ from tf1xent._tf.vectorization import register_batch_ops
 __all__ = [
     "PlainSession",
     "Body",
+    "CHECKS_COME_FIRST",
     "CONTROL_FLOW_CONTEXTS",
     "CheckpointState",
     "Computed",
@@ -173,6 +178,7 @@ __all__ = [
     "EXPORTS_MODULE",
     "FUSED_OPS",
     "FunctionDef",
+    "GATHERS_BY_ROW",
     "GRADIENT_ATTRIBUTE",
     "GRADIENT_NAMES",
     "GUARD_OP",
@@ -213,6 +219,7 @@ __all__ = [
     "can_be_fetched",
     "calling_line",
     "carries_gradients",
+    "clip",
     "constant_value",
     "control_flow_v2",
     "control_flow_v2_refusal",
@@ -262,6 +269,7 @@ __all__ = [
     "names_own_gradient",
     "not_converted",
     "note_loss_reduction",
+    "numbers",
     "op_definition",
     "op_determinism_enabled",
     "tensor_of",

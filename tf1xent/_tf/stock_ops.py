@@ -1,6 +1,6 @@
 """Stock ops under their several names, and what TensorFlow is set to."""
 
-from typing import Optional
+from typing import Any, Callable, Optional, Union
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -12,6 +12,7 @@ from tensorflow.python.ops import (
 )
 
 from tf1xent._tf.modules import module_if_there
+from tf1xent._tf.raw_ops import raw_op
 from tf1xent._tf.static_shapes import set_static_shape
 from tf1xent._tf.vectorization import taken_by_position, taken_by_row
 from tf1xent._typing import Name, Tensor
@@ -28,29 +29,42 @@ def version() -> str:
 where = getattr(tf, "where_v2", None) or tf.where
 
 
+def clip(values: Tensor, smallest: Any, largest: Any) -> Tensor:
+    """The nearest numbers in [`smallest`, `largest`], two scalars: one op, never differentiated."""
+    return raw_op("ClipByValue")(t=values, clip_value_min=smallest, clip_value_max=largest)
+
+
 def select_rows(row_condition: Tensor, matrix: Tensor, otherwise: Tensor) -> Tensor:
     """The rows of `matrix` where the vector `row_condition` holds, else those of `otherwise`."""
     # The op of the first tf.where takes a vector of conditions on every version.
     return gen_math_ops.select(row_condition, matrix, otherwise)
 
 
-# 1.13 has no gather with batch_dims; 1.15's vectorizer ignores batch_dims.
-_GATHERS_BY_BATCH = not version().startswith("1.")
+# Whether there is a gather with batch_dims. 1.13 has none; 1.15's vectorizer ignores batch_dims.
+GATHERS_BY_ROW = not version().startswith("1.")
 
 
-def take_by_row(matrix: Tensor, columns: Tensor) -> Tensor:
-    """The entries [i, columns[i]] of `matrix`: [batch_size]; `columns` are int32."""
-    if _GATHERS_BY_BATCH:
-        return taken_by_row(tf.gather(matrix, columns, axis=1, batch_dims=1))
-    return tf.gather_nd(matrix, tf.stack([tf.range(tf.shape(matrix)[0]), columns], axis=1))
+def take_by_row(matrix: Tensor, columns: Tensor, axis: Tensor) -> Tensor:
+    """The entries [i, columns[i]] of `matrix`: [batch_size]; `columns` are int32, `axis` is 1.
+
+    Only if `GATHERS_BY_ROW`.
+    """
+    return taken_by_row(gen_array_ops.gather_v2(matrix, columns, axis, batch_dims=1))
 
 
-def take_by_position(vector: Tensor, positions: Tensor) -> Tensor:
-    """The entries of `vector` at `positions`, int32."""
-    taken = tf.gather(vector, positions)
-    return taken_by_position(taken) if _GATHERS_BY_BATCH else taken
+def take_by_position(vector: Tensor, positions: Tensor, axis: Tensor) -> Tensor:
+    """The entries of `vector` at `positions`, int32; `axis` is 0."""
+    taken = gen_array_ops.gather_v2(vector, positions, axis)
+    return taken_by_position(taken) if GATHERS_BY_ROW else taken
 
 
+def numbers(first: Tensor, end: Tensor, step: Union[int, Tensor]) -> Tensor:
+    """int32 numbers from `first` to below `end`; tf.range casts first, and knows dtypes."""
+    return raw_op("Range")(start=first, limit=end, delta=step)
+
+
+# 1.13 computes constants before the run, also those that have to wait for a check.
+CHECKS_COME_FIRST = not version().startswith("1.13.")
 # 1.13's vectorizer takes unsorted segments only if every iteration has its own segment numbers.
 _AVOIDS_SEGMENTS = version().startswith("1.13.")
 
@@ -58,7 +72,7 @@ _AVOIDS_SEGMENTS = version().startswith("1.13.")
 def broadcast_to(tensor: Tensor, shape: Tensor) -> Tensor:
     """`tensor` broadcast to `shape`."""
     if _AVOIDS_SEGMENTS:  # 1.13's gradient of BroadcastTo is made of them
-        return tensor + tf.zeros(shape, tensor.dtype)
+        return tf.reshape(tensor + tf.zeros(shape, tensor.dtype), shape)
     return tf.broadcast_to(tensor, shape)
 
 
@@ -69,16 +83,18 @@ def sums_by_position(values: Tensor, positions: Tensor, size: Tensor) -> Tensor:
     return tf.unsorted_segment_sum(values, positions, size)
 
 
-def put(matrix: Tensor, positions: Tensor, values: Tensor, increments: Tensor) -> Tensor:
+def put(
+    matrix: Tensor, positions: Tensor, values: Tensor, increments: Callable[[], Tensor]
+) -> Tensor:
     """`matrix` with `values` at `positions`, [batch_size, 2].
 
-    `increments` = values - matrix[positions]. TensorFlow may update in place. 1.13's op for that
+    `increments()` = values - matrix[positions]. TensorFlow may update in place. 1.13's op for that
     fails if it changes every entry, so there the increments are added.
     """
     update = getattr(tf, "tensor_scatter_nd_update", None)
     if update is not None:
         return update(matrix, positions, values)
-    return matrix + tf.scatter_nd(positions, increments, tf.shape(matrix))
+    return matrix + tf.scatter_nd(positions, increments(), tf.shape(matrix))
 
 
 def multiply_no_nan(values: Tensor, weights: Tensor) -> Tensor:

@@ -137,6 +137,11 @@ def _convert_broadcast_to(pfor_input: _PforInput) -> _Converted:
     return _pfor.wrap(_same_op(pfor_input, [tensor, tf.concat([own[:1], shape], axis=0)])[0], True)
 
 
+def _convert_clip(pfor_input: _PforInput) -> _Converted:
+    bounds = pfor_input.unstacked_input(1), pfor_input.unstacked_input(2)
+    return _pfor.wrap(_same_op(pfor_input, [pfor_input.stacked_input(0), *bounds])[0], True)
+
+
 def _convert_empty(pfor_input: _PforInput) -> _Converted:
     """New memory, of the same shape in all iterations.
 
@@ -208,6 +213,7 @@ _CONVERTERS = (
     (("Bitcast", "LogSoftmax", "PreventGradient", "Softmax"), _convert_elementwise),
     (("All", "Any", "ArgMax", "Mean"), _convert_reduction),
     (("BroadcastTo",), _convert_broadcast_to),
+    (("ClipByValue",), _convert_clip),
     (("Empty",), _convert_empty),
     (("GatherNd",), _convert_gather_nd),
     (("ScatterNd",), _convert_scatter_nd),

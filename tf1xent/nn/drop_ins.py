@@ -14,6 +14,7 @@ from tf1xent._loss.implementation import uses_kernels
 from tf1xent._math import softmax, softmax_kernels
 from tf1xent._math.dtypes import is_half
 from tf1xent._math.labels import checked_labels
+from tf1xent._math.matrix import Sizes
 from tf1xent._tf import tf
 from tf1xent._typing import Labels, Logits, Name, Tensor
 
@@ -222,11 +223,13 @@ def sparse_implementation(
             matrix = logits if kernels else batch.as_precise(logits)
             matrix, vector = batch.sparse_rows(matrix, labels)
             if not kernels:
-                vector, invalid_value = checked_labels(matrix, vector)
+                sizes = Sizes(matrix)
+                vector, invalid_value = checked_labels(matrix, vector, sizes)
         if kernels:  # they check the labels themselves
             loss = softmax_kernels.sparse_loss(matrix, vector, name=loss_name)
         else:
-            loss = softmax.sparse_loss(matrix, vector, invalid_value=invalid_value, name=loss_name)
+            checked = {"invalid_value": invalid_value, "sizes": sizes}
+            loss = softmax.sparse_loss(matrix, vector, **checked, name=loss_name)
         if not is_matrix:
             shape_name = None if is_half(logits) else result_name
             loss = tf.reshape(loss, tf.shape(labels), name=shape_name)
@@ -295,7 +298,10 @@ def dense_implementation(
         graph_loss = softmax.dense_loss_of_logits if fixed_labels else softmax.dense_loss
         dense_loss = softmax_kernels.dense_loss if kernels else graph_loss
         loss = dense_loss(matrix, labels, name=scope)
-        loss = tf.reshape(loss, tf.shape(precise)[:-1], name="Reshape_2")
+        if precise.shape.ndims == 2 and precise.shape.as_list()[1]:
+            loss = tf.identity(loss, name="Reshape_2")
+        else:
+            loss = tf.reshape(loss, tf.shape(precise)[:-1], name="Reshape_2")
         if is_half(logits):
             loss = tf.cast(loss, logits.dtype, name="Cast_2")
         return _tf.tied_to_function_inputs(_tf.set_static_shape(loss, shape))

@@ -2,6 +2,7 @@
 
     losses  time and memory of cross-entropy: tf1xent, TensorFlow, PyTorch, JAX, machine limits
     linear  memory and time of a large vocabulary's loss, beside matmul + TensorFlow's fused op
+    building  time to build losses with their derivatives in a graph, beside TensorFlow's
     graphs  time and memory of inspecting and rewriting a large GraphDef
     curvature  time of products with curvature matrices, in gradients and beside torch.func
     sharded  time, bytes and rounds of a linear loss whose classes are spread over tasks
@@ -23,6 +24,7 @@ import sys
 from pathlib import Path
 from typing import Optional, Sequence
 
+import building
 import curvature
 import curvature_workers
 import graphs
@@ -37,6 +39,7 @@ LEVELS = ("baseline", "avx2", "avx512")
 COMMANDS = {
     "losses": losses,
     "linear": linear,
+    "building": building,
     "graphs": graphs,
     "curvature": curvature,
     "sharded": sharded,
