@@ -9,7 +9,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from tests.support.loss_graph import DENSE_V1, DENSE_V2, SPARSE, LossGraph
-from tf1xent import nn
+from tf1xent import _tf, nn
 
 # The most ops, (loss, gradient), by loss and dtype: half adds a cast on either side.
 MOST_OPS = {
@@ -25,6 +25,8 @@ MOST_OPS = {
 @pytest.mark.parametrize("shape", [[32, 10], [None, 10], [128, 1000], [None, 1000]], ids=str)
 @pytest.mark.parametrize("name, dtype", list(MOST_OPS))
 def test_a_loss_and_its_gradient_are_few_ops(name, dtype, shape):
+    if shape[0] is None and not _tf.CHECKS_COME_FIRST:
+        pytest.skip("the number of rows takes a check of its own on this TensorFlow")
     graph = LossGraph(nn, name, dtype, logits_shape=shape)
     with graph.graph.as_default():
         arguments = [op for op in graph.graph.get_operations() if op.type == "Placeholder"]

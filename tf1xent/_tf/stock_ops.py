@@ -14,7 +14,7 @@ from tensorflow.python.ops import (
 from tf1xent._tf.modules import module_if_there
 from tf1xent._tf.raw_ops import raw_op
 from tf1xent._tf.static_shapes import set_static_shape
-from tf1xent._tf.vectorization import taken_by_position, taken_by_row
+from tf1xent._tf.vectorization import clipped, taken_by_position, taken_by_row
 from tf1xent._typing import Name, Tensor
 
 _config = module_if_there("framework.config")  # 1.13 has none
@@ -31,7 +31,7 @@ where = getattr(tf, "where_v2", None) or tf.where
 
 def clip(values: Tensor, smallest: Any, largest: Any) -> Tensor:
     """The nearest numbers in [`smallest`, `largest`], two scalars: one op, never differentiated."""
-    return raw_op("ClipByValue")(t=values, clip_value_min=smallest, clip_value_max=largest)
+    return clipped(raw_op("ClipByValue")(t=values, clip_value_min=smallest, clip_value_max=largest))
 
 
 def select_rows(row_condition: Tensor, matrix: Tensor, otherwise: Tensor) -> Tensor:
@@ -63,8 +63,9 @@ def numbers(first: Tensor, end: Tensor, step: Union[int, Tensor]) -> Tensor:
     return raw_op("Range")(start=first, limit=end, delta=step)
 
 
-# 1.13 computes constants before the run, also those that have to wait for a check.
-CHECKS_COME_FIRST = not version().startswith("1.13.")
+# Whether what only waits for a check, and reads nothing of it, never raises before it. 1.13 and 2.4
+# compute constants before the run, also where they have to wait.
+CHECKS_COME_FIRST = not version().startswith(("1.13.", "2.4."))
 # 1.13's vectorizer takes unsorted segments only if every iteration has its own segment numbers.
 _AVOIDS_SEGMENTS = version().startswith("1.13.")
 

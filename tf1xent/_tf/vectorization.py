@@ -208,6 +208,13 @@ def taken_by_position(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def clipped(tensor: Tensor) -> Tensor:
+    """`tensor`, a result of ClipByValue. TF 2.4 to 2.11 have a converter, which always fails."""
+    if not tf.executing_eagerly():
+        tensor.op.pfor_converter = _convert_clip
+    return tensor
+
+
 # In the first group the class axis, if there is one, is the last.
 _CONVERTERS = (
     (("Bitcast", "LogSoftmax", "PreventGradient", "Softmax"), _convert_elementwise),
