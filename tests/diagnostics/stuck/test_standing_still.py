@@ -78,7 +78,7 @@ REASONS = {
 }
 
 
-OFTEN = ("dead relu", "rate", "stopped", "var_list")  # the others are asked on two versions
+OFTEN = ("dead relu", "rate", "stopped", "var_list")  # the others on the newest only
 
 
 @pytest.mark.parametrize(
