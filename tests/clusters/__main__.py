@@ -1,4 +1,4 @@
-"""Prints the largest errors of every case of a loss in shards, of which the tests run a quarter.
+"""Prints the largest errors of every case of a loss in shards, of which the tests run a seventh.
 
     python -m tests.clusters
 

@@ -97,7 +97,7 @@ def peaks(processes, session, operations, variables):
 
 def held(processes):
     """Returns what each holds now, and resets its peak to that."""
-    time.sleep(1.0)  # a server frees the tensors of a run after the run
+    time.sleep(0.3)  # a server frees the tensors of a run after the run
     for pid in processes:
         clusters.reset_peak_memory(pid)
     return [clusters.peak_memory(pid) for pid in processes]
