@@ -157,7 +157,8 @@ def _dense_rows(logits: Tensor, sizes: Sizes) -> Tuple[Tensor, Tensor, Tuple[Ten
     """
     one = sizes.one
     if is_narrow(logits):
-        differences = logits - tf.reduce_max(logits, axis=one, keepdims=True)
+        # Not by keepdims, with which the gradient of a Defun, made in C++, fails.
+        differences = logits - column(tf.reduce_max(logits, axis=one), one)
         exponentials = tf.exp(differences)
         mask = tf.cast(tf.equal(differences, 0), logits.dtype)
         at_pivots = tf.reduce_sum(mask, axis=one)
