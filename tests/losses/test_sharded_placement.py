@@ -13,7 +13,6 @@ RANDOM = np.random.RandomState(0)
 LABELS = np.array([0, 160, 299, 2, 150])
 HALVES = [NUM_CLASSES // 2] * 2
 OPTIONS = {
-    "plain": {},
     "smoothed": {
         "label_smoothing": 0.1,
         "class_weights": RANDOM.uniform(0.5, 2.0, NUM_CLASSES),
@@ -67,10 +66,7 @@ def sent(metadata):
 @pytest.mark.parametrize(
     "kind, name",
     [
-        pytest.param("logits", "plain", marks=pytest.mark.exhaustive),
         ("logits", "smoothed"),
-        pytest.param("logits", "all", marks=pytest.mark.exhaustive),
-        pytest.param("linear", "smoothed", marks=pytest.mark.exhaustive),
         pytest.param("linear", "all", marks=pytest.mark.exhaustive),
     ],
 )
