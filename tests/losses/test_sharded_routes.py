@@ -22,7 +22,7 @@ OPTIONS = {"label_smoothing": 0.1, "class_weights": np.linspace(0.5, 2.0, 7)}
 
 
 def loss_of(logits, **options):
-    shards = cut(logits, (2, 4, 1))
+    shards = cut(logits, (3, 4))
     return losses.sharded_softmax_cross_entropy(
         LABELS, shards, loss_collection=None, **dict(OPTIONS, **options)
     )

@@ -48,17 +48,20 @@ BATCHES = 20
 def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--sizes", type=losses.names_among(*SIZES), default=list(SIZES), help="default: all")
+    add("--sides", type=losses.names_among(*SIDES), default=list(SIDES), help="default: all")
     add("--rounds", type=int, default=15, help="default %(default)s")
     add("--threads", type=int, default=1, help="of a session, default %(default)s")
 
 
-def measure(size: Size, rounds: int, threads: int) -> Tuple[str, Dict[str, Any]]:
+def measure(
+    size: Size, chosen: List[str], rounds: int, threads: int
+) -> Tuple[str, Dict[str, Any]]:
     """Returns the version, and by side the samples in processor time and on the clock."""
     import tensorflow.compat.v1 as tf
 
     tf.disable_eager_execution()
     tf.logging.set_verbosity(tf.logging.ERROR)
-    sides = [side for side in SIDES if side != "enabled" or _enable(tf) is not None]
+    sides = [side for side in chosen if side != "enabled" or _enable(tf) is not None]
     samples: Dict[str, Any] = {side: ([], []) for side in sides}
     for number in range(rounds):
         random.Random(number).shuffle(sides)
@@ -145,13 +148,16 @@ def run(options: argparse.Namespace) -> Tuple[str, List[pyperf.Benchmark], int]:
     """Returns the Markdown, the figures, and the exit code."""
     rows = [["ms a step: processor, **ratio**; clock, **ratio**"]]
     rows[0] += [f"step of {name}" for name in options.sizes]
-    cells: Dict[str, List[str]] = {side: [] for side in SIDES}
+    # All others are compared with the first.
+    sides = list(dict.fromkeys(["none", *options.sides]))
+    cells: Dict[str, List[str]] = {side: [] for side in sides}
     figures, version = [], ""
     for name in options.sizes:
         with measuring.new_process() as process:
-            found = process.submit(measure, SIZES[name], options.rounds, options.threads).result()
+            how = SIZES[name], sides, options.rounds, options.threads
+            found = process.submit(measure, *how).result()
         version, samples = found
-        for side in SIDES:
+        for side in sides:
             cell = []
             for kind in range(2) if side in samples else ():
                 mine, none = (
@@ -162,6 +168,6 @@ def run(options: argparse.Namespace) -> Tuple[str, List[pyperf.Benchmark], int]:
                 ratio = f", **{mine.median() / none.median():.3f}**" if side != "none" else ""
                 cell.append(report.spread(mine) + ratio)
             cells[side].append("; ".join(cell) or "not there")
-    rows += [[SIDES[side], *cells[side]] for side in SIDES]
+    rows += [[SIDES[side], *cells[side]] for side in sides]
     title = f"TensorFlow {version}, {options.threads} thread, {options.rounds} rounds, float32, "
     return f"{title}median (quartiles)\n\n{report.markdown(rows)}", figures, 0
