@@ -8,7 +8,7 @@ from tf1xent._typing import Tensor
 from tf1xent.diagnostics.replaying import comparing
 
 # The share of the time of training that snapshots may take.
-_SHARE = 0.01
+_SHARE = 0.005
 _MOST_STEPS = 1000
 
 
