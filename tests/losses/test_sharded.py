@@ -49,9 +49,7 @@ COMBINED = PAIRS + [
 ]
 # Options that do not read each other's numbers go three together.
 TRIPLES = [SINGLE[first::4] for first in range(4)]
-MANY = [
-    (names, *LAYOUTS[number % len(LAYOUTS)]) for number, names in enumerate(TRIPLES + COMBINED)
-]
+MANY = [(names, *LAYOUTS[number % len(LAYOUTS)]) for number, names in enumerate(TRIPLES + COMBINED)]
 
 
 def compared(rows):

@@ -53,9 +53,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=int, default=1, help="of a session, default %(default)s")
 
 
-def measure(
-    size: Size, chosen: List[str], rounds: int, threads: int
-) -> Tuple[str, Dict[str, Any]]:
+def measure(size: Size, chosen: List[str], rounds: int, threads: int) -> Tuple[str, Dict[str, Any]]:
     """Returns the version, and by side the samples in processor time and on the clock."""
     import tensorflow.compat.v1 as tf
 
