@@ -185,13 +185,10 @@ def run_tox(environments, arguments):
         command += ["run-parallel", "--parallel", "2"]
     command += ["--result-json", str(result), "--skip-missing-interpreters", "false"]
     command += ["-e", ",".join(environment.name for environment in environments)]
-    # The first one also builds the wheel.
-    interpreters = [sys.executable] + [environment.interpreter for environment in environments]
-    command += ["--discover"] + list(dict.fromkeys(interpreters))
     # Without its spinner, which it also drops where CI is set, tox runs all of them at once.
     variables = dict(os.environ, TOX_PARALLEL_NO_SPINNER="0")
     # uv looks for them on the PATH, and would get others from the network.
-    folders = [os.path.dirname(interpreter) for interpreter in interpreters[1:]]
+    folders = [os.path.dirname(environment.interpreter) for environment in environments]
     variables["PATH"] = os.pathsep.join([*dict.fromkeys(folders), variables.get("PATH", "")])
     variables["UV_PYTHON_DOWNLOADS"] = "never"
     # After `--` tox takes nothing at all for the tests to run, and not those of setup.cfg.
