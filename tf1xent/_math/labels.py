@@ -3,7 +3,7 @@
 from typing import Callable, Optional, Tuple, Union
 
 from tf1xent import _tf
-from tf1xent._math.matrix import Sizes, nan_unless
+from tf1xent._math.matrix import Sizes, known_num_classes, nan_unless
 from tf1xent._tf import tf
 from tf1xent._typing import DType, Tensor
 
@@ -25,7 +25,7 @@ def are_classes(labels: Tensor, num_classes: Union[int, Tensor]) -> Tensor:
 
 def label_classes(logits: Tensor, labels: Tensor) -> Tuple[Tensor, Tensor]:
     """Which labels are valid, [batch_size], bool; the nearest classes, int32: valid labels' own."""
-    known = None if logits.shape.ndims is None else logits.shape.as_list()[1]
+    known = known_num_classes(logits)
     last = tf.shape(logits, out_type=labels.dtype)[1] - 1 if known is None else known - 1
     nearest = _tf.clip(labels, 0, last)
     return tf.equal(nearest, labels), tf.cast(nearest, tf.int32)
@@ -148,7 +148,7 @@ def _invalid_label_value(logits: Tensor, labels: Tensor, sizes: Optional[Sizes])
     returns NaN. Its label is an invalid one if there is any. With `sizes`, if there are not as many
     labels as rows, the op gets as many zeros as there are logits and labels, and raises.
     """
-    num_classes = None if logits.shape.ndims is None else logits.shape.as_list()[1]
+    num_classes = known_num_classes(logits)
     if sizes is None or _rows_are_known(logits, labels):
         shape = [1, tf.shape(logits)[1] if num_classes is None else num_classes]
         row, suspect = tf.zeros(shape, logits.dtype), _suspect(labels)[tf.newaxis]

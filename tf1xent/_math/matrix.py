@@ -14,14 +14,14 @@ _FEW_CLASSES = 64
 _PADDED_BLOCKS = 32
 
 
-def _num_classes(matrix: Tensor) -> Optional[int]:
+def known_num_classes(matrix: Tensor) -> Optional[int]:
     """The static number of classes, or None; TF 1.15 forgets shapes inside v2 while loops."""
     return None if matrix.shape.ndims is None else matrix.shape.as_list()[1]
 
 
 def is_narrow(matrix: Tensor) -> bool:
     """Whether `matrix` is known to have few classes."""
-    num_classes = _num_classes(matrix)
+    num_classes = known_num_classes(matrix)
     return num_classes is not None and num_classes <= _FEW_CLASSES
 
 
@@ -98,7 +98,7 @@ class Entries:
         if self._positions is None:
             sizes = self.sizes
             if self._are_flat:
-                step = _num_classes(self._matrix) or 1
+                step = known_num_classes(self._matrix) or 1
                 self._positions = _tf.numbers(sizes.zero, sizes.size, step) + self.classes
             else:
                 rows = _tf.numbers(sizes.zero, tf.unstack(sizes.shape, 2)[0], sizes.one)
@@ -188,7 +188,7 @@ def row_sum(matrix: Tensor, axis: Union[int, Tensor] = 1) -> Tensor:
     """
     if is_narrow(matrix):
         return tf.reduce_sum(matrix, axis=axis)
-    num_classes = _num_classes(matrix)
+    num_classes = known_num_classes(matrix)
     blocks = _block_count(num_classes) if num_classes is not None else None
     if num_classes is not None and blocks is not None:
         matrix = tf.reshape(matrix, [-1, blocks, num_classes // blocks])
