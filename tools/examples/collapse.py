@@ -221,7 +221,9 @@ def _layers(sizes: Sequence[int], bias: bool, seed: int) -> List[List[tf.Variabl
     for inputs, outputs in zip(sizes, sizes[1:]):
         weights = random.uniform(-1, 1, size=[inputs, outputs]) / np.sqrt(inputs)
         starts = [weights, np.zeros(outputs)] if bias else [weights]
-        layers.append([tf.Variable(start.astype(np.float32)) for start in starts])
+        # TF 1.x may update a variable that is no resource while the same step still reads it: then
+        # no two runs are the same.
+        layers.append([tf.Variable(s.astype(np.float32), use_resource=True) for s in starts])
     return layers
 
 
