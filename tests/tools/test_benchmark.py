@@ -1,6 +1,7 @@
 """tools/benchmarks: options, tables and limits on made-up figures, and tiny real runs."""
 
 import argparse
+import json
 import os
 import runpy
 import subprocess
@@ -296,29 +297,41 @@ def test_a_kernel_that_is_asked_for_and_not_there_is_an_error(tmp_path):
     assert "benchmarks: --only kernel: " in done.stderr
 
 
-@pytest.mark.exhaustive
-@pytest.mark.parametrize(
-    "options, row",
-    [
-        ("graphs --nodes 200", "| logsumexp | "),
-        ("building --losses 1 --rounds 1 --orders gradient", "| soft, [None, 10], gradient | "),
-        (
-            "linear --tokens 8 --features 4 --classes 50 --rounds 1 --runs 1 --threads 1",
-            "| linear_softmax_cross_entropy, value + gradient | ",
-        ),
-        (
-            "losses --shapes 6x5 --rounds 1 --seconds 0 --threads 1 --orders loss --only stock "
-            "--memory 300x1000 --dense --weighted",
-            "| the logits themselves | 1.1 |",
-        ),
-        (
-            "curvature --networks digits-mlp --rounds 1 --growth --parameters 2000,9000 "
-            "--batches 1,2",
-            "20 Lanczos steps on the largest: ",
-        ),
-    ],
-)
-def test_the_other_commands_and_options(options, row):
-    done = run_benchmarks(*options.split())
+# Options, and what is printed then.
+COMMANDS = {
+    "building --losses 1 --rounds 1 --orders gradient": "| soft, [None, 10], gradient | ",
+    "graphs --nodes 200": "| logsumexp | ",
+    "linear --tokens 8 --features 4 --classes 50 --rounds 1 --runs 1 --threads 1": (
+        "| linear_softmax_cross_entropy, value + gradient | "
+    ),
+    "losses --shapes 6x5 --rounds 1 --seconds 0 --threads 1 --orders loss --only stock "
+    "--memory 300x1000 --dense --weighted": "| the logits themselves | 1.1 |",
+    "curvature --networks digits-mlp --rounds 1 --growth --parameters 2000,9000 --batches 1,2": (
+        "20 Lanczos steps on the largest: "
+    ),
+    "sharded --batch 4 --features 3 --classes 20 --rounds 1 --tasks 2": "| loss, 2 tasks | ",
+    "workers --cases small --workers 1 --rounds 1": "| 1 worker | ",
+    "scaling --gigabits 1": "| 512 | ",
+}
+
+
+@pytest.fixture(scope="module")
+def printed():
+    """What all commands print, from one process: that they start new ones `test_tiny_run` shows."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.tools.benchmarks_program", str(TOOLS), *COMMANDS],
+        capture_output=True,
+        text=True,
+        cwd=str(ROOT),
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
-    assert row in done.stdout
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("options", list(COMMANDS))
+def test_the_other_commands_and_options(options, printed):
+    code, text = printed[options]
+    assert code == 0, text
+    assert COMMANDS[options] in text

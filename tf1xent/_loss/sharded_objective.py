@@ -26,7 +26,7 @@ from tf1xent._loss.shards import (
 from tf1xent._math import shard_statistics, softmax
 from tf1xent._math.focal import focal
 from tf1xent._math.labels import checked_label_range
-from tf1xent._math.matrix import infinity_unless, row_sum
+from tf1xent._math.matrix import column, infinity_unless, row_sum
 from tf1xent._math.shard_statistics import Statistics, to_largest
 from tf1xent._math.shard_structures import Given, Size
 from tf1xent._tf import tf
@@ -56,7 +56,7 @@ class _Terms:
             self.label_difference, others = self.at_label - self.largest, differences + others
         self.label_weights = added("label_weights")
         self.num_included = added("num_included")
-        self.row = tf.concat([self.label_difference[:, tf.newaxis], others], axis=1)
+        self.row = tf.concat([column(self.label_difference), others], axis=1)
         self.shares = self.gaps = None
         shares = joined("shares")
         if shares is not None:
@@ -64,7 +64,7 @@ class _Terms:
             zeros = tf.zeros_like(self.label_difference)
             at_label = _tf.where(self.takes_part(), self.label_difference, zeros)
             references = tf.zeros_like(shares) if largest is None else differences
-            label_gaps = at_label[:, tf.newaxis] - references
+            label_gaps = column(at_label) - references
             gaps = joined("gaps") + _tf.multiply_no_nan(label_gaps, shares)
             self.shares, self.gaps = row_sum(shares), row_sum(gaps)
 

@@ -16,47 +16,59 @@ Names of the arguments:
     lone: which rows have no class in the chunk but their label.
 """
 
-from typing import List, Optional, Sequence, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
 from tf1xent import _tf
 from tf1xent._math import softmax
-from tf1xent._math.matrix import put, row_sum, scale_rows, smallest, take
+from tf1xent._math.matrix import Entries, column, row_sum, scale_rows, smallest
 from tf1xent._tf import Computed, Gradients, tf
 from tf1xent._typing import Tensor
 
 
-def at_label(matrix: Tensor, inside: Tensor, classes: Tensor) -> Tensor:
-    """The entries of `matrix` at the labels, 0 for labels of other chunks: [batch_size]."""
-    values = take(matrix, classes)
-    return _tf.where(inside, values, tf.zeros_like(values))
+class Labels:
+    """The entries of a chunk at the labels that lie in it; for all matrices of one shape."""
+
+    def __init__(
+        self,
+        matrix: Tensor,
+        inside: Tensor,
+        classes: Tensor,
+        positions: Optional[Tensor] = None,
+    ) -> None:
+        """`positions` are those of other `Labels` of these classes."""
+        self._inside = inside
+        self._entries = Entries(matrix, classes, positions=positions)
+
+    @property
+    def positions(self) -> Tensor:
+        return self._entries.positions
+
+    def take(self, matrix: Tensor) -> Tensor:
+        """The entries of `matrix` at the labels, 0 for labels of other chunks: [batch_size]."""
+        values = self._entries.take(matrix)
+        return _tf.where(self._inside, values, tf.zeros_like(values))
+
+    def replace(self, matrix: Tensor, new_values: Callable[[Tensor], Tensor]) -> Tensor:
+        """`matrix` with new values, a function of its own, at the labels that lie in the chunk."""
+        values = self._entries.take(matrix)
+        new = new_values(values)
+        increments = _tf.where(self._inside, new - values, tf.zeros_like(values))
+        return self._entries.replace(matrix, _tf.where(self._inside, new, values), increments)
 
 
-def put_at_label(matrix: Tensor, inside: Tensor, classes: Tensor, new_values: Tensor) -> Tensor:
-    """`matrix` with new values at the labels that lie in the chunk."""
-    values = take(matrix, classes)
-    increments = _tf.where(inside, new_values - values, tf.zeros_like(values))
-    new_values = _tf.where(inside, new_values, values)
-    return put(matrix, classes, new_values, increments)
-
-
-def _others(logits: Tensor, inside: Tensor, classes: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+def _others(logits: Tensor, labels: Labels) -> Tuple[Tensor, Tensor, Tensor]:
     """(m, e without the label's, their sum) of each row: e = exp(x - m)."""
     largest = tf.reduce_max(logits, axis=1)
     largest = tf.maximum(largest, largest.dtype.min)
-    exponentials = tf.exp(logits - largest[:, tf.newaxis])
-    zeros = tf.zeros_like(largest)
-    exponentials = put_at_label(exponentials, inside, classes, zeros)
+    exponentials = labels.replace(tf.exp(logits - column(largest)), tf.zeros_like)
     return largest, exponentials, row_sum(exponentials)
 
 
-def values_of(
-    logits: Tensor, inside: Tensor, classes: Tensor, largest: Tensor, others_sum: Tensor
-) -> List[Tensor]:
-    """(a, m, r) of each row, from m and the sum of the others' exponentials."""
+def values_of(at_label: Tensor, largest: Tensor, others_sum: Tensor) -> List[Tensor]:
+    """(a, m, r) of each row, from a, m and the sum of the others' exponentials."""
     lone = tf.equal(others_sum, 0)
     log_sum = tf.log(_tf.where(lone, tf.ones_like(others_sum), others_sum))
-    own = at_label(logits, inside, classes)
-    return [own, largest, _tf.where(lone, smallest(log_sum), log_sum)]
+    return [at_label, largest, _tf.where(lone, smallest(log_sum), log_sum)]
 
 
 def shares_of(log_partitions: Tensor, others_sum: Tensor) -> Tensor:
@@ -71,8 +83,10 @@ def statistics(
     logits: Tensor, inside: Tensor, classes: Tensor
 ) -> Tuple[List[Tensor], Sequence[Tensor]]:
     """(a, m, r) of a chunk of logits: [batch_size] each."""
-    largest, others, others_sum = _others(logits, inside, classes)
-    return values_of(logits, inside, classes, largest, others_sum), (others, others_sum)
+    labels = Labels(logits, inside, classes)
+    largest, others, others_sum = _others(logits, labels)
+    values = values_of(labels.take(logits), largest, others_sum)
+    return values, (others, others_sum, labels.positions)
 
 
 @statistics.gradient
@@ -112,9 +126,14 @@ def _chunk_gradient(
 
     That is the softmax of the others times d r, and at the label d a.
     """
-    others, others_sum = _others(logits, inside, classes)[1:] if rows is None else rows
+    if rows is None:
+        labels = Labels(logits, inside, classes)
+        _, others, others_sum = _others(logits, labels)
+    else:
+        others, others_sum, positions = rows
+        labels = Labels(logits, inside, classes, positions)
     gradient = scale_rows(shares_of(log_partitions, others_sum), others)
-    return put_at_label(gradient, inside, classes, at_labels), ()
+    return labels.replace(gradient, lambda _: at_labels), ()
 
 
 @_chunk_gradient.gradient
@@ -128,7 +147,7 @@ def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradi
         softmax.hessian_product(others, cotangent, _tf.where(lone, zeros, log_partitions)),
         None,
         None,
-        at_label(cotangent, inside, classes),
+        Labels(cotangent, inside, classes).take(cotangent),
         _tf.where(lone, zeros, mean),
     ]
 
@@ -150,5 +169,5 @@ def without_labels_and_lone(
     logits: Tensor, inside: Tensor, classes: Tensor
 ) -> Tuple[Tensor, Tensor]:
     """The logits with the smallest number at the labels; which rows have no other, [batch_size]."""
-    others = put_at_label(logits, inside, classes, smallest(logits[:, 0]))
+    others = Labels(logits, inside, classes).replace(logits, smallest)
     return others, tf.reduce_max(others, axis=1) <= logits.dtype.min

@@ -14,7 +14,7 @@ from typing import List, Optional, Sequence, Tuple
 
 from tf1xent import _tf, kernels
 from tf1xent._math import chunk
-from tf1xent._math.matrix import put, row_sum, take
+from tf1xent._math.matrix import Entries, row_sum
 from tf1xent._tf import Computed, Gradients, tf
 from tf1xent._typing import Tensor
 
@@ -44,7 +44,8 @@ def statistics(
 ) -> Tuple[List[Tensor], Sequence[Tensor]]:
     """(a, m, r) of a chunk of logits: [batch_size] each."""
     _, largest, others_sum, _ = _sums(logits, inside, classes)
-    return chunk.values_of(logits, inside, classes, largest, others_sum), ()
+    at_label = chunk.Labels(logits, inside, classes).take(logits)
+    return chunk.values_of(at_label, largest, others_sum), ()
 
 
 @statistics.gradient
@@ -71,13 +72,15 @@ def _chunk_gradient(
     """
     found, largest, others_sum, total = _sums(logits, inside, classes)
     scale = chunk.shares_of(log_partitions, others_sum)
-    first = tf.exp(take(logits, classes) - largest)
+    labels = Entries(logits, classes)
+    first = tf.exp(labels.take(logits) - largest)
     with tf.control_dependencies([first]):
         gradient = kernels.library().tf1xent_kernel_sparse_gradient(
             logits=logits, labels=classes, scale=scale * total, statistics=found
         )
     entries = _tf.where(inside, at_labels, scale * first)
-    return put(gradient, classes, entries, entries - take(gradient, classes)), ()
+    labels = Entries(gradient, classes, positions=labels.positions)
+    return labels.replace(gradient, entries, entries - labels.take(gradient)), ()
 
 
 @_chunk_gradient.gradient
@@ -94,4 +97,5 @@ def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradi
         scale=_tf.where(lone, zeros, log_partitions),
     )
     in_log_partitions = _tf.where(lone, zeros, row_sum(shares * cotangent))
-    return [product, None, None, chunk.at_label(cotangent, inside, classes), in_log_partitions]
+    in_labels = chunk.Labels(cotangent, inside, classes).take(cotangent)
+    return [product, None, None, in_labels, in_log_partitions]

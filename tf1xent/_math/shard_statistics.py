@@ -30,7 +30,7 @@ from tf1xent._math import chunk_kernels, softmax, transforms
 from tf1xent._math.dtypes import precise_dtype
 from tf1xent._math.focal import focal
 from tf1xent._math.labels import label_classes
-from tf1xent._math.matrix import is_left_out, row_sum
+from tf1xent._math.matrix import column, is_left_out, row_sum
 from tf1xent._math.shard_maps import apply
 from tf1xent._math.shard_structures import (
     CONSTANT,
@@ -82,8 +82,8 @@ def _class_shares(
     if included is not None:
         shares = _tf.where(included, shares, tf.zeros_like(shares))
     # Not by gathering: TF 2.4's gradient of that is wrong in shape for an empty batch.
-    is_label = tf.equal(tf.range(tf.shape(shares)[1]), classes[:, tf.newaxis])
-    is_label = tf.logical_and(is_label, inside[:, tf.newaxis])
+    is_label = tf.equal(tf.range(tf.shape(shares)[1]), column(classes))
+    is_label = tf.logical_and(is_label, column(inside))
     return _tf.where(is_label, tf.zeros_like(shares), shares)
 
 
@@ -97,7 +97,7 @@ def _sums_of_others(
     classes: Tensor,
 ) -> Tuple[Tensor, Tensor]:
     """(c, g) of a chunk; `reference` is m, or None for 0."""
-    differences = -logits if reference is None else reference[:, tf.newaxis] - logits
+    differences = -logits if reference is None else column(reference) - logits
     if "class_weights" in given or "class_mask" in given:
         shares = _class_shares(given, logits, included, inside, classes)
         return row_sum(shares), row_sum(_tf.multiply_no_nan(differences, shares))
@@ -121,15 +121,15 @@ def _statistics(
     reference: Optional[Tensor] = None
     if "logits" in given:
         reference = tf.stop_gradient(largest)
-        outputs = [at_label, largest[:, tf.newaxis], others[:, tf.newaxis]]
+        outputs = [at_label, column(largest), column(others)]
     else:
-        outputs = [at_label, (largest + others)[:, tf.newaxis]]
+        outputs = [at_label, column(largest + others)]
     if "class_weights" in given:
         weights = tf.gather(given["class_weights"], classes)
         outputs.append(_tf.where(inside, weights, tf.zeros_like(weights)))
     if smoothed:
         sums = _sums_of_others(given, logits, included, reference, at_label, inside, classes)
-        outputs += [column[:, tf.newaxis] for column in sums]
+        outputs += [column(one) for one in sums]
         if included is not None:
             outputs.append(row_sum(tf.cast(included, logits.dtype)))
     return outputs
@@ -156,7 +156,7 @@ def _merged(labels: Tensor, given: Given, smoothed: bool) -> List[Tensor]:
         gaps = gaps + _tf.multiply_no_nan(-differences, shares) if smoothed else None
     outputs.append(softmax.log_partition(others))
     outputs += [row_sum(shares), row_sum(gaps)] if smoothed else []
-    return [output[:, tf.newaxis] for output in outputs]
+    return [column(output) for output in outputs]
 
 
 def _merged_outputs(names: Sequence[str], smoothed: bool) -> List[Kind]:
@@ -169,8 +169,8 @@ def _focal_terms(labels: Tensor, given: Given, flag: bool) -> List[Tensor]:
     logits, included = _logits(given)
     shares = _class_shares(given, logits, included, *label_classes(logits, labels))
     if "largest" in given:
-        logits = logits - given["largest"][:, tf.newaxis]
-    surprisals = given["log_partition"][:, tf.newaxis] - logits
+        logits = logits - column(given["largest"])
+    surprisals = column(given["log_partition"]) - logits
     absent = tf.logical_or(tf.equal(shares, 0), surprisals < 0)  # below 0 by rounding alone
     surprisals = _tf.where(absent, tf.zeros_like(surprisals), surprisals)
     return [row_sum(shares * focal(surprisals, given["focal_gamma"]))]
@@ -189,7 +189,7 @@ FUNCTIONS += [STATISTICS, MERGED, FOCAL_TERMS, KERNEL_STATISTICS]
 def to_largest(largest: Tensor) -> Tuple[Tensor, Tensor]:
     """(m - M, M) of m, [batch_size, n], with M = max m: what only rounds differences."""
     of_all = tf.reduce_max(largest, axis=1)
-    return largest - of_all[:, tf.newaxis], of_all
+    return largest - column(of_all), of_all
 
 
 # --- All classes of a shard ---------------------------------------------------------------------

@@ -16,7 +16,7 @@ from tf1xent import _tf, kernels
 from tf1xent._math import softmax
 from tf1xent._math.dtypes import precise_dtype
 from tf1xent._math.labels import checked_by_gather, checked_label_values, label_classes, where_valid
-from tf1xent._math.matrix import row_sum, scale_rows, take
+from tf1xent._math.matrix import column, row_sum, scale_rows, take
 from tf1xent._tf import Gradients, tf
 from tf1xent._typing import Name, Operation, Tensor
 from tf1xent.kernels import op_names
@@ -73,7 +73,7 @@ def _(op: Operation, cotangent: Tensor) -> Gradients:
     cotangent = _tf.with_static_shape(cotangent, op.outputs[0].shape)
     logits, vectors = _precise(op.inputs[0], cotangent)
     valid, classes = label_classes(logits, _checked_labels(op))
-    relative = vectors - take(vectors, classes)[:, tf.newaxis]
+    relative = vectors - column(take(vectors, classes))
     in_scale = where_valid(valid, softmax.mean(logits, relative))
     product = _ops().tf1xent_kernel_sparse_hessian_product(
         logits=op.inputs[0],

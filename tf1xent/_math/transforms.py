@@ -3,7 +3,7 @@
 from typing import Any, Optional
 
 from tf1xent import _tf
-from tf1xent._math.matrix import smallest
+from tf1xent._math.matrix import column, smallest
 from tf1xent._math.softcap import capped
 from tf1xent._tf import tf
 from tf1xent._typing import Tensor
@@ -49,5 +49,5 @@ def included(
         return None
     inside = tf.logical_or(class_mask, tf.zeros_like(logits, tf.bool))
     if valid_rows is not None:
-        inside = tf.logical_or(inside, tf.logical_not(valid_rows)[:, tf.newaxis])
+        inside = tf.logical_or(inside, column(tf.logical_not(valid_rows)))
     return _tf.set_static_shape(inside, logits.shape)
