@@ -75,8 +75,8 @@ def make_callable_again(function: Any) -> None:
 
 
 def _watched_run(inner: Callable[..., Any], watcher: Watcher) -> Any:
-    # By the ids of what is asked for and fed: the plan, and what keeps these ids its own.
-    plans: Dict[Any, Tuple[Any, Any]] = {}
+    # By the ids of what is asked for and fed: the plan; and both, which keeps these ids theirs.
+    plans: Dict[Any, Tuple[Any, Tensors, List[Any]]] = {}
     unwrap: Optional[Callable[[Any], Tensor]] = None
 
     def do_run(handle: Any, targets: Any, fetches: Any, feeds: Any, *options: Any) -> Any:
@@ -87,13 +87,14 @@ def _watched_run(inner: Callable[..., Any], watcher: Watcher) -> Any:
         arrays = getattr(feeds, "_storage", feeds)
         if unwrap is None:
             unwrap = _unwrapping(next(iter(arrays), None))
-        fed = list(map(unwrap or _same, arrays))
+        fed = map(unwrap or _same, arrays)
         key = (*map(id, targets), None, *map(id, fetches), None, *map(id, fed))
         found = plans.get(key)
         if found is None:
-            asked = [*fetches, *targets]
-            found = plans[key] = watcher.plan(asked, fed, {}), (asked, fed)
-        if found[0] is None:
+            asked, keys = [*fetches, *targets], list(map(unwrap or _same, arrays))
+            found = plans[key] = watcher.plan(asked, keys, {}), keys, asked
+        plan, keys, _ = found
+        if plan is None:
             return inner(handle, targets, fetches, feeds, *options)
 
         # Its annotations are computed with each run: names, since List[Tensor] takes a microsecond.
@@ -103,7 +104,7 @@ def _watched_run(inner: Callable[..., Any], watcher: Watcher) -> Any:
             values = inner(handle, targets, fetches + more, feeds, *options)
             return values[: len(fetches)], values[len(fetches) :]
 
-        return watcher.around(found[0], fed, list(arrays.values()), run)
+        return watcher.around(plan, keys, list(arrays.values()), run)
 
     return do_run
 
@@ -112,9 +113,8 @@ def _unwrapping(key: Any) -> Optional[Callable[[Any], Tensor]]:
     """Returns what makes tensors of the keys of feeds, of which one is given; None for None."""
     if key is None:
         return None
-    if hasattr(type(key), "deref"):
-        return operator.methodcaller("deref")
-    return operator.attrgetter("unwrapped") if hasattr(type(key), "unwrapped") else _same
+    # Both have methods for it too, in Python, which every step would pay for.
+    return operator.attrgetter("_wrapped") if hasattr(key, "_wrapped") else _same
 
 
 def _same(key: Tensor) -> Tensor:

@@ -4,13 +4,15 @@
 
 Each side trains the same network in a MonitoredSession: without a hook, with LossDoctorHook, with
 NanTensorHook, with add_check_numerics_ops, and, where TensorFlow has it, built under
-enable_check_numerics. The sides take turns in a new random order each round, each in a new session,
-since two sessions of the same graph differ by some percent; with some hundred steps, so that
-snapshots of variables count. Times are of one step: processor time of the process, since other work
-on the machine does not count in it, and time on the clock. The ratios are of medians.
+enable_check_numerics. In each round every side has a new session, since two sessions of the same
+graph differ by some percent, and some hundred steps, so that snapshots of variables count. They are
+taken in short blocks, the sides in turns in a new random order, since machines slow down and speed
+up within seconds. Times are of one step: processor time of the process, since other work on the
+machine does not count in it, and time on the clock. The ratios are of medians.
 """
 
 import argparse
+import contextlib
 import random
 import sys
 import time
@@ -24,16 +26,17 @@ import report
 
 
 class Size(NamedTuple):
-    """A network of three layers, the rows of a step, and the steps of a sample."""
+    """A network of three layers, the rows of a step, the steps of a block, blocks of a sample."""
 
     widths: List[int]
     rows: int
     steps: int
+    blocks: int
 
 
 SIZES = {
-    "0.5 ms": Size([64, 128, 128, 10], 64, 400),
-    "50 ms": Size([784, 1024, 1024, 10], 256, 40),
+    "0.5 ms": Size([64, 128, 128, 10], 64, 50, 20),
+    "50 ms": Size([784, 1024, 1024, 10], 256, 4, 10),
 }
 SIDES = {
     "none": "no hook",
@@ -61,19 +64,32 @@ def measure(size: Size, chosen: List[str], rounds: int, threads: int) -> Tuple[s
     tf.logging.set_verbosity(tf.logging.ERROR)
     sides = [side for side in chosen if side != "enabled" or _enable(tf) is not None]
     samples: Dict[str, Any] = {side: ([], []) for side in sides}
-    for number in range(rounds):
-        random.Random(number).shuffle(sides)
+    order = random.Random(0)
+    for _ in range(rounds):
+        with contextlib.ExitStack() as stack:
+            steps, totals = {}, {side: np.zeros(2) for side in sides}
+            for side in sides:
+                session, steps[side] = _training(tf, size, side, threads)
+                stack.enter_context(session)
+                for _ in range(size.steps * size.blocks // 2):  # the first steps are slow
+                    steps[side]()
+            for _ in range(size.blocks):
+                order.shuffle(sides)
+                for side in sides:
+                    steps[side]()  # what the other sides have taken from the caches
+                    totals[side] += _time(steps[side], size.steps)
         for side in sides:
-            session, step = _training(tf, size, side, threads)
-            with session:
-                for _ in range(size.steps // 2):  # the first steps are slow
-                    step()
-                spent, clock = time.process_time(), time.perf_counter()
-                for _ in range(size.steps):
-                    step()
-                samples[side][0].append((time.process_time() - spent) / size.steps)
-                samples[side][1].append((time.perf_counter() - clock) / size.steps)
+            for kind, total in enumerate(totals[side] / size.blocks):
+                samples[side][kind].append(total)
     return tf.__version__, samples
+
+
+def _time(step: Callable[[], Any], number: int) -> np.ndarray:
+    """Returns the processor time of a step, and the time on the clock."""
+    spent, clock = time.process_time(), time.perf_counter()
+    for _ in range(number):
+        step()
+    return np.array([time.process_time() - spent, time.perf_counter() - clock]) / number
 
 
 def _enable(tf: Any) -> Any:

@@ -8,7 +8,7 @@ from tf1xent._typing import Tensor
 from tf1xent.diagnostics.replaying import comparing
 
 # The share of the time of training that snapshots may take.
-_SHARE = 0.005
+_SHARE = 0.0025
 _MOST_STEPS = 1000
 
 
@@ -71,8 +71,7 @@ class Snapshots:
             self._steps = []
         free = self._free.pop().arrays if self._free else ()
         kept = [*map(_copied, arrays, free), *(value.copy() for value in arrays[len(free) :])]
-        for value in kept:
-            self._bytes += value.nbytes
+        self._bytes += sum([value.nbytes for value in kept])
         self._steps.append(_Data(keys, kept, [], []))
         if self._bytes > self._limit:
             self._drop_what_is_too_much()

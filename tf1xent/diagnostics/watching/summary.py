@@ -18,11 +18,14 @@ from tf1xent.diagnostics.program.program import Program
 _SMALL_VARIABLE = 1 << 14
 _SMALL_VARIABLES = 1 << 16
 # With what a second plan of the same graph costs: its code and arrays are not in the caches.
-_SECONDS_OF_OP = 12e-6
+_SECONDS_OF_OP = 30e-6
 _SECONDS_OF_ENTRY = 1e-9
 # The share of the time of training that summaries may take.
 _SHARE = 0.01
-_MOST_RUNS = 20
+# Between two summaries are at most so many runs, and at the beginning, when rates that are too high
+# show, at most this share of all runs so far.
+_MOST_RUNS = 100
+_MOST_OF_ALL = 0.1
 _ASSIGNS = re.compile("Assign|Scatter(?!Nd)")
 _NARROW = (tf.float16, tf.bfloat16)
 
@@ -109,13 +112,15 @@ class Pace:
 
     def __init__(self, seconds: float, every: Optional[int]) -> None:
         self._pause, self._every = seconds / _SHARE, every
-        self._last, self._runs = float("-inf"), 0
+        self._last, self._runs, self._all = float("-inf"), 0, 0
 
     def is_time(self, now: float) -> bool:
         """Tells whether the next run is one; `now` is the time that the runs before took."""
         self._runs += 1
+        self._all += 1
         if self._every is None:
-            is_time = self._runs >= _MOST_RUNS or now - self._last >= self._pause
+            most = min(_MOST_RUNS, 1 + _MOST_OF_ALL * self._all)
+            is_time = self._runs >= most or now - self._last >= self._pause
         else:
             is_time = self._runs >= self._every or self._last < 0
         if is_time:

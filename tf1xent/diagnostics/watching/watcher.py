@@ -29,9 +29,9 @@ _ALWAYS = 10**12
 # The symptom of variables that the optimizer is not given: that may be meant, as in fine-tuning.
 _LEFT_OUT = "left out"
 # The share of the time of training that looking for a model that stands still may take.
-_SHARE = 0.005
+_SHARE = 0.0025
 # But the pause between two looks is at most so many times the patience.
-_LONGEST_PAUSE = 6
+_LONGEST_PAUSE = 12
 # They say nothing of the model: the data have come to an end, or the cluster is at fault.
 _NO_PROBLEM = (
     tf.errors.OutOfRangeError,
@@ -183,7 +183,8 @@ class Watcher(_tf.Watcher):
             self._judge("error", error=_tf.error_line(error))
             raise
         self._seconds += time.perf_counter() - start
-        self._take(plan, more)
+        if plan.data:
+            self._take(plan, more)
         values = more[0] if summed_up else None
         loss = None if plan.loss_at is None else results[plan.loss_at]
         self._numbers.add((self._runs + self._offset, loss, values))
@@ -211,15 +212,14 @@ class Watcher(_tf.Watcher):
             return run([])[0]  # type: ignore[no-any-return]
         self._snapshots.keep(keys, arrays)
         results, more = run(plan.data)
-        self._take(plan, more)
+        if plan.data:
+            self._take(plan, more)
         known = plan.loss_at is not None
         self._idle_losses.append(float(results[plan.loss_at]) if known else 0.0)
         return results  # type: ignore[no-any-return]
 
     def _take(self, plan: "_Plan", more: List[np.ndarray]) -> None:
         """Takes what was fetched as the data of a run."""
-        if not plan.data:
-            return
         first = len(more) - len(plan.names)
         self._snapshots.add(plan.names, more[first:])
         if self._counter is not None:
