@@ -35,7 +35,7 @@ TOX = ("tox==4.23.2", "tox-uv==1.19.1", "uv==0.13.9")
 # The newest TensorFlow for each Python, by the name that it has in setup.cfg.
 NEWEST = {(3, 9): "tf220"}
 NEWEST_OF_ALL = "tf221"
-# `test` runs these on every core; `--matrix` keeps the cores busy with two environments.
+# `test` runs these on every core; `--matrix` keeps the cores busy with several environments.
 EVERY_CORE = ("--numprocesses", "auto", "--dist", "loadscope")
 
 # What tox draws over and over on one line while environments run side by side.
@@ -180,9 +180,9 @@ def run_tox(environments, arguments):
     if len(environments) == 1:
         command += ["run"]
     else:
-        # Two at once: while one waits for the network another one computes. What an environment
-        # prints comes out in one piece when it is done.
-        command += ["run-parallel", "--parallel", "2"]
+        # Three at once keep two cores busy: tests wait for their own processes, and for the network.
+        # What an environment prints comes out in one piece when it is done.
+        command += ["run-parallel", "--parallel", "3"]
     command += ["--result-json", str(result), "--skip-missing-interpreters", "false"]
     command += ["-e", ",".join(environment.name for environment in environments)]
     # Without its spinner, which it also drops where CI is set, tox runs all of them at once.

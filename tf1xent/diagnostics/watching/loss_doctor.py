@@ -32,11 +32,11 @@ class LossDoctor:
       on_problem: "warn" logs the diagnosis; "stop" also makes `should_stop` True; "raise" also
         raises `LossProblemError` from the run that went wrong. An error that the run itself raises
         is logged with its diagnosis, and raised as it is.
-      summary_every: with every so many steps the summary is fetched. Default: with each, but on
-        steps shorter than a few milliseconds with fewer, so that it takes 1 % of the time; what
-        shows later than it began is found by running the steps since again.
-      snapshot_every: after how many steps all variables are read. Default: so that it takes 1 % of
-        the time.
+      summary_every: with every so many steps the summary is fetched. Default: with each at first,
+        and later so that it takes 1 % of the time, but at least with every 100th; what shows later
+        than it began is found by running the steps since again.
+      snapshot_every: after how many steps all variables are read. Default: so that it takes a
+        quarter of 1 % of the time.
       patience: for how many steps a model has to stand still before it is judged.
       memory_limit: in bytes, for the variables and data that are kept. Where the data of one
         interval need more, the variables before a step cannot be had, and the diagnosis has those
