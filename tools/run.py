@@ -180,8 +180,8 @@ def run_tox(environments, arguments):
     if len(environments) == 1:
         command += ["run"]
     else:
-        # Three at once keep two cores busy: tests wait for their own processes, and for the network.
-        # What an environment prints comes out in one piece when it is done.
+        # Three at once keep two cores busy: tests wait for processes of their own, and for the
+        # network. What an environment prints comes out in one piece when it is done.
         command += ["run-parallel", "--parallel", "3"]
     command += ["--result-json", str(result), "--skip-missing-interpreters", "false"]
     command += ["-e", ",".join(environment.name for environment in environments)]

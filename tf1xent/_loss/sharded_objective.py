@@ -84,9 +84,8 @@ def losses_of_shards(
     examples = examples._replace(all_classes=num_classes)
 
     def check(_: Tensor, labels: Tensor) -> Tuple[Tensor, Optional[Tensor]]:
-        in_one_place = len(shards.operands) == 1
         dtype = examples.matrix.dtype
-        return checked_label_range(labels, num_classes, dtype, in_one_place=in_one_place)
+        return checked_label_range(labels, num_classes, dtype)
 
     by_row = dict(options, **dict.fromkeys(_BY_CLASS))
     resolved = resolve.of_integer_labels(examples, by_row, check_labels=check)

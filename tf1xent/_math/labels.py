@@ -7,7 +7,7 @@ from tf1xent._math.matrix import Sizes, known_num_classes, nan_unless
 from tf1xent._tf import tf
 from tf1xent._typing import DType, Tensor
 
-# Of classes: a row of zeros that is nothing beside a batch.
+# Of classes: so many zeros take no time.
 _SHORT_ROW = 1 << 14
 
 # --- Which labels are valid -------------------------------------------------------------------
@@ -69,25 +69,15 @@ def checked_label_values(logits: Tensor, labels: Tensor) -> Tuple[Tensor, Option
 
 
 def checked_label_range(
-    labels: Tensor, num_classes: Union[int, Tensor], dtype: DType, *, in_one_place: bool
+    labels: Tensor, num_classes: Union[int, Tensor], dtype: DType
 ) -> Tuple[Tensor, Optional[Tensor]]:
-    """As `checked_label_values`, where logits of `dtype` are not at hand.
-
-    The error tells the number of classes, so it needs a row of them, as zeros. If the classes are
-    not `in_one_place` they may be too many for one; then, in graphs, the row is as long as they are
-    many only where a label is invalid. A vectorizer takes no such row.
-    """
+    """As `checked_label_values`, where logits of `dtype` are not at hand."""
     zero = tf.zeros([], dtype)
     gathered = checked_by_gather(labels, lambda: tf.gather(tf.fill([num_classes], zero), labels))
     if gathered is not None:
         return gathered, None
-    suspect = _suspect(labels)
-    is_short = isinstance(num_classes, int) and num_classes <= _SHORT_ROW
-    if _tf.in_plain_graph() and not in_one_place and not is_short:
-        is_valid = are_classes(suspect, tf.cast(num_classes, labels.dtype))
-        num_classes = _tf.where(is_valid, 1, num_classes)
-        suspect = _tf.where(is_valid, tf.zeros_like(suspect), suspect)
-    row = tf.fill(tf.stack([1, num_classes]), zero)
+    suspect, num_zeros = _label_and_zeros(_suspect(labels), num_classes)
+    row = _tf.zero_rows(tf.stack([1, num_zeros]), dtype)
     invalid_value = _tf.stock_sparse_op(row, suspect[tf.newaxis], name="labels")
     with tf.control_dependencies([invalid_value]):
         return tf.identity(labels), invalid_value
@@ -148,19 +138,39 @@ def _invalid_label_value(logits: Tensor, labels: Tensor, sizes: Optional[Sizes])
     returns NaN. Its label is an invalid one if there is any. With `sizes`, if there are not as many
     labels as rows, the op gets as many zeros as there are logits and labels, and raises.
     """
-    num_classes = known_num_classes(logits)
+    num_classes: Union[int, Tensor, None] = known_num_classes(logits)
     if sizes is None or _rows_are_known(logits, labels):
-        shape = [1, tf.shape(logits)[1] if num_classes is None else num_classes]
-        row, suspect = tf.zeros(shape, logits.dtype), _suspect(labels)[tf.newaxis]
-        return _tf.stock_sparse_op(row, suspect, name="labels")
+        num_classes = tf.shape(logits)[1] if num_classes is None else num_classes
+        suspect, num_zeros = _label_and_zeros(_suspect(labels), num_classes)
+        row = _tf.zero_rows([1, num_zeros], logits.dtype)
+        return _tf.stock_sparse_op(row, suspect[tf.newaxis], name="labels")
     rows, columns = tf.unstack(sizes.shape, 2)
-    one_row = tf.stack([sizes.one, columns]) if num_classes is None else [1, num_classes]
+    num_classes = columns if num_classes is None else num_classes
+    suspect, num_zeros = _label_and_zeros(_suspect(labels, sizes.zero), num_classes)
+    one_row = [1, num_zeros] if isinstance(num_zeros, int) else tf.stack([sizes.one, num_zeros])
     labels_shape = tf.shape(labels)
     fits = tf.equal(rows, labels_shape)
-    row = tf.fill(_tf.where(fits, one_row, sizes.shape), tf.zeros([], logits.dtype))
+    row = _tf.zero_rows(_tf.where(fits, one_row, sizes.shape), logits.dtype)
     label_shape = _tf.where(fits, sizes.one, labels_shape)
-    suspect = tf.broadcast_to(_suspect(labels, sizes.zero), label_shape)
+    suspect = tf.broadcast_to(suspect, label_shape)
     return _tf.set_static_shape(_tf.stock_sparse_op(row, suspect, name="labels"), [1])
+
+
+def _label_and_zeros(
+    suspect: Tensor, num_classes: Union[int, Tensor]
+) -> Tuple[Tensor, Union[int, Tensor]]:
+    """What the op gets to check a label: the label, and of how many zeros the row is.
+
+    The error tells the number of classes, so they are as many. But where the classes are many, or
+    on several devices, a row of them takes long; so in graphs it is that only for an invalid label,
+    and for a valid one a single zero.
+    """
+    is_short = isinstance(num_classes, int) and num_classes <= _SHORT_ROW
+    if is_short or not _tf.in_plain_graph():
+        return suspect, num_classes
+    is_valid = are_classes(suspect, tf.cast(num_classes, suspect.dtype))
+    num_zeros = _tf.where(is_valid, 1, num_classes)
+    return _tf.where(is_valid, tf.zeros_like(suspect), suspect), num_zeros
 
 
 def _suspect(labels: Tensor, axis: Union[int, Tensor] = 0) -> Tensor:

@@ -118,7 +118,13 @@ class Entries:
         """`matrix`, whose entries are `entries`, with 0 in their places."""
         if self._are_flat:
             return matrix - self._spread(entries)
-        return self._put(matrix, tf.zeros_like(entries, optimize=False), lambda: -entries, entries)
+        return self._put(
+            matrix,
+            lambda: tf.zeros_like(entries, optimize=False),
+            lambda: -entries,
+            entries,
+            is_exact=True,
+        )
 
     def fill(self, matrix: Tensor, values: Tensor, negative: bool = False) -> Tensor:
         """`matrix`, whose entries are 0, with `values`, or their negatives, in their places."""
@@ -126,13 +132,13 @@ class Entries:
             spread = self._spread(values)
             return matrix - spread if negative else matrix + spread
         values = -values if negative else values
-        return self._put(matrix, values, lambda: values, values)
+        return self._put(matrix, lambda: values, lambda: values, values, is_exact=True)
 
     def replace(self, matrix: Tensor, values: Tensor, increments: Tensor) -> Tensor:
         """`matrix` with `values` as its entries; `increments` are `values` less the entries."""
         if self._are_flat:
             return matrix + self._spread(increments)
-        return self._put(matrix, values, lambda: increments, increments)
+        return self._put(matrix, lambda: values, lambda: increments, increments)
 
     def _spread(self, values: Tensor) -> Tensor:
         """The matrix that is `values` at the entries, and else 0."""
@@ -140,12 +146,18 @@ class Entries:
         return tf.reshape(sums, self.sizes.shape)
 
     def _put(
-        self, matrix: Tensor, values: Tensor, increments: Callable[[], Tensor], first: Tensor
+        self,
+        matrix: Tensor,
+        values: Callable[[], Tensor],
+        increments: Callable[[], Tensor],
+        first: Tensor,
+        *,
+        is_exact: bool = False,
     ) -> Tensor:
         positions = self.positions
         # What `first` reads of the matrix it has read then, and the update can overwrite it.
         with tf.control_dependencies([first]):
-            changed = _tf.put(matrix, positions, values, increments)
+            changed = _tf.put(matrix, positions, values, increments, is_exact=is_exact)
         return _tf.set_static_shape(changed, matrix.shape)
 
 

@@ -59,8 +59,11 @@ def _sparse_rows(
     entries = Entries(logits, classes, sizes)
     differences = logits - tf.reduce_max(logits, axis=sizes.one, keepdims=True)
     label_difference = entries.take(differences)
+    # Then nothing else reads the differences any more, and the exponentials take their place.
+    with tf.control_dependencies([] if is_narrow(logits) else [label_difference]):
+        exponentials = tf.exp(differences)
     at_label = tf.exp(label_difference)
-    others = entries.clear(tf.exp(differences), at_label)
+    others = entries.clear(exponentials, at_label)
     others_sum = where_valid(valid, row_sum(others, sizes.one), invalid_value)
     return label_difference, (others, others_sum, at_label, classes, entries.positions)
 

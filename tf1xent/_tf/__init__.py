@@ -160,6 +160,7 @@ from tf1xent._tf.stock_ops import (
     take_by_row,
     version,
     where,
+    zero_rows,
 )
 from tf1xent._tf.structured import Structure, StructuredPrimitive
 from tf1xent._tf.vectorization import register_batch_ops
@@ -315,6 +316,7 @@ __all__ = [
     "version",
     "watch_runs",
     "where",
+    "zero_rows",
     "with_static_shape",
     "write_event_file",
 ]

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import tensor_util
 from tensorflow.python.ops import (
+    control_flow_util,
     gen_array_ops,
     gen_math_ops,
     gen_nn_ops,
@@ -14,10 +15,11 @@ from tensorflow.python.ops import (
 from tf1xent._tf.modules import module_if_there
 from tf1xent._tf.raw_ops import raw_op
 from tf1xent._tf.static_shapes import set_static_shape
-from tf1xent._tf.vectorization import clipped, taken_by_position, taken_by_row
+from tf1xent._tf.vectorization import clipped, filled, taken_by_position, taken_by_row
 from tf1xent._typing import Name, Tensor
 
 _config = module_if_there("framework.config")  # 1.13 has none
+_in_xla_context = getattr(control_flow_util, "InXlaContext", lambda graph: False)
 
 
 def version() -> str:
@@ -85,16 +87,27 @@ def sums_by_position(values: Tensor, positions: Tensor, size: Tensor) -> Tensor:
 
 
 def put(
-    matrix: Tensor, positions: Tensor, values: Tensor, increments: Callable[[], Tensor]
+    matrix: Tensor,
+    positions: Tensor,
+    values: Callable[[], Tensor],
+    increments: Callable[[], Tensor],
+    *,
+    is_exact: bool = False,
 ) -> Tensor:
-    """`matrix` with `values` at `positions`, [batch_size, 2].
+    """`matrix` with `values()` at `positions`, [batch_size, 2].
 
-    `increments()` = values - matrix[positions]. TensorFlow may update in place. 1.13's op for that
-    fails if it changes every entry, so there the increments are added.
+    `increments()` = values() - matrix[positions], and `is_exact` says whether adding them gives the
+    values without rounding. TensorFlow may update in place: 1.x with the op that writes, 2.x only
+    with the one that adds, which XLA does not take. 1.13's op for that fails if it changes every
+    entry, so there the increments are added.
     """
+    if is_exact and not version().startswith("1.") and in_plain_graph():
+        return raw_op("ScatterNdNonAliasingAdd")(
+            input=matrix, indices=positions, updates=increments()
+        )
     update = getattr(tf, "tensor_scatter_nd_update", None)
     if update is not None:
-        return update(matrix, positions, values)
+        return update(matrix, positions, values())
     return matrix + tf.scatter_nd(positions, increments(), tf.shape(matrix))
 
 
@@ -124,6 +137,13 @@ def stock_sparse_op(logits: Tensor, labels: Tensor, name: Name = None) -> Tensor
     return gen_nn_ops.sparse_softmax_cross_entropy_with_logits(logits, labels, name=name)[0]
 
 
+def zero_rows(shape: Any, dtype: Any) -> Tensor:
+    """Zeros; a vectorizer makes them as many in all iterations as they are in the largest."""
+    if isinstance(shape, list) and all(isinstance(size, int) for size in shape):
+        return tf.zeros(shape, dtype)
+    return filled(tf.fill(shape, tf.zeros([], dtype)))
+
+
 def op_determinism_enabled() -> bool:
     """Whether the user asked TensorFlow for deterministic ops (possible from 2.8 on)."""
     enabled = getattr(_config, "is_op_determinism_enabled", None)
@@ -136,12 +156,12 @@ def constant_value(tensor: Tensor) -> Optional[np.ndarray]:
 
 
 def in_plain_graph() -> bool:
-    """Whether ops built now are for a Session: not eager, and not in a tf.function.
+    """Whether ops built now are for a Session: not eager, not in a tf.function, not for XLA alone.
 
     Then there is no forward accumulator, and ops need not be fit for XLA.
     """
     within = getattr(tf, "executing_eagerly_outside_functions", tf.executing_eagerly)
-    return not within()
+    return not within() and not _in_xla_context(tf.get_default_graph())
 
 
 def buffer_like(tensor: Tensor) -> Tensor:

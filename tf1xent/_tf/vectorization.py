@@ -215,6 +215,25 @@ def clipped(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def _convert_fill(pfor_input: _PforInput) -> _Converted:
+    shapes, stacked = pfor_input.input(0)[:2]
+    value = pfor_input.unstacked_input(1)
+    if not stacked:
+        return _pfor.wrap(filled(tf.fill(shapes, value)), False)
+    shape = tf.concat([tf.shape(shapes)[:1], tf.reduce_max(shapes, axis=0)], axis=0)
+    return _pfor.wrap(filled(tf.fill(shape, value)), True)
+
+
+def filled(tensor: Tensor) -> Tensor:
+    """`tensor`, a result of Fill, whose shape may be another in each iteration: the largest is.
+
+    TensorFlow's converter takes one shape for all.
+    """
+    if not tf.executing_eagerly():
+        tensor.op.pfor_converter = _convert_fill
+    return tensor
+
+
 # In the first group the class axis, if there is one, is the last.
 _CONVERTERS = (
     (("Bitcast", "LogSoftmax", "PreventGradient", "Softmax"), _convert_elementwise),
@@ -224,7 +243,7 @@ _CONVERTERS = (
     (("Empty",), _convert_empty),
     (("GatherNd",), _convert_gather_nd),
     (("ScatterNd",), _convert_scatter_nd),
-    (("TensorScatterUpdate",), _convert_tensor_scatter),
+    (("ScatterNdNonAliasingAdd", "TensorScatterUpdate"), _convert_tensor_scatter),
     (("TensorStridedSliceUpdate",), _convert_strided_update),
 )
 
