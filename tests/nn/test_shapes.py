@@ -194,12 +194,13 @@ def test_a_label_beyond_32_bits_is_not_cut_short():
 
 
 def test_labels_out_of_range_raise_in_many_dimensions_and_many_classes():
-    for concrete in ([2, 3, 4], [5, 80], [7]):
+    for concrete in ([2, 3, 4], [5, 80], [7], [2, 20000]):
         graph = LossGraph(nn, SPARSE, "float64", "int32", concrete)
         logits, labels = _random_case(concrete, "float64")
         labels = np.asarray(labels)
         labels.flat[-1] = concrete[-1]
-        with pytest.raises(tf.errors.InvalidArgumentError, match="Received a label value of"):
+        pattern = r"label value of {0} which is outside the valid range of \[0, {0}\)"
+        with pytest.raises(tf.errors.InvalidArgumentError, match=pattern.format(concrete[-1])):
             graph.run(("logits",), logits, labels)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+from tests.oracle.reference import Reference
 from tests.seam.vectorized import ITERATIONS, Data, arrays_of, data, loss_of, pfor, quantity_of
 from tests.support import option_cases
 
@@ -88,3 +89,19 @@ def test_a_hundred_thousand_classes(implementation, request):
         total = labels[kind].sum(axis=-1, keepdims=True, dtype=np.float64)
         want = total * probabilities - labels[kind]
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-10)
+
+
+@pytest.mark.parametrize("num_classes", [20000, None])
+def test_an_invalid_label_among_many_classes_is_found_in_its_iteration(num_classes):
+    """A valid label is checked on one zero, an invalid one on as many as there are classes."""
+    logits = np.random.RandomState(0).normal(size=(3, 2, 20000)).astype(np.float32)
+    good, bad = np.array([[0, 19999], [7, 1], [2, 3]]), np.array([[0, 5], [7, 20000], [2, 3]])
+    with tf.Graph().as_default(), tf.Session() as session:
+        fed, loss = tf.placeholder(tf.float32, [3, 2, num_classes]), loss_of("sparse", "graph")
+        labels = tf.placeholder(tf.int64, [3, 2])
+        losses = pfor(lambda i: loss(tf.gather(fed, i), tf.gather(labels, i)), 3)
+        got = session.run(losses, {fed: logits, labels: good})
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"20000 which .* \[0, 20000\)"):
+            session.run(losses, {fed: logits, labels: bad})
+    want = Reference(logits.reshape(6, -1)).sparse_loss(good.reshape(-1)).astype(np.float64)
+    np.testing.assert_allclose(got.reshape(-1), want, rtol=1e-6)
