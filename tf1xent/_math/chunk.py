@@ -48,19 +48,26 @@ class Labels:
         values = self._entries.take(matrix)
         return _tf.where(self._inside, values, tf.zeros_like(values))
 
-    def replace(self, matrix: Tensor, new_values: Callable[[Tensor], Tensor]) -> Tensor:
-        """`matrix` with new values, a function of its own, at the labels that lie in the chunk."""
+    def replace(
+        self, matrix: Tensor, new_values: Callable[[Tensor], Tensor], *, is_exact: bool = False
+    ) -> Tensor:
+        """`matrix` with new values, a function of its own, at the labels that lie in the chunk.
+
+        `is_exact`: the new values are 0, or its own are.
+        """
         values = self._entries.take(matrix)
         new = new_values(values)
         increments = _tf.where(self._inside, new - values, tf.zeros_like(values))
-        return self._entries.replace(matrix, _tf.where(self._inside, new, values), increments)
+        new = _tf.where(self._inside, new, values)
+        return self._entries.replace(matrix, new, increments, is_exact=is_exact)
 
 
 def _others(logits: Tensor, labels: Labels) -> Tuple[Tensor, Tensor, Tensor]:
     """(m, e without the label's, their sum) of each row: e = exp(x - m)."""
     largest = tf.reduce_max(logits, axis=1)
     largest = tf.maximum(largest, largest.dtype.min)
-    exponentials = labels.replace(tf.exp(logits - column(largest)), tf.zeros_like)
+    exponentials = tf.exp(logits - column(largest))
+    exponentials = labels.replace(exponentials, tf.zeros_like, is_exact=True)
     return largest, exponentials, row_sum(exponentials)
 
 
@@ -133,7 +140,7 @@ def _chunk_gradient(
         others, others_sum, positions = rows
         labels = Labels(logits, inside, classes, positions)
     gradient = scale_rows(shares_of(log_partitions, others_sum), others)
-    return labels.replace(gradient, lambda _: at_labels), ()
+    return labels.replace(gradient, lambda _: at_labels, is_exact=True), ()
 
 
 @_chunk_gradient.gradient

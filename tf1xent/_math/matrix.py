@@ -134,11 +134,16 @@ class Entries:
         values = -values if negative else values
         return self._put(matrix, lambda: values, lambda: values, values, is_exact=True)
 
-    def replace(self, matrix: Tensor, values: Tensor, increments: Tensor) -> Tensor:
-        """`matrix` with `values` as its entries; `increments` are `values` less the entries."""
+    def replace(
+        self, matrix: Tensor, values: Tensor, increments: Tensor, *, is_exact: bool = False
+    ) -> Tensor:
+        """`matrix` with `values` as its entries; `increments` are `values` less the entries.
+
+        `is_exact`: one of both is 0 everywhere, so nothing is rounded.
+        """
         if self._are_flat:
             return matrix + self._spread(increments)
-        return self._put(matrix, lambda: values, lambda: increments, increments)
+        return self._put(matrix, lambda: values, lambda: increments, increments, is_exact=is_exact)
 
     def _spread(self, values: Tensor) -> Tensor:
         """The matrix that is `values` at the entries, and else 0."""
