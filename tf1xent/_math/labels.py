@@ -7,8 +7,9 @@ from tf1xent._math.matrix import Sizes, known_num_classes, nan_unless
 from tf1xent._tf import tf
 from tf1xent._typing import DType, Tensor
 
-# Of classes: so many zeros take no time.
+# Of classes: so many zeros take no time, nor do more of them beside so many rows of logits.
 _SHORT_ROW = 1 << 14
+_FEW_ROWS = 8
 
 # --- Which labels are valid -------------------------------------------------------------------
 
@@ -138,21 +139,22 @@ def _invalid_label_value(logits: Tensor, labels: Tensor, sizes: Optional[Sizes])
     returns NaN. Its label is an invalid one if there is any. With `sizes`, if there are not as many
     labels as rows, the op gets as many zeros as there are logits and labels, and raises.
     """
-    num_classes: Union[int, Tensor, None] = known_num_classes(logits)
+    num_classes = known_num_classes(logits)
     if sizes is None or _rows_are_known(logits, labels):
-        num_classes = tf.shape(logits)[1] if num_classes is None else num_classes
-        suspect, num_zeros = _label_and_zeros(_suspect(labels), num_classes)
-        row = _tf.zero_rows([1, num_zeros], logits.dtype)
+        suspect, size = _suspect(labels), num_classes
+        if size is None:
+            size = tf.shape(logits)[1]
+        if logits.shape.ndims == 2 and (logits.shape.as_list()[0] or _FEW_ROWS) < _FEW_ROWS:
+            suspect, size = _label_and_zeros(suspect, size)
+        row = _tf.zero_rows([1, size], logits.dtype)
         return _tf.stock_sparse_op(row, suspect[tf.newaxis], name="labels")
     rows, columns = tf.unstack(sizes.shape, 2)
-    num_classes = columns if num_classes is None else num_classes
-    suspect, num_zeros = _label_and_zeros(_suspect(labels, sizes.zero), num_classes)
-    one_row = [1, num_zeros] if isinstance(num_zeros, int) else tf.stack([sizes.one, num_zeros])
+    one_row = tf.stack([sizes.one, columns]) if num_classes is None else [1, num_classes]
     labels_shape = tf.shape(labels)
     fits = tf.equal(rows, labels_shape)
-    row = _tf.zero_rows(_tf.where(fits, one_row, sizes.shape), logits.dtype)
+    row = tf.fill(_tf.where(fits, one_row, sizes.shape), tf.zeros([], logits.dtype))
     label_shape = _tf.where(fits, sizes.one, labels_shape)
-    suspect = tf.broadcast_to(suspect, label_shape)
+    suspect = tf.broadcast_to(_suspect(labels, sizes.zero), label_shape)
     return _tf.set_static_shape(_tf.stock_sparse_op(row, suspect, name="labels"), [1])
 
 
@@ -161,9 +163,9 @@ def _label_and_zeros(
 ) -> Tuple[Tensor, Union[int, Tensor]]:
     """What the op gets to check a label: the label, and of how many zeros the row is.
 
-    The error tells the number of classes, so they are as many. But where the classes are many, or
-    on several devices, a row of them takes long; so in graphs it is that only for an invalid label,
-    and for a valid one a single zero.
+    The error tells the number of classes, so they are as many. That takes long beside few rows of
+    many classes; so in graphs they are that many only for an invalid label, and for a valid one it
+    is a single zero.
     """
     is_short = isinstance(num_classes, int) and num_classes <= _SHORT_ROW
     if is_short or not _tf.in_plain_graph():
