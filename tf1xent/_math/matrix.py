@@ -184,6 +184,12 @@ def column(rows: Tensor, axis: Union[int, Tensor] = 1) -> Tensor:
     return tf.expand_dims(rows, axis)
 
 
+def exponentials_after(last_reader: Tensor, matrix: Tensor) -> Tensor:
+    """exp(`matrix`), which takes its place once its last other reader has read it."""
+    with tf.control_dependencies([] if is_narrow(matrix) else [last_reader]):
+        return tf.exp(matrix)
+
+
 def position_of_largest(matrix: Tensor, axis: Union[int, Tensor] = 1) -> Tensor:
     """The class of the largest entry of each row: [batch_size], int32."""
     return tf.argmax(matrix, axis=axis, output_type=tf.int32)

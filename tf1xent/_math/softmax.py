@@ -33,6 +33,7 @@ from tf1xent._math.matrix import (
     Entries,
     Sizes,
     column,
+    exponentials_after,
     is_left_out,
     is_narrow,
     position_of_largest,
@@ -59,11 +60,8 @@ def _sparse_rows(
     entries = Entries(logits, classes, sizes)
     differences = logits - tf.reduce_max(logits, axis=sizes.one, keepdims=True)
     label_difference = entries.take(differences)
-    # Then nothing else reads the differences any more, and the exponentials take their place.
-    with tf.control_dependencies([] if is_narrow(logits) else [label_difference]):
-        exponentials = tf.exp(differences)
     at_label = tf.exp(label_difference)
-    others = entries.clear(exponentials, at_label)
+    others = entries.clear(exponentials_after(label_difference, differences), at_label)
     others_sum = where_valid(valid, row_sum(others, sizes.one), invalid_value)
     return label_difference, (others, others_sum, at_label, classes, entries.positions)
 
