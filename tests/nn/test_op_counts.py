@@ -22,7 +22,9 @@ MOST_OPS = {
 
 
 @pytest.mark.skipif(not hasattr(tf, "where_v2"), reason="TF 1.13 has others for some of the ops")
-@pytest.mark.parametrize("shape", [[32, 10], [None, 10], [128, 1000], [None, 50257]], ids=str)
+@pytest.mark.parametrize(
+    "shape", [[32, 10], [None, 10], [128, 1000], [None, 1000], [None, 50257]], ids=str
+)
 @pytest.mark.parametrize("name, dtype", list(MOST_OPS))
 def test_a_loss_and_its_gradient_are_few_ops(name, dtype, shape):
     if shape[0] is None and not _tf.CHECKS_COME_FIRST:

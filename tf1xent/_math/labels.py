@@ -144,7 +144,8 @@ def _invalid_label_value(logits: Tensor, labels: Tensor, sizes: Optional[Sizes])
         suspect, size = _suspect(labels), num_classes
         if size is None:
             size = tf.shape(logits)[1]
-        if logits.shape.ndims == 2 and (logits.shape.as_list()[0] or _FEW_ROWS) < _FEW_ROWS:
+        rows = logits.shape[:1].num_elements()
+        if rows is not None and rows < _FEW_ROWS:
             suspect, size = _label_and_zeros(suspect, size)
         row = _tf.zero_rows([1, size], logits.dtype)
         return _tf.stock_sparse_op(row, suspect[tf.newaxis], name="labels")

@@ -139,7 +139,7 @@ class Entries:
     ) -> Tensor:
         """`matrix` with `values` as its entries; `increments` are `values` less the entries.
 
-        `is_exact`: one of both is 0 everywhere, so nothing is rounded.
+        `is_exact`: in each row the value or the entry is 0, or they are equal: nothing is rounded.
         """
         if self._are_flat:
             return matrix + self._spread(increments)

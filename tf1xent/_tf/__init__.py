@@ -316,7 +316,7 @@ __all__ = [
     "version",
     "watch_runs",
     "where",
-    "zero_rows",
     "with_static_shape",
     "write_event_file",
+    "zero_rows",
 ]

@@ -19,7 +19,6 @@ from tf1xent._tf.vectorization import clipped, filled, taken_by_position, taken_
 from tf1xent._typing import Name, Tensor
 
 _config = module_if_there("framework.config")  # 1.13 has none
-_in_xla_context = getattr(control_flow_util, "InXlaContext", lambda graph: False)
 
 
 def version() -> str:
@@ -161,7 +160,7 @@ def in_plain_graph() -> bool:
     Then there is no forward accumulator, and ops need not be fit for XLA.
     """
     within = getattr(tf, "executing_eagerly_outside_functions", tf.executing_eagerly)
-    return not within() and not _in_xla_context(tf.get_default_graph())
+    return not within() and not control_flow_util.InXlaContext(tf.get_default_graph())
 
 
 def buffer_like(tensor: Tensor) -> Tensor:
