@@ -13,6 +13,7 @@ import tensorflow.compat.v1 as tf
 from google.protobuf import text_format
 
 from tests.corpus.reading import FILES
+from tests.support import processes
 from tf1xent import cli, graphs
 
 FOLDER = FILES / "tf115"
@@ -293,6 +294,7 @@ def test_a_link_stays_a_link(source, tmp_path, capsys):
 def test_the_module_is_the_command():
     process = subprocess.run(
         [sys.executable, "-m", "tf1xent", "inspect", str(FUNCTIONS), "--check", "--json"],
+        env=processes.environment(),
         capture_output=True,
         text=True,
     )

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from tests.support import processes
 from tests.support.graph_files import FROZEN, META, SAVED_MODEL
 from tf1xent import cli, graphs
 
@@ -98,7 +99,12 @@ def test_a_closed_stdout_is_nothing(monkeypatch):
 @pytest.mark.exhaustive
 def test_a_pipe_to_head():
     command = f"'{sys.executable}' -m tf1xent inspect '{META}' | true; echo ${{PIPESTATUS[0]}}"
-    process = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    process = subprocess.run(
+        ["bash", "-c", command],
+        env=processes.environment(),
+        capture_output=True,
+        text=True,
+    )
     assert process.stdout == f"{128 + signal.SIGPIPE}\n"
     assert "Traceback" not in process.stderr and "BrokenPipe" not in process.stderr
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from tests import ROOT
+from tests.support import processes
 from tests.support.addresses import is_closed, is_open, outer_address
 from tf1xent import cli, kernels
 from tf1xent.curvature.workers import loopback
@@ -69,7 +69,7 @@ def life():
     """Starts a worker, asks all that is asked of it, and ends it in the middle of a step."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tf1xent", "worker", "--threads", "1"],
-        cwd=str(ROOT),
+        env=processes.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         universal_newlines=True,

@@ -9,8 +9,7 @@ import time
 import pytest
 import tensorflow.compat.v1 as tf
 
-from tests import ROOT
-from tests.support import clusters
+from tests.support import clusters, processes
 
 KILLED = """
 import os, signal
@@ -89,7 +88,10 @@ def test_tasks_end_when_their_test_does():
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="reads /proc")
 def test_tasks_end_with_tests_that_are_killed():
     result = subprocess.run(
-        [sys.executable, "-c", KILLED], cwd=str(ROOT), stdout=subprocess.PIPE, timeout=120
+        [sys.executable, "-c", KILLED],
+        env=processes.environment(),
+        stdout=subprocess.PIPE,
+        timeout=120,
     )
     assert result.returncode == -signal.SIGKILL
     pids = result.stdout.decode().split()

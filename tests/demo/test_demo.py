@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+from tests.support import processes
 from tf1xent.demo import collapse, digits
 
 pytestmark = pytest.mark.exhaustive
@@ -32,7 +33,12 @@ def stock_has_second_derivative():
 
 
 def run_python(*arguments):
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=processes.environment(),
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.fixture(scope="module")

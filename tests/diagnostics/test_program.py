@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from tests import ROOT
 from tests.diagnostics import programs
 from tests.diagnostics.programs import descent, inputs, mean_loss, ran, weights
+from tests.support import processes
 from tf1xent.diagnostics.program.program import Program
 
 OPTIMIZERS = {
@@ -222,7 +222,7 @@ def test_replicas():
     if not hasattr(tf, "distribute"):
         pytest.skip("this TensorFlow has no strategies")
     command = [sys.executable, "-m", "tests.diagnostics.mirrored_program"]
-    done = subprocess.run(command, cwd=str(ROOT), stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(command, env=processes.environment(), stdout=subprocess.PIPE, check=True)
     found = json.loads(done.stdout.decode().splitlines()[-1])
     assert found["trainable"] == ["w", "w/replica_1"]
     assert found["updated"] == found["trainable"]

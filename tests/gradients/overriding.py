@@ -1,6 +1,5 @@
 """What the tests of the override share: rows of logits and labels, and ways to derive and run."""
 
-import os
 import subprocess
 import sys
 
@@ -10,6 +9,7 @@ from tensorflow.python.framework import ops
 
 import tf1xent
 from tests import ROOT
+from tests.support import processes
 from tests.support.loss_graph import SPARSE
 
 SPARSE_OP = "SparseSoftmaxCrossEntropyWithLogits"
@@ -81,7 +81,7 @@ def module_results(module, *arguments):
     process = subprocess.run(
         [sys.executable, "-m", "tests.routes." + module] + [str(a) for a in arguments],
         cwd=str(ROOT),
-        env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3"),
+        env=processes.environment(TF_CPP_MIN_LOG_LEVEL="3"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -19,8 +19,8 @@ import tensorflow
 import tensorflow.compat.v1 as tf
 
 import tf1xent
-from tests import ROOT
 from tests.corpus.reading import entries
+from tests.support import processes
 from tests.support.v1_loops import can_be_functional
 from tf1xent import graphs
 from tf1xent.graphs import Verdict
@@ -268,7 +268,7 @@ def answers_elsewhere():
         path = os.path.join(folder, "answers")
         process = subprocess.run(
             [sys.executable, "-c", code, path],
-            cwd=str(ROOT),
+            env=processes.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=300,

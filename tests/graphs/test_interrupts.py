@@ -10,6 +10,7 @@ import warnings
 
 import pytest
 
+from tests.support import processes
 from tests.support.graph_files import FROZEN, SAVED_MODEL, contents, copied, rewrite
 from tf1xent import graphs
 from tf1xent.errors import CleanUpWarning
@@ -102,6 +103,7 @@ def test_a_process_that_a_signal_ends_leaves_nothing(tmp_path):
     command = ["rewrite", str(SAVED_MODEL), str(tmp_path / "new"), "--mode", "tag"]
     process = subprocess.Popen(
         [sys.executable, "-c", WAITING, *command],
+        env=processes.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         universal_newlines=True,

@@ -12,6 +12,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tests.corpus.reading import FILES, entries
+from tests.support import processes
 from tf1xent import graphs
 
 IS_TF1 = tensorflow.__version__.startswith("1.")
@@ -50,6 +51,7 @@ def saved_model_cli(folder, commands):
     logs = [str(folder / f"{number}.log") for number in range(len(commands))]
     process = subprocess.run(
         [sys.executable, "-c", SAVED_MODEL_CLI, json.dumps(list(zip(commands, logs)))],
+        env=processes.environment(),
         capture_output=True,
         text=True,
     )

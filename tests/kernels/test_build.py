@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import tensorflow.compat.v1 as tf
 
-from tests import ROOT
 from tests.kernels.fake_builds import (
     build,
     in_cache,
@@ -21,6 +20,7 @@ from tests.kernels.fake_builds import (
     write_compiler,
     write_sources,
 )
+from tests.support import processes
 from tf1xent import kernels
 from tf1xent._math import kernel_self_test
 from tf1xent.errors import KernelsError
@@ -83,10 +83,7 @@ def test_sources_that_do_not_compile(folder, tmp_path, real_build):
 def test_the_command_builds_the_kernels_or_finds_them(real_build):
     # In the matrix it ran before the tests: a build takes a minute there.
     command = [sys.executable, "-m", "tf1xent", "build-kernels"]
-    root = str(ROOT)
-    process = subprocess.run(
-        command, env=dict(os.environ, PYTHONPATH=root), capture_output=True, text=True
-    )
+    process = subprocess.run(command, env=processes.environment(), capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     # Loading is for processes of their own: the self-tests at the end of the build did it.
     found = cache.find(sources.current_target(sources.source_folder()))
@@ -209,10 +206,9 @@ def test_a_killed_build_leaves_nothing_that_is_loaded(folder, tmp_path, compiler
         "from tf1xent.kernels import building; "
         f"building.build_from({folder!r}, compiler={endless!r})"
     )
-    root = str(ROOT)
     process = subprocess.Popen(
         [sys.executable, "-c", program],
-        env=dict(os.environ, PYTHONPATH=root),
+        env=processes.environment(),
         stdout=subprocess.DEVNULL,
     )
     try:

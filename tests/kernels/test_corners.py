@@ -10,7 +10,7 @@ import tensorflow
 import tensorflow.compat.v1 as tf
 
 import tf1xent
-from tests import ROOT
+from tests.support import processes
 from tf1xent import nn
 
 PREFIX = "Tf1xentKernel"
@@ -100,7 +100,9 @@ def test_a_function_that_was_traced_before_is_compiled(library):
     if not option:
         pytest.skip("this TensorFlow compiles no tf.function")
     command = [sys.executable, "-c", _COMPILED_LATER, option[0]]
-    output = subprocess.run(command, cwd=str(ROOT), stdout=subprocess.PIPE, check=True).stdout
+    output = subprocess.run(
+        command, env=processes.environment(), stdout=subprocess.PIPE, check=True
+    ).stdout
     np.testing.assert_allclose([float(word) for word in output.split()], [LOG_2] * 2, rtol=1e-6)
 
 
@@ -173,7 +175,10 @@ def test_labels_are_refused_in_a_gathers_words_with_op_determinism_on(library):
     ):
         pytest.skip("this TensorFlow has no op determinism")
     output = subprocess.run(
-        [sys.executable, "-c", _DETERMINISTIC], cwd=str(ROOT), stdout=subprocess.PIPE, check=True
+        [sys.executable, "-c", _DETERMINISTIC],
+        env=processes.environment(),
+        stdout=subprocess.PIPE,
+        check=True,
     )
     lines = output.stdout.decode().splitlines()
     assert set(lines[:9]) == {"indices[0] = 4 is not in [0, 4)"} and len(lines) == 15

@@ -1,7 +1,6 @@
 """The loss over a large vocabulary by tapes, functions, XLA, forward mode, and in saved graphs."""
 
 import inspect
-import os
 import subprocess
 import sys
 
@@ -9,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from tests import ROOT
 from tests.losses.linear_layer import BIASES, INPUTS, WEIGHTS
+from tests.support import processes
 from tf1xent import losses
 
 
@@ -113,7 +112,7 @@ def test_a_saved_graph_is_differentiated_in_another_process(tmp_path):
     """The loss, its saved gradients and its saved Hessian-vector product."""
     values, graph = str(tmp_path / "values.npz"), str(tmp_path / "graph.meta")
     np.savez(values, inputs=INPUTS[0], weights=WEIGHTS, biases=BIASES, labels=np.array([0, 6, 3]))
-    environment = dict(os.environ, PYTHONPATH=str(ROOT), TF_CPP_MIN_LOG_LEVEL="3")
+    environment = processes.environment(TF_CPP_MIN_LOG_LEVEL="3")
     for program in (SAVE, LOAD):
         output = subprocess.run(
             [sys.executable, "-c", program.format(values=values, graph=graph)],

@@ -1,6 +1,5 @@
 """With op determinism on: the same bits in two runs, and the right ones."""
 
-import os
 import subprocess
 import sys
 
@@ -10,12 +9,13 @@ import pytest
 from tests import ROOT
 from tests.math import determinism_program as program
 from tests.oracle.reference import Reference
+from tests.support import processes
 
 
 @pytest.fixture(scope="module")
 def lines():
     """By function, number of classes and number of the result: its state and first numbers."""
-    environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3")
+    environment = processes.environment(TF_CPP_MIN_LOG_LEVEL="3")
     for kind in ("INTEROP", "INTRAOP"):  # one thread is always the same
         environment[f"TF_NUM_{kind}_THREADS"] = "4"
     if not program.has_switch():

@@ -1,7 +1,6 @@
 """Streaming metrics under tf.distribute: one value of the batches of all replicas."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -9,12 +8,13 @@ import numpy as np
 
 from tests import ROOT
 from tests.metrics.calls import NAMES
+from tests.support import processes
 
 
 def test_replicas_add_up_as_those_of_tf_metrics():
     run = subprocess.run(
         [sys.executable, "-m", "tests.metrics.distributed_program"],
-        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        env=processes.environment(),
         cwd=str(ROOT),
         capture_output=True,
         timeout=600,

@@ -5,7 +5,6 @@ times one vector: mixed derivatives are in it.
 """
 
 import itertools
-import os
 import subprocess
 import sys
 
@@ -13,8 +12,8 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from tests import ROOT
 from tests.oracle.option_reference import OptionReference
+from tests.support import processes
 from tests.support.option_cases import (
     FUNCTIONS,
     OPTIONS,
@@ -193,7 +192,7 @@ def test_eager_tapes(tmp_path):
     """In a process of its own, since eager execution is a process's choice on TF 1.x."""
     path = str(tmp_path / "results.npz")
     command = [sys.executable, "-m", "tests.nn.test_options_derivatives", path]
-    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    environment = processes.environment()
     run = subprocess.run(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600
     )

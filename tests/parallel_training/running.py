@@ -1,6 +1,5 @@
 """Starts distributed programs as their users do: one process a task, on loopback."""
 
-import os
 import subprocess
 import sys
 import time
@@ -9,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from tests import ROOT
+from tests.support import processes
 from tests.support.clusters import HOST, free_ports, starter
 
 PROGRAMS = Path(__file__).resolve().parent / "programs"
@@ -75,7 +74,6 @@ def run_commands(folder, script, *arguments, **jobs):
       As `run`, of the workers.
     """
     folder.mkdir()
-    environment = dict(os.environ, PYTHONPATH=str(ROOT))
     started, statuses = {}, {}
     try:
         for name, task in tasks_of(jobs):
@@ -87,7 +85,7 @@ def run_commands(folder, script, *arguments, **jobs):
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    env=environment,
+                    env=processes.environment(),
                 )
         deadline = time.monotonic() + SECONDS
         for name, process in started.items():

@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.ops import control_flow_util
 
 import tf1xent
-from tests import ROOT
+from tests.support import processes
 from tests.support.loss_graph import SPARSE
 from tests.support.v1_loops import mapped, scanned
 from tf1xent import _tf
@@ -135,7 +135,7 @@ assert enabled() is False
 def test_after_disable_v2_behavior():
     process = subprocess.run(
         [sys.executable, "-c", PROGRAM],
-        cwd=str(ROOT),
+        env=processes.environment(),
         capture_output=True,
         timeout=120,
     )

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.running.processes import PROGRAMS, plain, run
+from tests.support.processes import WITHOUT_KERAS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot fork")
 
@@ -73,7 +74,7 @@ if len(sys.argv) > 1:
 
 @pytest.mark.lengthy
 def test_each_process_prints_its_own_report():
-    process = run("--children", "--report", str(PROGRAMS / "builders.py"))
+    process = run("--children", "--report", str(PROGRAMS / "builders.py"), variables=WITHOUT_KERAS)
     assert process.code == 0, process.err
     built = dict(map(int, line.split()) for line in process.out.splitlines())
     assert sorted(built.values()) == [1, 2, 3, 4]

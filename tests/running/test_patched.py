@@ -6,6 +6,7 @@ import re
 import pytest
 
 from tests.running.processes import PROGRAMS, plain, run
+from tests.support.processes import WITHOUT_KERAS
 
 STREAMS = "streams.py"
 SPARSE, DENSE = "SparseSoftmaxCrossEntropyWithLogits", "SoftmaxCrossEntropyWithLogits"
@@ -30,7 +31,7 @@ def promised(path):
 
 def test_the_report_says_what_was_served_and_from_which_line():
     path = PROGRAMS / "served.py"
-    process = run("--report", path.name, cwd=str(PROGRAMS))
+    process = run("--report", path.name, cwd=str(PROGRAMS), variables=WITHOUT_KERAS)
     assert process.code == 0, process.err
     rows = {
         (times, what, int(re.match(path.name + r":(\d+), in ", line).group(1)), through)
@@ -41,14 +42,14 @@ def test_the_report_says_what_was_served_and_from_which_line():
 
 
 def streams(*options):
-    process = run(*options, STREAMS, cwd=str(PROGRAMS))
+    process = run(*options, STREAMS, cwd=str(PROGRAMS), variables=WITHOUT_KERAS)
     assert process.code == 0, process.err
     return json.loads(process.out), process.err
 
 
 @pytest.mark.lengthy
 def test_override_only_adds_no_op_and_leaves_random_numbers():
-    stock = plain(STREAMS, cwd=str(PROGRAMS))
+    stock = plain(STREAMS, cwd=str(PROGRAMS), variables=WITHOUT_KERAS)
     assert stock.code == 0, stock.err
     want = json.loads(stock.out)
     found, report = streams("--override-only", "--report")

@@ -8,6 +8,7 @@ import pytest
 
 from tests import ROOT
 from tests.running.processes import PROGRAMS, plain, run
+from tests.support.processes import WITHOUT_KERAS
 from tf1xent import cli
 
 # (options of Python, options of the command, what it says)
@@ -82,7 +83,7 @@ def test_a_tensorflow_that_cannot_be_patched_ends_the_program(what, tmp_path):
 
 
 def test_kernels_that_are_not_there_end_the_program(tmp_path):
-    variables = {"TF1XENT_KERNEL_CACHE": str(tmp_path)}
+    variables = {"TF1XENT_KERNEL_CACHE": str(tmp_path), **WITHOUT_KERAS}
     process = run("--implementation", "kernel", str(PROGRAMS / "streams.py"), variables=variables)
     last = process.err.splitlines()[-1]
     assert (process.code, process.out) == (2, "")

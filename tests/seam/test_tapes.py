@@ -1,6 +1,5 @@
 """Derivatives outside of sessions: eager tapes, tf.function, XLA, forward mode."""
 
-import os
 import subprocess
 import sys
 
@@ -9,15 +8,15 @@ import pytest
 import tensorflow
 import tensorflow.compat.v1 as tf
 
-from tests import ROOT
 from tests.oracle.reference import Reference
 from tests.seam import tape_program as program
+from tests.support import processes
 
 XLA_ROUTES = ("tapes in XLA", "XLA under tapes")
 
 
 def _run_program(path):
-    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    environment = processes.environment()
     command = [sys.executable, "-m", program.__name__, path]
     run = subprocess.run(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600

@@ -26,7 +26,7 @@ import threading
 import time
 from pathlib import Path
 
-from tests import ROOT
+from tests.support import processes
 
 HOST = "127.0.0.1"
 # On a machine that does other things too.
@@ -43,14 +43,13 @@ class Starter:
 
     def __init__(self):
         # A process with threads must not be forked; NumPy's linear algebra starts them.
-        environment = dict(os.environ, OPENBLAS_NUM_THREADS="1")
+        environment = processes.environment(OPENBLAS_NUM_THREADS="1")
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.task_program"],
             # It ends when its input does: with this process, however that ends, and with all tasks.
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            cwd=str(ROOT),
             env=environment,
             universal_newlines=True,
         )

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import runpy
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests import ROOT
+from tests.support import processes
 
 TOOLS = ROOT / "tools" / "benchmarks"
 if not TOOLS.exists():
@@ -234,7 +234,7 @@ def run_benchmarks(*arguments, **variables):
         [sys.executable, str(TOOLS), *arguments],
         capture_output=True,
         text=True,
-        env=dict(os.environ, **variables),
+        env=processes.environment(**variables),
         timeout=300,
     )
 
@@ -322,7 +322,7 @@ def printed():
         [sys.executable, "-m", "tests.tools.benchmarks_program", str(TOOLS), *COMMANDS],
         capture_output=True,
         text=True,
-        cwd=str(ROOT),
+        env=processes.environment(),
         timeout=300,
     )
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,5 @@
 """The guides of tools/docs: their commands run in order, and print what they show."""
 
-import os
 import re
 import shlex
 import shutil
@@ -11,6 +10,7 @@ from typing import NamedTuple, Tuple
 import pytest
 
 from tests import ROOT
+from tests.support import processes
 
 DOCS, EXAMPLES = ROOT / "tools" / "docs", ROOT / "tools" / "examples"
 if not DOCS.exists():
@@ -106,7 +106,7 @@ def run(command, folder):
         words,
         cwd=str(folder),
         # oneDNN, which a processor may have or not, changes digits and what a relu shows.
-        env=dict(os.environ, PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1", TF_ENABLE_ONEDNN_OPTS="1"),
+        env=processes.environment(PYTHONUNBUFFERED="1", TF_ENABLE_ONEDNN_OPTS="1"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from tests import ROOT
+from tests.support import processes
 from tests.support.without_tensorflow import hide
 from tests.verification import planted
 from tf1xent import cli
@@ -157,7 +158,7 @@ def started(program, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "tf1xent", "verify", "losses:before", "losses:before"],
-        env=dict(os.environ, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)])),
+        env=dict(processes.environment(), PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)])),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         universal_newlines=True,

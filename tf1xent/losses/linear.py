@@ -34,6 +34,7 @@ _FUNCTION = "linear_softmax_cross_entropy"
 _CHUNK_SIZE = 640  # of those measured, both memory and time keep a margin on TF 1.15 and 2.21
 
 
+@_tf.not_converted
 @with_options(LinearOptions, before="scope")
 def linear_softmax_cross_entropy(
     labels: Labels,

@@ -28,6 +28,7 @@ __all__ = ["sharded_softmax_cross_entropy"]
 _FUNCTION = "sharded_softmax_cross_entropy"
 
 
+@_tf.not_converted
 @with_options(ShardedOptions, before="scope")
 def sharded_softmax_cross_entropy(
     labels: Labels,

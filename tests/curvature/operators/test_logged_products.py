@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from tests import ROOT
 from tests.curvature import killed_program
+from tests.support import processes
 from tf1xent.curvature.operators.ggn_operator import GGNOperator
 from tf1xent.curvature.operators.hessian_operator import HessianOperator
 
@@ -23,7 +23,7 @@ def test_a_killed_process_goes_on_to_the_same_bits(tmp_path):
     assert number >= killed_program.NUM_STEPS
     # The first pass is that of the checksums, so the process dies in its tenth product.
     command = [sys.executable, "-m", "tests.curvature.killed_program", str(tmp_path / "log"), "11"]
-    killed = subprocess.run(command, cwd=str(ROOT), capture_output=True)
+    killed = subprocess.run(command, env=processes.environment(), capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
     resumed, computed = killed_program.run(tmp_path / "log")
     assert computed == number - 9

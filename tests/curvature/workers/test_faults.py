@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from tests import ROOT
 from tests.curvature import killed_program
 from tests.curvature.workers.network import network, same, vectors
-from tests.support import clusters
+from tests.support import clusters, processes
 
 NUM_WORKERS = 3
 NUM_VECTORS = 4
@@ -212,7 +211,7 @@ def test_the_client_is_killed_and_goes_on_to_the_same_bits(running, tmp_path):
     whole, number = killed_program.run(tmp_path / "whole")
     arguments = [str(tmp_path / "log"), "11", *targets]
     command = [sys.executable, "-m", "tests.curvature.killed_program", *arguments]
-    killed = subprocess.run(command, cwd=str(ROOT), capture_output=True, timeout=300)
+    killed = subprocess.run(command, env=processes.environment(), capture_output=True, timeout=300)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
     resumed, computed = killed_program.run(tmp_path / "log", workers=targets)
     assert computed == number - 9
@@ -234,7 +233,9 @@ with network() as made:
 """
     try:
         command = [sys.executable, "-c", code]
-        ended = subprocess.run(command, cwd=str(ROOT), capture_output=True, timeout=300)
+        ended = subprocess.run(
+            command, env=processes.environment(), capture_output=True, timeout=300
+        )
         assert ended.returncode == 0, ended.stderr.decode()[-2000:]
         assert float(ended.stdout) == running.network.operator().loss()
     finally:

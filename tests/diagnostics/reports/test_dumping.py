@@ -11,6 +11,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from tests.diagnostics.reports.findings import FOUND
+from tests.support import processes
 from tf1xent.diagnostics.program.program import Program
 from tf1xent.diagnostics.replaying.step import Step, no_history
 from tf1xent.diagnostics.reports.dumping import write_dump
@@ -167,7 +168,11 @@ assert "tf1xent" not in sys.modules
 def test_the_scripts_run_the_step_without_tf1xent(dumps, tmp_path):
     paths = [os.path.join(folder, "run_step.py") for folder in dumps.values()]
     ran = subprocess.run(
-        [sys.executable, "-c", RUNNER, *paths], cwd=str(tmp_path), capture_output=True, text=True
+        [sys.executable, "-c", RUNNER, *paths],
+        env=processes.environment(),
+        cwd=str(tmp_path),
+        capture_output=True,
+        text=True,
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
     for path in paths:

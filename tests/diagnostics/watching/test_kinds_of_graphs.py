@@ -11,6 +11,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from tests.diagnostics.watching.trainings import Training, dense, pixel
+from tests.support import processes
 from tf1xent import _tf, patched
 from tf1xent.diagnostics import LossDoctor
 
@@ -124,7 +125,7 @@ def test_replicas():
     if not hasattr(tf, "distribute"):
         pytest.skip("this TensorFlow has no strategies")
     command = [sys.executable, "-m", "tests.diagnostics.watching.mirrored_program"]
-    done = subprocess.run(command, cwd=str(ROOT), stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(command, env=processes.environment(), stdout=subprocess.PIPE, check=True)
     found = json.loads(done.stdout.decode().splitlines()[-1])
     assert found["alarms"] == [["inputs not finite", 7, 2]]
     assert found["same_variables"]
