@@ -314,10 +314,14 @@ parametrize_measured = pytest.mark.parametrize(
 
 
 def rewritings():
-    """Each entry of a writer in both modes, of the other writer's in one, on the newest only."""
-    own = [(name, mode) for name in ENTRIES if name.startswith(WRITER) for mode in MODES]
-    other = [(name, "logsumexp") for name in ENTRIES if not name.startswith(WRITER)]
-    return own + [pytest.param(*case, marks=pytest.mark.exhaustive) for case in other]
+    """Each entry of a writer in a mode by turns, on the newest in both; and the other writer's."""
+    own = [name for name in ENTRIES if name.startswith(WRITER)]
+    modes = [MODES[:: (-1) ** number] for number, _ in enumerate(own)]
+    rest = [(name, second) for name, (_, second) in zip(own, modes)]
+    rest += [(name, "logsumexp") for name in ENTRIES if not name.startswith(WRITER)]
+    return [(name, first) for name, (first, _) in zip(own, modes)] + [
+        pytest.param(*case, marks=pytest.mark.exhaustive) for case in rest
+    ]
 
 
 @pytest.mark.parametrize("name, mode", rewritings())

@@ -5,6 +5,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from tests.losses.linear_layer import BIASES, INPUTS, WEIGHTS
+from tests.support.option_cases import unoptimised
 from tf1xent import losses
 from tf1xent.curvature import hessian_vector_product
 
@@ -74,7 +75,9 @@ def test_no_block_of_classes_leaves_its_device(kind):
             with tf.device(device):
                 totals.append(tf.reduce_sum(tf.abs(tensor)))
         metadata = tf.RunMetadata()
-        with tf.Session(config=tf.ConfigProto(device_count={"CPU": 3})) as session:
+        config = unoptimised()
+        config.device_count["CPU"] = 3
+        with tf.Session(config=config) as session:
             session.run(tf.global_variables_initializer())
             values = session.run(
                 [loss] + totals,

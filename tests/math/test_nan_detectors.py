@@ -9,6 +9,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import tf1xent
+from tests.support.option_cases import unoptimised
 from tf1xent import losses, metrics, nn
 
 RANDOM = np.random.RandomState(0)
@@ -97,14 +98,14 @@ def _derivatives(build, orders):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_no_tensor_of_a_loss_is_infinite(name):
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session(config=unoptimised()) as session:
         orders = _derivatives(FUNCTIONS[name], 2 if name in TO_THE_SECOND else 3)
         session.run([orders, tf.add_check_numerics_ops()])
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_no_tensor_of_a_metric_is_infinite(name):
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session(config=unoptimised()) as session:
         arguments = {"k": 2} if name == "top_k_accuracy" else {}
         value = getattr(metrics, name)(LABELS, tf.constant(LOGITS), **arguments)
         session.run([value, tf.add_check_numerics_ops()])
@@ -113,7 +114,7 @@ def test_no_tensor_of_a_metric_is_infinite(name):
 @pytest.mark.exhaustive
 def test_no_tensor_of_many_chunks_is_infinite():
     """Chunks that hold nothing but the label; the tensors outside of the loops over the chunks."""
-    with tf.Graph().as_default() as graph, tf.Session() as session:
+    with tf.Graph().as_default() as graph, tf.Session(config=unoptimised()) as session:
         orders = _derivatives(lambda x, _: _linear(x, _, chunk_size=1), 2)
         session.run(orders)
         tensors = [
@@ -137,7 +138,7 @@ def test_no_tensor_of_an_overridden_gradient_is_infinite(kind, order):
     labels = LABELS if kind == "sparse" else SOFT_LABELS
     tf1xent.override_gradients()
     try:
-        with tf.Graph().as_default(), tf.Session() as session:
+        with tf.Graph().as_default(), tf.Session(config=unoptimised()) as session:
             orders = _derivatives(lambda x, _: stock(labels=labels, logits=x), order)
             session.run([orders, tf.add_check_numerics_ops()])
     finally:
@@ -148,7 +149,7 @@ def test_no_tensor_of_an_overridden_gradient_is_infinite(kind, order):
 def test_what_is_not_valid_is_still_nan_or_infinite(policy):
     """A label out of range is NaN by its policy; a label of a class that is left out, infinity."""
     labels = np.array([0, 2, 5, -1]) if policy else np.array([0, 2, 1, 1])
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session(config=unoptimised()) as session:
         value = session.run(
             nn.masked_sparse_softmax_cross_entropy_with_logits(
                 labels=labels,
