@@ -201,7 +201,7 @@ def test_a_relay_counts_what_passes():
 @pytest.mark.exhaustive
 def test_the_bytes_of_a_sharded_loss_are_those_of_the_file():
     numbers = json.loads(scaling.FILE.read_text(encoding="utf-8"))["loss"]
-    found = scaling.crossing_numbers()
+    found = scaling.crossing_numbers([2])  # three are tests/clusters/test_sharded_traffic.py's
     assert {key: numbers[key] for key in found} == found
 
 

@@ -128,9 +128,9 @@ def loss_numbers(rounds: int) -> Dict[str, Any]:
     }
 
 
-def crossing_numbers() -> Dict[str, Any]:
-    """Returns the rounds and, for both ways, a and b of the whole order."""
-    with _small_sides([2, 3]) as sides:
+def crossing_numbers(numbers: Sequence[int] = (2, 3)) -> Dict[str, Any]:
+    """Returns the rounds and, for both ways, a and b of the whole order: of so many tasks."""
+    with _small_sides(numbers) as sides:
         crossed = {key: side.crossed("hvp") for key, side in sides.items()}
     return {
         "rounds": max(found.rounds for found in crossed.values()),
