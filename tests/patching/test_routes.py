@@ -1,6 +1,6 @@
 """Real programs reach TensorFlow's functions by many routes; after `patch` each has every order.
 
-Each behaviour takes one process, which runs all routes in both import orders. What TensorFlow
+Each behaviour takes one process, which runs the routes of all tests to come. What TensorFlow
 returns for a confident prediction is 0 in float32: a route that silently stayed with TensorFlow's
 function fails by its value.
 """
@@ -18,11 +18,17 @@ from tests.oracle import reference
 from tests.routes import table
 
 
-def _results(folder, behaviour):
-    """All results of one behaviour, from a process of its own."""
-    path = str(folder / "results.npz")
+def _results(request, tmp_path_factory, behaviour):
+    """The results of the tests that use a fixture, from a process of its own."""
+    path = str(tmp_path_factory.mktemp(behaviour) / "results.npz")
+    parameters = [
+        item.callspec.params
+        for item in request.session.items
+        if request.fixturename in getattr(item, "fixturenames", ())
+    ]
+    keys = [table.key(chosen["order"], chosen["route"]) for chosen in parameters]
     process = subprocess.run(
-        [sys.executable, "-m", "tests.routes.run", behaviour, path],
+        [sys.executable, "-m", "tests.routes.run", behaviour, path, *keys],
         cwd=str(ROOT),
         env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3"),
         stdout=subprocess.PIPE,
@@ -35,20 +41,20 @@ def _results(folder, behaviour):
 
 
 @pytest.fixture(scope="module")
-def graph_results(tmp_path_factory):
-    return _results(tmp_path_factory.mktemp("graph"), "graph")
+def graph_results(request, tmp_path_factory):
+    return _results(request, tmp_path_factory, "graph")
 
 
 @pytest.fixture(scope="module")
-def eager_results(tmp_path_factory):
+def eager_results(request, tmp_path_factory):
     if not tf.executing_eagerly():
         pytest.skip("this TensorFlow has no eager execution by default")
-    return _results(tmp_path_factory.mktemp("eager"), "eager")
+    return _results(request, tmp_path_factory, "eager")
 
 
 def _checked(results, route, order):
     """The results of one route by quantity; skips what TensorFlow lacks, fails on an error."""
-    key = f"{order}/{route.program}.{route.name}/"
+    key = table.key(order, route) + "/"
     found = {name[len(key) :]: value for name, value in results.items() if name.startswith(key)}
     if "lacks" in found:
         pytest.skip("this TensorFlow has no {}".format(found["lacks"]))

@@ -1,9 +1,9 @@
 """Runs all routes of one behaviour, patched before and after the programs were imported.
 
-    python -m tests.routes.run graph|eager RESULTS.npz
+    python -m tests.routes.run graph|eager RESULTS.npz "order/program.name" ...
 
-Writes arrays under "order/program.name/quantity", or a text: what TensorFlow lacks, or an error's
-traceback. `table.quantities` says how far each route goes.
+Runs the routes that are named. Writes arrays under "order/program.name/quantity", or a text: what
+TensorFlow lacks, or an error's traceback. `table.quantities` says how far each route goes.
 """
 
 import importlib
@@ -132,7 +132,7 @@ def run_order(order, routes, run):
         tf1xent.patch()
     results = {}
     for route in routes:
-        key = f"{order}/{route.program}.{route.name}"
+        key = table.key(order, route)
         lacking = lacks(route.needs)
         if lacking:
             results[key + "/lacks"] = lacking
@@ -153,7 +153,7 @@ def run_order(order, routes, run):
     return results
 
 
-def main(behaviour, path):
+def main(behaviour, path, *keys):
     results = {}
     if behaviour == "graph":
         if hasattr(tf, "disable_v2_behavior"):
@@ -163,7 +163,8 @@ def main(behaviour, path):
         run = run_with_tapes
     # Patched first comes first: then TensorFlow has loaded none of its parts for the programs yet.
     for order in table.ORDERS:
-        results.update(run_order(order, table.ROUTES[behaviour], run))
+        routes = [r for r in table.ROUTES[behaviour] if table.key(order, r) in keys]
+        results.update(run_order(order, routes, run))
     np.savez(path, **results)
 
 

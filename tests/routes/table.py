@@ -181,3 +181,8 @@ def quantities(route, order):
     """What is computed of ordinary rows on a route, in an order of imports."""
     is_deep = order == "imported first" and route in DEEP_ROUTES
     return ALL_QUANTITIES if is_deep else CONFIDENT_QUANTITIES
+
+
+def key(order, route):
+    """The name of a route in an order of imports."""
+    return f"{order}/{route.program}.{route.name}"
