@@ -180,9 +180,8 @@ def run_tox(environments, arguments):
     if len(environments) == 1:
         command += ["run"]
     else:
-        # Three at once keep two cores busy: tests wait for processes of their own, and for the
-        # network. What an environment prints comes out in one piece when it is done.
-        command += ["run-parallel", "--parallel", "3"]
+        # What an environment prints comes out in one piece when it is done.
+        command += ["run-parallel", "--parallel", "2"]
     command += ["--result-json", str(result), "--skip-missing-interpreters", "false"]
     command += ["-e", ",".join(environment.name for environment in environments)]
     # Without its spinner, which it also drops where CI is set, tox runs all of them at once.
