@@ -13,7 +13,6 @@ import tf1xent
 from tests import ROOT
 from tests.oracle import reference
 from tests.routes import table
-from tests.support import processes
 from tests.support.without_tensorflow import hide
 
 # In each, the import that comes first, or imports the other, is another.
@@ -32,9 +31,7 @@ def run_python(folder, *arguments):
     process = subprocess.run(
         [sys.executable, *arguments],
         cwd=str(folder),
-        env=dict(
-            processes.environment(TF_CPP_MIN_LOG_LEVEL="3"), PYTHONPATH=os.pathsep.join(paths)
-        ),
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join(paths), TF_CPP_MIN_LOG_LEVEL="3"),
         capture_output=True,
         text=True,
     )
