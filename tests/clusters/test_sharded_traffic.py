@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 
 from tests.clusters import traffic
 from tests.clusters.random_shards import DIM, RandomShards
-from tests.clusters.sharded_cases import OPTIONS
+from tests.clusters.sharded_cases import OFTEN_WRONG, OPTIONS
 from tests.support.option_cases import unoptimised
 from tf1xent import losses
 
@@ -50,11 +50,18 @@ def test_bytes_of_a_linear_layer_whose_gradient_is_not_colocated(cluster):
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(
-    "loss, arguments", [("logits", {"partition_strategy": "mod"}), ("linear", {"chunk_size": 4})]
+    "loss, options, arguments",
+    [
+        ("logits", tuple(OPTIONS), {"partition_strategy": "mod"}),
+        ("linear", OFTEN_WRONG, {"chunk_size": 4}),
+    ],
 )
-def test_bytes_of_every_option(loss, arguments, cluster):
-    """Bytes add up, so an option that lets too many cross is found out in any company."""
-    check(cluster, loss, tuple(OPTIONS), num_tasks=2, **arguments)
+def test_bytes_of_every_option(loss, options, arguments, cluster):
+    """Bytes add up, so an option that lets too many cross is found out in any company.
+
+    The linear loss sends what the other does; its logits are computed beside each shard.
+    """
+    check(cluster, loss, options, num_tasks=2, **arguments)
 
 
 def partitioned(cluster, num_classes, rows, use_resource):

@@ -131,7 +131,7 @@ import tensorflow.compat.v1 as tf
 from tests.losses.test_sharded_routes import LABELS, LOGITS, VECTOR, derivatives, loss_of
 with tf.Graph().as_default():
     logits = tf.placeholder_with_default(LOGITS, LOGITS.shape, name="logits")
-    options = dict(class_mask=np.arange(7) != 1, softcap=5.0, temperature=tf.constant(1.5))
+    options = dict(class_mask=np.arange(7) != 1, temperature=tf.constant(1.5), class_weights=None)
     saved = derivatives(loss_of(logits, **options), logits)
     along = tf.reduce_sum(saved[-1] * VECTOR)
     third, = tf.gradients(along, logits)
