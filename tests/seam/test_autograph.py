@@ -53,12 +53,10 @@ def converted():
 @pytest.mark.parametrize("function", CALLS, ids=lambda function: function.__name__)
 def test_only_the_programs_own_lines_are_converted(function):
     before = converted()
-    arguments = CALLS[function]
-    options = {"loss_collection": None} if "loss_collection" in str(function.__doc__) else {}
 
     @tf.function
     def program():
-        return function(**arguments, **options)
+        return function(**CALLS[function])
 
     loss = program()
     assert np.all(np.isfinite(loss))

@@ -51,7 +51,7 @@ def test_every_option(kind):
 
 def test_reduced_losses():
     values = data(10)
-    with tf.Graph().as_default(), tf.Session(config=option_cases.unoptimised()) as session:
+    with tf.Graph().as_default(), tf.Session() as session:
         logits, labels = tf.constant(values.logits), tf.constant(values.classes)
         weights = tf.constant([2.0, 1.0])
 
