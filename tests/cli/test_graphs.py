@@ -4,8 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,7 @@ import tensorflow.compat.v1 as tf
 from google.protobuf import text_format
 
 from tests.corpus.reading import FILES
-from tests.support import processes
+from tests.support.processes import run_forked
 from tf1xent import cli, graphs
 
 FOLDER = FILES / "tf115"
@@ -292,11 +290,6 @@ def test_a_link_stays_a_link(source, tmp_path, capsys):
 
 
 def test_the_module_is_the_command():
-    process = subprocess.run(
-        [sys.executable, "-m", "tf1xent", "inspect", str(FUNCTIONS), "--check", "--json"],
-        env=processes.environment(),
-        capture_output=True,
-        text=True,
-    )
+    process = run_forked("-m", "tf1xent", "inspect", FUNCTIONS, "--check", "--json")
     assert process.returncode == 1, process.stderr
     assert process.stdout == graphs.inspect_graph(FUNCTIONS).to_json() + "\n"

@@ -21,7 +21,7 @@ from tf1xent.curvature.workers.serving import port_of, start_worker
 OUTER = outer_address()
 # A machine that does other things too imports TensorFlow slowly.
 SECONDS_TO_END = 60
-MILLISECONDS, FEW_MILLISECONDS = 60000, 5000
+MILLISECONDS, FEW_MILLISECONDS = 60000, 2000
 REFUSED = 2
 LOGITS = [[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]]
 

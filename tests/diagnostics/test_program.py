@@ -1,8 +1,6 @@
 """Program: what it finds of a training in its graph."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ import tensorflow.compat.v1 as tf
 
 from tests.diagnostics import programs
 from tests.diagnostics.programs import descent, inputs, mean_loss, ran, weights
-from tests.support import processes
+from tests.support.processes import run_forked
 from tf1xent.diagnostics.program.program import Program
 
 OPTIMIZERS = {
@@ -221,9 +219,9 @@ def test_replicas():
     """Two replicas of a MirroredStrategy: a process of its own, which has two CPUs."""
     if not hasattr(tf, "distribute"):
         pytest.skip("this TensorFlow has no strategies")
-    command = [sys.executable, "-m", "tests.diagnostics.mirrored_program"]
-    done = subprocess.run(command, env=processes.environment(), stdout=subprocess.PIPE, check=True)
-    found = json.loads(done.stdout.decode().splitlines()[-1])
+    done = run_forked("-m", "tests.diagnostics.mirrored_program")
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads(done.stdout.splitlines()[-1])
     assert found["trainable"] == ["w", "w/replica_1"]
     assert found["updated"] == found["trainable"]
     assert found["sources"] == 4

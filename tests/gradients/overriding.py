@@ -1,16 +1,12 @@
 """What the tests of the override share: rows of logits and labels, and ways to derive and run."""
 
-import subprocess
-import sys
-
 import numpy as np
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import ops
 
 import tf1xent
-from tests import ROOT
-from tests.support import processes
 from tests.support.loss_graph import SPARSE
+from tests.support.processes import run_forked
 
 SPARSE_OP = "SparseSoftmaxCrossEntropyWithLogits"
 DENSE_OP = "SoftmaxCrossEntropyWithLogits"
@@ -78,13 +74,6 @@ def sparse_loss(logits, **arguments):
 
 def module_results(module, *arguments):
     """What `python -m tests.routes.MODULE ARGUMENTS` prints."""
-    process = subprocess.run(
-        [sys.executable, "-m", "tests.routes." + module] + [str(a) for a in arguments],
-        cwd=str(ROOT),
-        env=processes.environment(TF_CPP_MIN_LOG_LEVEL="3"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.returncode == 0, process.stdout
+    process = run_forked("-m", "tests.routes." + module, *arguments)
+    assert process.returncode == 0, process.stderr
     return process.stdout

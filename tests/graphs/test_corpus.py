@@ -9,8 +9,6 @@ import contextlib
 import functools
 import os
 import pickle
-import subprocess
-import sys
 import tempfile
 
 import numpy as np
@@ -20,7 +18,7 @@ import tensorflow.compat.v1 as tf
 
 import tf1xent
 from tests.corpus.reading import entries
-from tests.support import processes
+from tests.support.processes import run_forked
 from tests.support.v1_loops import can_be_functional
 from tf1xent import graphs
 from tf1xent.graphs import Verdict
@@ -266,14 +264,8 @@ def answers_elsewhere():
     code = "import sys, tests.graphs.test_corpus as t; t.write_answers(sys.argv[1])"
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "answers")
-        process = subprocess.run(
-            [sys.executable, "-c", code, path],
-            env=processes.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=300,
-        )
-        assert process.returncode == 0, process.stdout.decode("utf-8", "replace")[-4000:]
+        process = run_forked("-c", code, path)
+        assert process.returncode == 0, process.stderr[-4000:]
         with open(path, "rb") as file:
             return pickle.load(file)
 

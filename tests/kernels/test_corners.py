@@ -1,8 +1,6 @@
 """Where kernels must not be taken, and what they answer where TensorFlow's own ops are odd."""
 
 import inspect
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ import tensorflow
 import tensorflow.compat.v1 as tf
 
 import tf1xent
-from tests.support import processes
+from tests.support.processes import run_forked
 from tf1xent import nn
 
 PREFIX = "Tf1xentKernel"
@@ -99,11 +97,9 @@ def test_a_function_that_was_traced_before_is_compiled(library):
     option = [name for name in ("jit_compile", "experimental_compile") if name in options]
     if not option:
         pytest.skip("this TensorFlow compiles no tf.function")
-    command = [sys.executable, "-c", _COMPILED_LATER, option[0]]
-    output = subprocess.run(
-        command, env=processes.environment(), stdout=subprocess.PIPE, check=True
-    ).stdout
-    np.testing.assert_allclose([float(word) for word in output.split()], [LOG_2] * 2, rtol=1e-6)
+    done = run_forked("-c", _COMPILED_LATER, option[0])
+    assert done.returncode == 0, done.stderr[-4000:]
+    np.testing.assert_allclose(list(map(float, done.stdout.split())), [LOG_2] * 2, rtol=1e-6)
 
 
 # --- No class, and op determinism ---------------------------------------------------------------
@@ -174,12 +170,8 @@ def test_labels_are_refused_in_a_gathers_words_with_op_determinism_on(library):
         tensorflow.config.experimental, "enable_op_determinism"
     ):
         pytest.skip("this TensorFlow has no op determinism")
-    output = subprocess.run(
-        [sys.executable, "-c", _DETERMINISTIC],
-        env=processes.environment(),
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    lines = output.stdout.decode().splitlines()
+    done = run_forked("-c", _DETERMINISTIC)
+    assert done.returncode == 0, done.stderr[-4000:]
+    lines = done.stdout.splitlines()
     assert set(lines[:9]) == {"indices[0] = 4 is not in [0, 4)"} and len(lines) == 15
     assert lines[12] == lines[9] == "Expected batch_dims in the range [0, 0], but got 1"

@@ -1,15 +1,13 @@
 """The loss over a large vocabulary by tapes, functions, XLA, forward mode, and in saved graphs."""
 
 import inspect
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 from tests.losses.linear_layer import BIASES, INPUTS, WEIGHTS
-from tests.support import processes
+from tests.support.processes import run_forked
 from tf1xent import losses
 
 
@@ -112,14 +110,7 @@ def test_a_saved_graph_is_differentiated_in_another_process(tmp_path):
     """The loss, its saved gradients and its saved Hessian-vector product."""
     values, graph = str(tmp_path / "values.npz"), str(tmp_path / "graph.meta")
     np.savez(values, inputs=INPUTS[0], weights=WEIGHTS, biases=BIASES, labels=np.array([0, 6, 3]))
-    environment = processes.environment(TF_CPP_MIN_LOG_LEVEL="3")
     for program in (SAVE, LOAD):
-        output = subprocess.run(
-            [sys.executable, "-c", program.format(values=values, graph=graph)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert output.returncode == 0, output.stdout[-3000:]
+        output = run_forked("-c", program.format(values=values, graph=graph))
+        assert output.returncode == 0, output.stderr[-3000:]
     assert "differentiated" in output.stdout

@@ -1,16 +1,14 @@
 """The losses by shards in branches and loops, by tapes, functions and XLA, and in saved graphs."""
 
 import inspect
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 from tests.losses.shards import cut
-from tests.support import processes
 from tests.support.option_cases import unoptimised
+from tests.support.processes import run_forked
 from tests.support.v1_loops import v1_control_flow
 from tf1xent import losses
 
@@ -164,14 +162,7 @@ print("differentiated")
 def test_a_saved_graph_is_differentiated_in_another_process(tmp_path):
     """With nothing but TensorFlow and this package imported, to third order."""
     graph = str(tmp_path / "graph.meta")
-    environment = processes.environment(TF_CPP_MIN_LOG_LEVEL="3")
     for program in (SAVE, LOAD):
-        output = subprocess.run(
-            [sys.executable, "-c", program.format(graph=graph)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert output.returncode == 0, output.stdout[-3000:]
+        output = run_forked("-c", program.format(graph=graph))
+        assert output.returncode == 0, output.stderr[-3000:]
     assert "differentiated" in output.stdout

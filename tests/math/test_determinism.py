@@ -1,12 +1,8 @@
 """With op determinism on: the same bits in two runs, and the right ones."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
-from tests import ROOT
 from tests.math import determinism_program as program
 from tests.oracle.reference import Reference
 from tests.support import processes
@@ -15,18 +11,12 @@ from tests.support import processes
 @pytest.fixture(scope="module")
 def lines():
     """By function, number of classes and number of the result: its state and first numbers."""
-    environment = processes.environment(TF_CPP_MIN_LOG_LEVEL="3")
+    environment = processes.environment()
     for kind in ("INTEROP", "INTRAOP"):  # one thread is always the same
         environment[f"TF_NUM_{kind}_THREADS"] = "4"
     if not program.has_switch():
         environment["TF_DETERMINISTIC_OPS"] = "1"
-    process = subprocess.run(
-        [sys.executable, "-m", program.__name__],
-        cwd=str(ROOT),
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    process = processes.run_forked("-m", program.__name__, variables=environment)
     assert process.returncode == 0, process.stderr[-3000:]
     found = {}
     for line in process.stdout.splitlines():

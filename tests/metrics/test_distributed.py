@@ -1,26 +1,17 @@
 """Streaming metrics under tf.distribute: one value of the batches of all replicas."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 
-from tests import ROOT
 from tests.metrics.calls import NAMES
-from tests.support import processes
+from tests.support.processes import run_forked
 
 
 def test_replicas_add_up_as_those_of_tf_metrics():
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.metrics.distributed_program"],
-        env=processes.environment(),
-        cwd=str(ROOT),
-        capture_output=True,
-        timeout=600,
-    )
-    assert run.returncode == 0, run.stderr.decode("utf-8", "replace")[-4000:]
-    report = json.loads(run.stdout.decode("utf-8").splitlines()[-1])
+    run = run_forked("-m", "tests.metrics.distributed_program")
+    assert run.returncode == 0, run.stderr[-4000:]
+    report = json.loads(run.stdout.splitlines()[-1])
     found = report["metrics"]
     assert len(found) == 2 * (1 + len(NAMES))  # with and without weights; one is of tf.metrics
     for name, case in found.items():

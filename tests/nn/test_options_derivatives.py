@@ -5,7 +5,6 @@ times one vector: mixed derivatives are in it.
 """
 
 import itertools
-import subprocess
 import sys
 
 import numpy as np
@@ -13,7 +12,6 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from tests.oracle.option_reference import OptionReference
-from tests.support import processes
 from tests.support.option_cases import (
     FUNCTIONS,
     OPTIONS,
@@ -23,6 +21,7 @@ from tests.support.option_cases import (
     differentiated_results,
     placeholder,
 )
+from tests.support.processes import run_forked
 
 pytestmark = pytest.mark.exhaustive
 
@@ -191,12 +190,8 @@ def _write_tape_results(path):
 def test_eager_tapes(tmp_path):
     """In a process of its own, since eager execution is a process's choice on TF 1.x."""
     path = str(tmp_path / "results.npz")
-    command = [sys.executable, "-m", "tests.nn.test_options_derivatives", path]
-    environment = processes.environment()
-    run = subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600
-    )
-    assert run.returncode == 0, run.stdout.decode("utf-8", "replace")[-4000:]
+    run = run_forked("-m", "tests.nn.test_options_derivatives", path)
+    assert run.returncode == 0, run.stderr[-4000:]
     faults = Faults(rtol=1e-10, atol=1e-12)
     with np.load(path) as results:
         for i, case in enumerate(_tape_cases()):

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from tests.support import processes
-from tests.support.clusters import HOST, free_ports, starter
+from tests.support.clusters import HOST, free_ports
+from tests.support.processes import starter
 
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 # By what stands before the program's first line.
@@ -49,8 +50,10 @@ def run(folder, script, *arguments, before="stock", awaited="worker", **jobs):
     try:
         for name, task in tasks_of(jobs):
             given = [*task, f"--results={folder / name}.npz", *arguments]
-            path, output = str(PROGRAMS / f"{script}.py"), str(folder / f"{name}.txt")
-            pids[name] = starter().ask("run", path, given, BEFORE[before], output, SECONDS)
+            program, output = PROGRAMS / f"{script}.py", folder / f"{name}.txt"
+            pids[name] = starter().run(
+                [program, *given], output, output, calls=BEFORE[before], seconds=SECONDS
+            )
         while any(name.startswith(awaited) and name not in codes for name in pids):
             for name in set(pids) - set(codes):
                 status = starter().ask("poll", pids[name])

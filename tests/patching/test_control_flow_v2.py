@@ -1,16 +1,13 @@
 """`patch(control_flow_v2=True)`: second derivatives of loops, and the way back."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from tensorflow.python.ops import control_flow_util
 
 import tf1xent
-from tests.support import processes
 from tests.support.loss_graph import SPARSE
+from tests.support.processes import run_forked
 from tests.support.v1_loops import mapped, scanned
 from tf1xent import _tf
 from tf1xent.errors import MissingDerivativeError, PatchConflictWarning
@@ -133,14 +130,8 @@ assert enabled() is False
 
 @pytest.mark.exhaustive
 def test_after_disable_v2_behavior():
-    process = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env=processes.environment(),
-        capture_output=True,
-        timeout=120,
-    )
-    output = process.stdout.decode("utf-8")
-    assert output.strip() == "[6.0, 12.0]", process.stderr.decode("utf-8", "replace")[-2000:]
+    process = run_forked("-c", PROGRAM)
+    assert process.stdout.strip() == "[6.0, 12.0]", process.stderr[-2000:]
 
 
 # --- On and off ---------------------------------------------------------------------------------

@@ -1,13 +1,11 @@
 """patch() across blocks, odd environments and a second import of tf1xent."""
 
-import subprocess
-import sys
 import textwrap
 
 import pytest
 
 import tf1xent
-from tests import ROOT
+from tests.support.processes import run_forked
 
 pytestmark = pytest.mark.usefixtures("all_restored")
 
@@ -105,10 +103,5 @@ def test_a_second_import_finds_the_patch():
         assert is_stock() and not tf1xent.status().bindings
         print("whole")
     """
-    ran = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        cwd=str(ROOT),
-        capture_output=True,
-        text=True,
-    )
+    ran = run_forked("-c", textwrap.dedent(program))
     assert ran.stdout.split()[-1:] == ["whole"], ran.stderr

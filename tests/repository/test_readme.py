@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests import ROOT
+from tests.support.processes import run_forked
 
 DOCUMENTS = (
     "README.md",
@@ -68,7 +69,8 @@ def run_sessions(sessions, folder):
     for number, session in enumerate(sessions):
         paths.append(folder / f"session{number}.txt")
         paths[-1].write_text(session, encoding="utf-8")
-    return run(["-m", "doctest", *map(str, paths)], folder)
+    done = run_forked("-m", "doctest", *paths, folder=folder)
+    return done.returncode, done.stdout + done.stderr
 
 
 def run(arguments, folder):

@@ -43,7 +43,7 @@ ENDINGS = {
 
 
 @pytest.mark.parametrize("ending", sorted(ENDINGS))
-def test_a_program_ends_as_it_would(ending, tmp_path):
+def test_a_program_ends_as_it_would(ending, tmp_path, default_handlers):
     (tmp_path / "program.py").write_text(BEFORE + ENDINGS[ending], encoding="utf-8")
     options = {"cwd": str(tmp_path), "variables": {"PYTHONIOENCODING": "utf-8"}}
     assert run("program.py", **options) == plain("program.py", **options)

@@ -1,8 +1,5 @@
 """Derivatives outside of sessions: eager tapes, tf.function, XLA, forward mode."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import tensorflow
@@ -10,18 +7,14 @@ import tensorflow.compat.v1 as tf
 
 from tests.oracle.reference import Reference
 from tests.seam import tape_program as program
-from tests.support import processes
+from tests.support.processes import run_forked
 
 XLA_ROUTES = ("tapes in XLA", "XLA under tapes")
 
 
 def _run_program(path):
-    environment = processes.environment()
-    command = [sys.executable, "-m", program.__name__, path]
-    run = subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600
-    )
-    assert run.returncode == 0, run.stdout.decode("utf-8", "replace")[-4000:]
+    run = run_forked("-m", program.__name__, path)
+    assert run.returncode == 0, run.stderr[-4000:]
 
 
 @pytest.fixture(scope="module")

@@ -11,77 +11,21 @@ from the same process, in a tenth of a second::
 Tasks keep variables by name from session to session; `Cluster.reset` drops them.
 """
 
-import atexit
 import contextlib
-import functools
-import json
 import os
-import select
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
-from tests.support import processes
+from tests.support.processes import SECONDS_TO_START, starter
 
 HOST = "127.0.0.1"
-# On a machine that does other things too.
-SECONDS_TO_IMPORT = 180.0
-SECONDS_TO_START = 60.0
 NUM_ATTEMPTS = 3
 # Another process may take a free port before the server does.
 PORT_TAKEN = ("Could not start gRPC server", "ddress already in use")
 KIBIBYTE = 1024
-
-
-class Starter:
-    """The process that tasks are forked from: TensorFlow is imported once for all tests."""
-
-    def __init__(self):
-        # A process with threads must not be forked; NumPy's linear algebra starts them.
-        environment = processes.environment(OPENBLAS_NUM_THREADS="1")
-        self._lock = threading.Lock()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.task_program"],
-            # It ends when its input does: with this process, however that ends, and with all tasks.
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            universal_newlines=True,
-        )
-        atexit.register(self._end)
-        self._answer(SECONDS_TO_IMPORT)
-
-    def ask(self, *request):
-        """Returns the answer to a request; task_program says which there are."""
-        with self._lock:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-            return json.loads(self._answer(SECONDS_TO_START))
-
-    def _end(self):
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _answer(self, seconds):
-        stdout = self._process.stdout
-        if not select.select([stdout], [], [], seconds)[0]:
-            self._process.kill()
-            raise RuntimeError(f"the process that starts tasks says nothing for {seconds} s")
-        line = stdout.readline()
-        if not line:
-            raise RuntimeError(f"the process that starts tasks ended: {self._process.wait()}")
-        return line
-
-
-@functools.lru_cache(maxsize=None)
-def starter():
-    """Returns the one of this process."""
-    return Starter()
 
 
 class TaskProcess:

@@ -54,6 +54,8 @@ LOG = re.compile(
     r"WARNING(?!:tensorflow:(the gradients|LossDoctor))|[IWE]\d{4} |\d{4}-\d\d-\d\d "
     r"|Instructions for updating|non-resource variables"
 )
+# Commands that are about how a process starts.
+ABOUT_PROCESSES = {"doctor", "run", "verify"}
 
 
 def steps(text):
@@ -102,19 +104,22 @@ def line_pattern(line):
 def run(command, folder):
     """Run a command of the guide; return (exit code, output without TensorFlow's log)."""
     words = shlex.split(command)
-    words[0] = sys.executable if words[0] == "python" else words[0]
     # oneDNN, which a processor may have or not, changes digits and what a relu shows.
     variables = processes.environment(PYTHONUNBUFFERED="1", TF_ENABLE_ONEDNN_OPTS="1")
-    if "doctor" in words:  # looks at Keras too
-        variables = {n: value for n, value in variables.items() if n not in WITHOUT_KERAS}
-    done = subprocess.run(
-        words,
-        cwd=str(folder),
-        env=variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    if words[0] == "python" and not ABOUT_PROCESSES.intersection(words):
+        done = processes.run_forked(*words[1:], folder=folder, variables=variables, together=True)
+    else:
+        words[0] = sys.executable if words[0] == "python" else words[0]
+        if "doctor" in words:  # looks at Keras too
+            variables = {n: value for n, value in variables.items() if n not in WITHOUT_KERAS}
+        done = subprocess.run(
+            words,
+            cwd=str(folder),
+            env=variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
     lines = [line for line in done.stdout.splitlines() if not LOG.match(line)]
     return done.returncode, "".join(line + "\n" for line in lines)
 

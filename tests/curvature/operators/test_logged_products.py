@@ -1,15 +1,13 @@
 """Operators with a product log: replayed to the bit, and never for another operator."""
 
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 from tests.curvature import killed_program
-from tests.support import processes
+from tests.support.processes import run_forked
 from tf1xent.curvature.operators.ggn_operator import GGNOperator
 from tf1xent.curvature.operators.hessian_operator import HessianOperator
 
@@ -22,9 +20,8 @@ def test_a_killed_process_goes_on_to_the_same_bits(tmp_path):
     whole, number = killed_program.run(tmp_path / "whole")
     assert number >= killed_program.NUM_STEPS
     # The first pass is that of the checksums, so the process dies in its tenth product.
-    command = [sys.executable, "-m", "tests.curvature.killed_program", str(tmp_path / "log"), "11"]
-    killed = subprocess.run(command, env=processes.environment(), capture_output=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
+    killed = run_forked("-m", killed_program.__name__, tmp_path / "log", 11)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     resumed, computed = killed_program.run(tmp_path / "log")
     assert computed == number - 9
     for array, expected in zip(resumed, whole):

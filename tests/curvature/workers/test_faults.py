@@ -2,8 +2,6 @@
 
 import resource
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -12,7 +10,8 @@ import tensorflow.compat.v1 as tf
 
 from tests.curvature import killed_program
 from tests.curvature.workers.network import network, same, vectors
-from tests.support import clusters, processes
+from tests.support import clusters
+from tests.support.processes import run_forked
 
 NUM_WORKERS = 3
 NUM_VECTORS = 4
@@ -209,10 +208,8 @@ def test_the_disk_is_full_and_later_is_not(running, tmp_path):
 def test_the_client_is_killed_and_goes_on_to_the_same_bits(running, tmp_path):
     targets = [task.target for task in running.tasks]
     whole, number = killed_program.run(tmp_path / "whole")
-    arguments = [str(tmp_path / "log"), "11", *targets]
-    command = [sys.executable, "-m", "tests.curvature.killed_program", *arguments]
-    killed = subprocess.run(command, env=processes.environment(), capture_output=True, timeout=300)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
+    killed = run_forked("-m", killed_program.__name__, tmp_path / "log", 11, *targets)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     resumed, computed = killed_program.run(tmp_path / "log", workers=targets)
     assert computed == number - 9
     for array, expected in zip(resumed, whole):
@@ -232,11 +229,8 @@ with network() as made:
     print(operator.loss())
 """
     try:
-        command = [sys.executable, "-c", code]
-        ended = subprocess.run(
-            command, env=processes.environment(), capture_output=True, timeout=300
-        )
-        assert ended.returncode == 0, ended.stderr.decode()[-2000:]
+        ended = run_forked("-c", code)
+        assert ended.returncode == 0, ended.stderr[-2000:]
         assert float(ended.stdout) == running.network.operator().loss()
     finally:
         running.tasks[0].resume()

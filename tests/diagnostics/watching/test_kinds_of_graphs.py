@@ -3,15 +3,13 @@
 import contextlib
 import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 from tests.diagnostics.watching.trainings import Training, dense, pixel
-from tests.support import processes
+from tests.support.processes import run_forked
 from tf1xent import _tf, patched
 from tf1xent.diagnostics import LossDoctor
 
@@ -124,8 +122,8 @@ def test_replicas():
     """Two replicas of a MirroredStrategy: a process of its own, which has two CPUs."""
     if not hasattr(tf, "distribute"):
         pytest.skip("this TensorFlow has no strategies")
-    command = [sys.executable, "-m", "tests.diagnostics.watching.mirrored_program"]
-    done = subprocess.run(command, env=processes.environment(), stdout=subprocess.PIPE, check=True)
-    found = json.loads(done.stdout.decode().splitlines()[-1])
+    done = run_forked("-m", "tests.diagnostics.watching.mirrored_program")
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads(done.stdout.splitlines()[-1])
     assert found["alarms"] == [["inputs not finite", 7, 2]]
     assert found["same_variables"]

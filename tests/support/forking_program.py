@@ -2,15 +2,14 @@
 
 Importing TensorFlow costs seconds, a copy of a process that has it, none.
 
-    python -m tests.support.task_program
+    python -m tests.support.forking_program
 
 Prints ``ready``, then answers each line of its input, in JSON: ``["start", cluster, job, index,
 folder]`` starts a `tf.train.Server` in a process of its own, which writes ``out`` and ``err`` in
 the folder and says ``ready`` there: answers its process id; ``["kill", id]`` ends it; ``["poll",
-id]`` answers its status, null while it lives. ``["run", script, arguments, calls, output,
-seconds]`` runs a script in a process of its own, which ends after so many seconds. Kills all of
-them when its input ends. Imports TensorFlow and the standard library, and what ``["import",
-module]`` says, so that the scripts need not.
+id]`` answers its status, null while it lives. ``["run", {...}]`` runs a program in a process of its
+own, see `run`. Kills all of them when its input ends. Imports TensorFlow and the standard library,
+and what ``["import", module]`` says, so that the programs need not.
 """
 
 import faulthandler
@@ -39,28 +38,37 @@ def serve(cluster, job, index, folder, life):
     os.read(0, 1)
 
 
-def run(script, arguments, calls, output, seconds):
-    """Does what Python does with a script, and returns the exit status.
+def run(arguments, calls, folder, variables, out, err, seconds):
+    """Does what Python does with its arguments, and returns the exit status.
 
     Args:
+      arguments: ["-m", module, ...], ["-c", code, ...] or [script, ...].
       calls: functions that are called before, as "module.function".
-      output: the file of what it prints.
+      folder: the working directory.
+      variables: the environment.
+      out, err: the files of what it prints and of its errors; may be one.
       seconds: after which it says where it is, and ends.
     """
     os.setpgid(0, 0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for number in (1, 2):
-        os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    for number, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    if out == err:
+        sys.stdout.reconfigure(line_buffering=True)  # lines of both come in their order
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(variables)
     faulthandler.dump_traceback_later(seconds, exit=True, file=2)
     try:
         for call in calls:
             module, _, function = call.rpartition(".")
             getattr(importlib.import_module(module), function)()
-        sys.argv[:] = [script, *arguments]
-        sys.path[0] = str(Path(script).parent)
-        runpy.run_path(script, run_name="__main__")
+        execute(*arguments)
     except SystemExit as end:
-        return end.code or 0
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        print(end.code, file=sys.stderr)
+        return 1
     except BaseException:
         traceback.print_exc()
         return 1
@@ -70,8 +78,23 @@ def run(script, arguments, calls, output, seconds):
     return 0
 
 
+def execute(first, *others):
+    """Runs a script, or the module or the code that comes after `-m` or `-c`, as the main one."""
+    if first not in ("-m", "-c"):
+        sys.argv[:] = [first, *others]
+        sys.path[0] = str(Path(first).parent)
+        runpy.run_path(first, run_name="__main__")
+        return
+    sys.argv[:] = [first, *others[1:]]
+    sys.path[0] = "" if first == "-c" else os.getcwd()
+    if first == "-m":
+        runpy.run_module(others[0], run_name="__main__", alter_sys=True)
+    else:
+        exec(compile(others[0], "<string>", "exec"), {"__name__": "__main__"})
+
+
 class Tasks:
-    """The tasks of this process.
+    """The processes that this one has forked.
 
     Attributes:
       statuses: {process id: what waitpid says, None while it lives}.
@@ -86,16 +109,16 @@ class Tasks:
         """Forks a task; returns its process id."""
         return self._fork(serve, cluster, job, index, folder, self._life)
 
-    def run(self, *arguments):
-        """Forks a process that runs a script; returns its process id."""
-        return self._fork(run, *arguments)
+    def run(self, options):
+        """Forks a process that runs a program; returns its process id."""
+        return self._fork(run, **options)
 
-    def _fork(self, function, *arguments):
+    def _fork(self, function, *arguments, **options):
         pid = os.fork()
         if pid == 0:
             try:
                 os.close(self._writing)
-                os._exit(function(*arguments) or 0)
+                os._exit(function(*arguments, **options) or 0)
             except BaseException as error:
                 os.write(2, f"{type(error).__name__}: {error}\n".encode())
                 os._exit(1)
@@ -103,14 +126,14 @@ class Tasks:
         return pid
 
     def kill(self, pid):
-        """Ends a task, also a stopped one; returns its status."""
+        """Ends a process, also a stopped one; returns its status."""
         if self.poll(pid) is None:
             os.kill(pid, signal.SIGKILL)
             self.statuses[pid] = os.waitpid(pid, 0)[1]
         return self.statuses[pid]
 
     def poll(self, pid):
-        """Returns the status of a task, None while it lives."""
+        """Returns the status of a process, None while it lives."""
         if self.statuses[pid] is None:
             ended, status = os.waitpid(pid, os.WNOHANG)
             self.statuses[pid] = status if ended else None
