@@ -102,6 +102,7 @@ def test_a_worker_that_is_killed_changes_no_bit(
     assert os.listdir(str(tmp_path / "out")).count("spectrum.json") == 1
 
 
+@pytest.mark.lengthy
 def test_without_workers_it_ends_in_a_line_and_a_later_run_goes_on(
     undisturbed, options, cluster, tmp_path, capsys, at_product
 ):

@@ -39,11 +39,13 @@ def check(cluster, loss, options=(), num_tasks=3, **arguments):
             )
 
 
+@pytest.mark.lengthy
 def test_bytes_of_logits_in_shards(cluster):
     # A row: to each of two other tasks and back, twelve numbers at most for each derivative.
     assert check(cluster, "logits", ("label_smoothing", "class_weights")) < 3 * 2 * 12 * 8 * ROWS
 
 
+@pytest.mark.lengthy
 def test_bytes_of_a_linear_layer_whose_gradient_is_not_colocated(cluster):
     check(cluster, "linear", order=1, chunk_size=4, colocate=False)
 

@@ -44,6 +44,7 @@ def real_build(tmp_path_factory):
     return sources_folder, str(root / "cache"), path
 
 
+@pytest.mark.lengthy
 def test_a_library_is_built_loaded_and_runs(real_build, monkeypatch):
     folder, cache_folder, path = real_build
     monkeypatch.setenv("TF1XENT_KERNEL_CACHE", cache_folder)

@@ -50,6 +50,7 @@ def sent(metadata):
     return found
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("kind", ["logits", "linear"])
 def test_no_block_of_classes_leaves_its_device(kind):
     """Value, gradient and Hessian-vector product, of shards that are in one piece or in chunks."""

@@ -37,6 +37,7 @@ def close(found, wanted):
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.lengthy
 def test_branches_and_loops():
     """In a v1 branch to second order, and in a v1 loop, which has no second order, to first."""
     with tf.Graph().as_default(), tf.Session(config=unoptimised()) as session:
@@ -99,6 +100,7 @@ def test_tapes_and_functions():
     np.testing.assert_allclose(forward.jvp(loss), np.sum(want[1] * VECTOR), rtol=1e-10)
 
 
+@pytest.mark.lengthy
 def test_a_saved_graph_needs_no_list_of_forms():
     """Exported, and imported into another graph: every derivative of what was saved is built.
 

@@ -48,11 +48,6 @@ TOP_LEVEL = {
 SOURCES = python_files("tf1xent") + python_files("tools")
 
 
-def shown(path):
-    """Return a path as the checkout sees it."""
-    return path.relative_to(ROOT).as_posix()
-
-
 def tracked_files():
     """Return the files that git tracks, or skip where there is no checkout to ask."""
     try:
@@ -64,14 +59,21 @@ def tracked_files():
     return [name for name in asked.stdout.decode().split("\0") if name]
 
 
-@pytest.mark.parametrize("name", sorted(PACKAGE))
-def test_imports_go_down(name):
-    assert floor_faults(parsed(PACKAGE[name]), name) == []
+def found(faults_of, things):
+    """Return what a rule finds, by the thing: a test for each would cost more than the rule."""
+    faults = {thing: faults_of(thing) for thing in things}
+    return {thing: those for thing, those in faults.items() if those}
 
 
-@pytest.mark.parametrize("name", sorted(name for name in PACKAGE if name.split(".")[1] != SEAM))
-def test_only_the_seam_knows_tensorflows_inside_and_version(name):
-    assert seam_faults(parsed(PACKAGE[name]), strings=name.split(".")[1] != "migrate") == []
+def test_imports_go_down():
+    assert found(lambda name: floor_faults(parsed(PACKAGE[name]), name), sorted(PACKAGE)) == {}
+
+
+def test_only_the_seam_knows_tensorflows_inside_and_version():
+    def faults_of(name):
+        return seam_faults(parsed(PACKAGE[name]), strings=name.split(".")[1] != "migrate")
+
+    assert found(faults_of, sorted(name for name in PACKAGE if name.split(".")[1] != SEAM)) == {}
 
 
 @pytest.mark.parametrize(
@@ -83,14 +85,15 @@ def test_an_oracle_does_not_know_the_package(oracle):
     assert not names & {"tf1xent", "tools", "tensorflow"}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=shown)
-def test_sizes(path):
-    assert size_faults(path.read_text(encoding="utf-8")) == []
+def test_sizes():
+    assert found(lambda path: size_faults(path.read_text(encoding="utf-8")), SOURCES) == {}
 
 
-@pytest.mark.parametrize("path", SOURCES + python_files("tests"), ids=shown)
-def test_python_37_reads_it(path):
-    assert syntax_faults(path.read_text(encoding="utf-8")) == []
+def test_python_37_reads_it():
+    def faults_of(path):
+        return syntax_faults(path.read_text(encoding="utf-8"))
+
+    assert found(faults_of, SOURCES + python_files("tests")) == {}
 
 
 @pytest.mark.parametrize("name, function", public_functions())
@@ -127,13 +130,11 @@ def test_names_of_files():
 
 
 def test_no_file_names_a_place_on_a_machine():
-    faults = {}
-    for name in tracked_files():
-        path = ROOT / name
-        data = path.read_bytes() if path.is_file() else b""
-        if b"\0" not in data:
-            faults[name] = machine_path_faults(data.decode("utf-8"))
-    assert {name: found for name, found in faults.items() if found} == {}
+    def faults_of(name):
+        data = (ROOT / name).read_bytes() if (ROOT / name).is_file() else b""
+        return [] if b"\0" in data else machine_path_faults(data.decode("utf-8"))
+
+    assert found(faults_of, tracked_files()) == {}
 
 
 def test_the_installed_package_is_the_checkout():

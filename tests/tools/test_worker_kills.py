@@ -29,6 +29,7 @@ def settings():
     tf.logging.set_verbosity(verbosity)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("is_broken", [False, True])
 def test_answers_are_counted(is_broken, capsys, monkeypatch):
     numbers, real = [], HessianOperator.matvec

@@ -29,7 +29,11 @@ def _rebind(replacements: _Replacements, done: List[Binding], holders: _Holders)
     new_for = {id(old): (old, new) for old, new in replacements}
     refusals = []
     for module, holder in holders:
-        for name, value in list(_namespace(holder).items()):
+        namespace = _namespace(holder)
+        # Almost no module holds one of them, which is soonest seen of all its values at once.
+        if new_for.keys().isdisjoint(map(id, namespace.values())):
+            continue
+        for name, value in list(namespace.items()):
             if id(value) not in new_for:
                 continue
             old, new = new_for[id(value)]

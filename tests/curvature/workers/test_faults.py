@@ -96,6 +96,7 @@ def test_one_hangs_and_goes_on_later(running):
         running.tasks[0].resume()
 
 
+@pytest.mark.lengthy
 def test_the_last_one_hangs_for_no_longer_than_its_limit(running):
     for task in running.tasks[1:]:
         task.kill()
@@ -168,6 +169,7 @@ def test_no_worker_is_left(running, monkeypatch):
     assert "with a `log`, finished products are not computed again" in message
 
 
+@pytest.mark.lengthy
 def test_a_batch_that_takes_too_long_everywhere(running, monkeypatch):
     operator = running.network.operator(workers=[t.target for t in running.tasks])
     operator.loss()
@@ -184,6 +186,7 @@ def late(*arguments):
 # --- The client -----------------------------------------------------------------------------------
 
 
+@pytest.mark.lengthy
 def test_the_disk_is_full_and_later_is_not(running, tmp_path):
     log = tmp_path / "log"
     targets = [task.target for task in running.tasks]
