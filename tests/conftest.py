@@ -14,6 +14,8 @@ import weakref
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.processes import WITHOUT_KERAS
+
 # Before the first import of TensorFlow; the subprocesses of tests inherit both.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -81,6 +83,8 @@ def pytest_configure(config):
         os.environ["TF1XENT_KERNEL_CACHE"] = os.path.join(
             os.path.dirname(__file__), "no_such_cache"
         )
+    if asked_for != "graph":  # for the core's tests, which do not need Keras
+        os.environ.update(WITHOUT_KERAS)
 
 
 def values_of(item):

@@ -133,7 +133,10 @@ def test_what_cannot_run_says_in_one_line_why_and_what_to_do(patched):
     "shape, arguments, kept",
     [
         ("script", [str(EIGHT / SHAPES["script"]), "--steps=1", "rest"], r"arguments|step 0"),
-        ("package", ["-m", "trainer.task", "--steps", "2"], r"1\.2945|1\.1514"),
+        pytest.param(
+            *("package", ["-m", "trainer.task", "--steps", "2"], r"1\.2945|1\.1514"),
+            marks=pytest.mark.lengthy,
+        ),
     ],
 )
 def test_a_process_of_its_own(shape, arguments, kept, tmp_path):

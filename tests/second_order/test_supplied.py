@@ -30,6 +30,16 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=case_id)
+# Others have their op with fewer steps.
+LENGTHY = ("BlockLSTMGrad-3 steps", "LSTMBlockCellGrad-2 steps", "GRUBlockCellGrad-2 steps")
+
+
+def marks(case):
+    return [pytest.mark.lengthy] if case_id(case) in LENGTHY else []
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=case_id(case), marks=marks(case)) for case in CASES]
+)
 def test_derivatives(case):
     check(case)
