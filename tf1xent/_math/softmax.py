@@ -25,7 +25,7 @@ derivatives of every order are closed forms. With <p, v> = mean(x, v) and centre
 A class with a logit of -inf has e_j = 0 and drops out of every sum.
 """
 
-from typing import Optional, Sequence, Tuple
+from typing import Callable, Optional, Sequence, Tuple
 
 from tf1xent import _tf
 from tf1xent._math.labels import label_classes, where_valid
@@ -150,8 +150,10 @@ def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradi
 # --- Dense labels -----------------------------------------------------------------------------
 
 
-def _dense_rows(logits: Tensor, sizes: Sizes) -> Tuple[Tensor, Tensor, Tuple[Tensor, ...]]:
-    """(x - m, t); and for the gradient: e without the pivots' entries, s, the pivots.
+def _dense_rows(
+    logits: Tensor, sizes: Sizes, read: Callable[[Tensor], Tensor] = lambda differences: differences
+) -> Tuple[Tensor, Tensor, Tuple[Tensor, ...]]:
+    """(`read` of x - m, t); and for the gradient: e without the pivots' entries, s, the pivots.
 
     With few classes the pivots are a mask of 0 and 1, in which all ties are 1. Otherwise they are
     one class for each row, and the positions of these entries.
@@ -160,26 +162,30 @@ def _dense_rows(logits: Tensor, sizes: Sizes) -> Tuple[Tensor, Tensor, Tuple[Ten
     if is_narrow(logits):
         # Not by keepdims, with which the gradient of a Defun, made in C++, fails.
         differences = logits - column(tf.reduce_max(logits, axis=one), one)
-        exponentials = tf.exp(differences)
+        found, exponentials = read(differences), tf.exp(differences)
         mask = tf.cast(tf.equal(differences, 0), logits.dtype)
         at_pivots = tf.reduce_sum(mask, axis=one)
         others, pivots = exponentials - mask, [mask]
     else:
         entries = Entries(logits, position_of_largest(logits, one), sizes)
         differences = logits - column(entries.take(logits), one)
-        exponentials = tf.exp(differences)
+        found = read(differences)
+        exponentials = exponentials_after(found, differences)
         at_pivots = entries.take(exponentials)
         others = entries.clear(exponentials, at_pivots)
         pivots = [entries.classes, entries.positions]
     # at_pivots - 1 is 0, the number of further ties, or NaN where the largest logit is not finite.
     others_sum = row_sum(others, one) + (at_pivots - 1)
-    return differences, tf.log1p(others_sum), (others, others_sum, *pivots)
+    return found, tf.log1p(others_sum), (others, others_sum, *pivots)
 
 
 def _dense_loss_and_rows(logits: Tensor, labels: Tensor) -> Computed:
     sizes = Sizes(logits)
-    differences, log_total, rows = _dense_rows(logits, sizes)
-    gap = row_sum(_tf.multiply_no_nan(differences, labels), sizes.one)
+    gap, log_total, rows = _dense_rows(
+        logits,
+        sizes,
+        lambda differences: row_sum(_tf.multiply_no_nan(differences, labels), sizes.one),
+    )
     label_sum = row_sum(labels, sizes.one)
     # Older saved graphs have the first four, in this order, and no positions.
     return label_sum * log_total - gap, (*rows[:3], label_sum, *rows[3:])
@@ -247,12 +253,14 @@ def _by_pivot(labels: Tensor, rows: Sequence[Tensor], sizes: Sizes) -> Tensor:
     entries = Entries(labels, pivots, sizes, *positions)
     unit = tf.ones([], labels.dtype)
     factor = label_sum / (others_sum + unit)
-    confident = others_sum < unit  # then the pivot's entry is made of the other labels
     pivot_label = entries.take(labels)
-    other_labels = entries.clear(labels, pivot_label)
-    other_labels_sum = row_sum(other_labels, sizes.one)
-    at_pivots = _tf.where(confident, other_labels_sum - factor * others_sum, factor - pivot_label)
-    return entries.fill(scale_rows(factor, others, sizes.one) - other_labels, at_pivots)
+    # Each step takes the place of the one before, and none copies the labels.
+    gradient = scale_rows(factor, others, sizes.one) - labels
+    gradient = entries.clear(gradient, -pivot_label)
+    others_gradient = row_sum(gradient, sizes.one)
+    confident = others_sum < unit  # then the pivot's entry is made of the others: all add up to 0
+    at_pivots = _tf.where(confident, -others_gradient, factor - pivot_label)
+    return entries.fill(gradient, at_pivots)
 
 
 @dense_gradient.gradient
