@@ -74,6 +74,20 @@ def test_functions_of_a_negative_number(function, words):
     assert words in found.what and "negative" in found.what or "to 0" in found.what
 
 
+@pytest.mark.lengthy
+def test_a_negative_power_of_0():
+    def loss(model):
+        return tf.reduce_mean(model.losses()) + 1e-3 * tf.reduce_mean(tf.pow(model.mask, -2.0))
+
+    def spoil(model, images, labels):
+        numbers = np.ones(len(images), np.float32)
+        numbers[11] = 0
+        return {model.mask: numbers}
+
+    found = diagnosed(loss, spoil).findings[0]
+    assert found.cause == "log of 0" and found.row == 11 and found.trial.helped
+
+
 @pytest.mark.parametrize("axis", ["time in rows", "time first"])
 def test_the_row_where_rows_are_not_on_the_first_axis(axis):
     """[batch * time, classes] and [time, batch, classes], of three time steps."""

@@ -77,6 +77,15 @@ def test_activations(term, op):
     assert finding.numbers["largest_of_the_data"] >= 1e36
 
 
+def test_a_power_of_numbers_of_which_some_are_0():
+    def loss(model):
+        return mean(model) + 1e-6 * tf.reduce_mean(tf.pow(model.hidden, 16.0))
+
+    finding = diagnosed(loss, scaled(1e4), steps=0).findings[0]
+    assert finding.cause == "overflow" and finding.op_type == "Pow" and finding.row == 6
+    assert finding.trial.helped
+
+
 @pytest.mark.lengthy
 def test_a_sigmoid_by_hand_has_a_bad_gradient():
     """1 / (1 + inf) is 0, and its derivative inf / inf ** 2."""

@@ -5,11 +5,11 @@ from typing import Any, Dict, List, NamedTuple, Optional
 import numpy as np
 
 from tf1xent import _tf
-from tf1xent.diagnostics.causes.singular_points import POINTS, holds_singular
+from tf1xent.diagnostics.causes.singular_points import POINTS, singular_operand
 from tf1xent.diagnostics.finding import Cause, Finding, Trial
 from tf1xent.diagnostics.judging.evidence import Evidence
 from tf1xent.diagnostics.judging.rows import row_of
-from tf1xent.diagnostics.judging.suspects import Suspect, line_of, operand, operands, suspects
+from tf1xent.diagnostics.judging.suspects import Suspect, line_of, operands, suspects
 from tf1xent.diagnostics.judging.trials import in_float32, with_values
 from tf1xent.diagnostics.program.updating import Update
 from tf1xent.diagnostics.replaying.recording import Recording, TensorRecord
@@ -121,8 +121,7 @@ def _of_range(evidence: Evidence, suspect: Suspect) -> Optional[Finding]:
     record = suspect.record
     reads = operands(evidence, suspect)
     largest = max((_magnitude(r) for r in reads), default=None)
-    point = POINTS.get(record.op_type)
-    of_zero = point is not None and holds_singular(point, operand(evidence, suspect, point.operand))
+    of_zero = singular_operand(evidence, suspect) is not None
     if record.infinities and record.dtype == _HALF and not of_zero:
         why = f"is above {_LARGEST:g}, the largest number of float16"
     else:

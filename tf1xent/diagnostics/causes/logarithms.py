@@ -5,11 +5,11 @@ from typing import Any, Dict, Optional
 import numpy as np
 
 from tf1xent.diagnostics.causes.masked_rows import masked_row
-from tf1xent.diagnostics.causes.singular_points import POINTS, Point, holds_singular, kept_away
+from tf1xent.diagnostics.causes.singular_points import POINTS, Point, kept_away, singular_operand
 from tf1xent.diagnostics.finding import Cause, Finding
 from tf1xent.diagnostics.judging.evidence import Evidence
 from tf1xent.diagnostics.judging.rows import row_of
-from tf1xent.diagnostics.judging.suspects import Suspect, line_of, operand, suspects
+from tf1xent.diagnostics.judging.suspects import Suspect, line_of, suspects
 from tf1xent.diagnostics.replaying.recording import TensorRecord
 
 _LOGARITHMS = ("Log", "Log1p", "Xlogy", "Xlog1py")
@@ -33,8 +33,8 @@ def _probe(evidence: Evidence) -> Optional[Finding]:
         point = POINTS.get(kind)
         if point is None or kind not in (*_LOGARITHMS, *_OTHERS, *_ROOTS):
             continue
-        read = operand(evidence, suspect, point.operand)
-        if read is None or not holds_singular(point, read):
+        read = singular_operand(evidence, suspect)
+        if read is None:
             continue
         if masked_row(evidence, suspect) is not None:  # a mask: another cause's
             continue

@@ -6,7 +6,7 @@ import numpy as np
 
 from tf1xent.diagnostics.causes.masked_rows import masked_row
 from tf1xent.diagnostics.causes.singular_gradients import is_dropped, singular_input
-from tf1xent.diagnostics.causes.singular_points import POINTS, holds_singular
+from tf1xent.diagnostics.causes.singular_points import POINTS, singular_operand
 from tf1xent.diagnostics.causes.zero_divisions import is_of_nothing, is_sum_of_exponentials
 from tf1xent.diagnostics.finding import Cause, Finding, Trial
 from tf1xent.diagnostics.judging.evidence import Evidence
@@ -47,10 +47,9 @@ def _is_explained(evidence: Evidence, suspect: Suspect) -> bool:
         return is_dropped(evidence, record)
     if is_of_nothing(record, operand(evidence, suspect, 0)):
         return True
-    point = POINTS.get(record.op_type)
-    if point is None or is_sum_of_exponentials(evidence, suspect):
+    if is_sum_of_exponentials(evidence, suspect):
         return False
-    return holds_singular(point, operand(evidence, suspect, point.operand))
+    return singular_operand(evidence, suspect) is not None
 
 
 def _is_within_float32(evidence: Evidence, suspect: Suspect) -> bool:
@@ -147,9 +146,14 @@ def _exponential_of(evidence: Evidence, suspect: Suspect, of_zeros: bool) -> Opt
 
 def _rest(evidence: Evidence, suspect: Suspect) -> Tuple[str, Optional[Trial]]:
     """Tries smaller inputs: so small that their products and sums are numbers of the type."""
-    names = [record.name for record in operands(evidence, suspect)]
-    change = " and ".join(f"`{name}`" for name in names) + " held between -1000 and 1000"
-    cure = {name: held_at(1000) for name in names}
+    reads, bound = operands(evidence, suspect), 1000.0
+    if suspect.record.op_type == "Pow" and len(reads) == 2:
+        exponents = reads.pop()
+        bound = min(bound, 10.0 ** (30.0 / max(exponents.largest, 1.0)))
+    names = [record.name for record in reads]
+    between = f" held between {-bound:.6g} and {bound:.6g}"
+    change = " and ".join(f"`{name}`" for name in names) + between
+    cure = {name: held_at(bound) for name in names}
     return OVERFLOW.remedy, with_values(evidence, change, cure)
 
 

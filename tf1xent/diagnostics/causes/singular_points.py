@@ -6,6 +6,7 @@ import numpy as np
 
 from tf1xent.diagnostics.finding import Trial
 from tf1xent.diagnostics.judging.evidence import Evidence
+from tf1xent.diagnostics.judging.suspects import Suspect, operand
 from tf1xent.diagnostics.judging.trials import with_values
 from tf1xent.diagnostics.replaying.recording import TensorRecord
 
@@ -101,6 +102,19 @@ def holds_singular(point: Point, record: Optional[TensorRecord]) -> bool:
     values = [record.smallest, record.largest] + ([0.0] if record.zeros else [])
     with np.errstate(over="ignore"):
         return bool(point.is_singular(np.array(values).astype(dtype)).any())
+
+
+def singular_operand(evidence: Evidence, suspect: Suspect) -> Optional[TensorRecord]:
+    """Returns the record of the suspect's input that holds a singular value, or None."""
+    point = POINTS.get(suspect.record.op_type)
+    if point is None:
+        return None
+    read = operand(evidence, suspect, point.operand)
+    if suspect.record.op_type == "Pow" and not suspect.record.nans:
+        exponents = operand(evidence, suspect, 1)
+        if exponents is not None and exponents.smallest > 0:
+            return None  # such a power of 0 is 0: inf is of large numbers
+    return read if holds_singular(point, read) else None
 
 
 def kept_away(evidence: Evidence, op_type: str, read: Optional[TensorRecord]) -> Optional[Trial]:

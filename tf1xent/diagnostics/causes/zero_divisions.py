@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 
 from tf1xent.diagnostics.causes.masked_rows import MaskedRow, masked_row
-from tf1xent.diagnostics.causes.singular_points import POINTS, holds_singular, kept_away
+from tf1xent.diagnostics.causes.singular_points import POINTS, kept_away, singular_operand
 from tf1xent.diagnostics.finding import Cause, Finding, Trial
 from tf1xent.diagnostics.judging.evidence import Evidence
 from tf1xent.diagnostics.judging.rows import data_of, row_of
@@ -82,8 +82,8 @@ def _of_division(evidence: Evidence, suspect: Suspect) -> Optional[Finding]:
     point = POINTS.get(record.op_type)
     if record.op_type not in _DIVIDES or point is None:
         return None
-    read = operand(evidence, suspect, point.operand)
-    if read is None or not holds_singular(point, read) or read.smallest < 0 and not read.zeros:
+    read = singular_operand(evidence, suspect)
+    if read is None or read.smallest < 0 and not read.zeros:
         return None
     if is_sum_of_exponentials(evidence, suspect):
         return None  # the exponentials are too small: another cause's
