@@ -70,7 +70,9 @@ def test_hessians_of_tensorflows_own_ops_with_overridden_gradients(overridden):
 # --- Eagerly, and in functions -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("implementation", ["graph", "kernel", "auto"])
+@pytest.mark.parametrize(
+    "implementation", ["graph", pytest.param("kernel", marks=pytest.mark.lengthy), "auto"]
+)
 def test_maps_and_jacobians_of_each_other_in_a_function(implementation, request):
     if implementation != "graph":
         request.getfixturevalue("library")

@@ -91,7 +91,7 @@ def test_a_hundred_thousand_classes(implementation, request):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-10)
 
 
-@pytest.mark.parametrize("num_classes", [20000, None])
+@pytest.mark.parametrize("num_classes", [pytest.param(20000, marks=pytest.mark.lengthy), None])
 def test_an_invalid_label_among_many_classes_is_found_in_its_iteration(num_classes):
     """A valid label is checked on one zero, an invalid one on as many as there are classes."""
     logits = np.random.RandomState(0).normal(size=(3, 2, 20000)).astype(np.float32)

@@ -20,7 +20,13 @@ VALUES = {
 }
 MOVING = (np.array([0.25, -0.5]), np.array([2.0, 3.0]))
 SIZE = 10
-KINDS = ("fused", "fused_cond", "moments", "moments_cond", "moments_of_rows")
+KINDS = (
+    "fused",
+    pytest.param("fused_cond", marks=pytest.mark.lengthy),
+    "moments",
+    "moments_cond",
+    "moments_of_rows",
+)
 
 
 def by_moments(hidden, scale, offset, axes):
