@@ -17,6 +17,7 @@ from typing import Any, Callable, Dict
 # Importing one of these registers its gradients.
 _MODULES = (
     "tf1xent._math.softmax",
+    "tf1xent._math.label_gap",
     "tf1xent._math.softmax_kernels",
     "tf1xent._math.softcap",
     "tf1xent._math.focal",

@@ -91,6 +91,7 @@ def test_the_numbers_are_those_without_workers(undisturbed, options, tmp_path):
     np.testing.assert_allclose(undisturbed["trace"]["value"], alone["trace"]["value"], rtol=1e-9)
 
 
+@pytest.mark.lengthy
 def test_a_worker_that_is_killed_changes_no_bit(
     undisturbed, options, cluster, tmp_path, capsys, at_product
 ):

@@ -80,6 +80,8 @@ def compared(cases, cluster):
     return against_one, against_oracle
 
 
+@pytest.mark.lengthy
+@pytest.mark.both_ends
 def test_shards_in_tasks_against_one_process_and_the_oracle(cluster):
     for errors in compared(EVERYDAY, cluster):
         errors.check(LIMIT)

@@ -14,7 +14,7 @@ from tests import ROOT
 from tests.corpus.reading import FILES, entries, entries_in
 from tests.corpus.recording import MANIFEST, fused_ops
 
-pytestmark = [pytest.mark.lengthy, pytest.mark.corpus]
+pytestmark = [pytest.mark.lengthy, pytest.mark.both_ends]
 
 WRITERS = {"1.13.2": "tf113", "1.15.5": "tf115"}
 ENTRIES = entries()

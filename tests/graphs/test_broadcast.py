@@ -137,7 +137,7 @@ def test_logits_that_are_broadcast_and_equal_shapes():
 @pytest.mark.skipif(
     not hasattr(tensorflow, "function"), reason="TF 1.13 makes v1 branches in traced functions"
 )
-@pytest.mark.parametrize("mode", ["tag", "logsumexp"])
+@pytest.mark.parametrize("mode", ["tag", pytest.param("logsumexp", marks=pytest.mark.lengthy)])
 def test_in_a_branch_of_a_function(mode):
     def losses(logits, labels):
         return tf.cond(

@@ -23,7 +23,7 @@ from tests.support.v1_loops import can_be_functional
 from tf1xent import graphs
 from tf1xent.graphs import Verdict
 
-pytestmark = [pytest.mark.lengthy, pytest.mark.corpus]
+pytestmark = [pytest.mark.lengthy, pytest.mark.both_ends]
 
 IS_TF1 = tensorflow.__version__.startswith("1.")
 ENTRIES = {entry.id: entry for entry in entries() if entry.refusal() is None}

@@ -72,6 +72,7 @@ def test_a_library_is_built_loaded_and_runs(real_build, monkeypatch):
     assert loader.status()._replace(cache=cache_folder) == status
 
 
+@pytest.mark.lengthy
 def test_sources_that_do_not_compile(folder, tmp_path, real_build):
     write_sources(tmp_path / "sources", ops="#error broken on purpose\n")
     message = refusal(lambda: build(folder))

@@ -11,8 +11,7 @@ from tests.support.tolerances import assert_within_contract
 
 # Options, the sizes of the shards, the strategy, the chunk size, whether a linear layer.
 FEW = [
-    (("label_smoothing", "ignore_label"), (1, 3), "div", None, False),
-    (("class_weights", "z_loss"), (2, 2), "mod", 1, False),
+    (("label_smoothing", "class_weights", "z_loss"), (2, 2), "mod", 1, False),
     (("mask",), (2, 1, 1), "div", 2, True),
 ]
 SINGLE = (

@@ -67,7 +67,16 @@ def check_curvature(script, task):
     np.testing.assert_allclose(task.products[order], right, rtol=0, atol=TOLERANCE * largest)
 
 
-each_program = pytest.mark.parametrize("script", PROGRAMS)
+FIRST = ("parameter_servers", "mirrored", "partitioned")
+each_program = pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(
+            script, marks=[] if script in FIRST else [pytest.mark.lengthy, pytest.mark.both_ends]
+        )
+        for script in PROGRAMS
+    ],
+)
 
 
 @each_program

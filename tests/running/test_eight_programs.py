@@ -129,14 +129,13 @@ def test_what_cannot_run_says_in_one_line_why_and_what_to_do(patched):
         assert ran.err.splitlines()[-1] == REFUSALS[shape]
 
 
+@pytest.mark.lengthy
+@pytest.mark.both_ends
 @pytest.mark.parametrize(
     "shape, arguments, kept",
     [
         ("script", [str(EIGHT / SHAPES["script"]), "--steps=1", "rest"], r"arguments|step 0"),
-        pytest.param(
-            *("package", ["-m", "trainer.task", "--steps", "2"], r"1\.2945|1\.1514"),
-            marks=pytest.mark.lengthy,
-        ),
+        ("package", ["-m", "trainer.task", "--steps", "2"], r"1\.2945|1\.1514"),
     ],
 )
 def test_a_process_of_its_own(shape, arguments, kept, tmp_path):

@@ -28,7 +28,13 @@ def _control_flow(v2):
         (tf.enable_control_flow_v2 if was_v2 else tf.disable_control_flow_v2)()
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+LENGTHY = ("fused_lstm_tagger", "transformer")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.lengthy] if n in LENGTHY else []) for n in NETWORKS],
+)
 def test_the_audit_of_a_network_says_what_is_true(name, tmp_path):
     """With v1 loops: TF 2.x takes no graph and its file with functions in one process."""
     path = str(tmp_path / "network.meta")

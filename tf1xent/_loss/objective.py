@@ -37,6 +37,7 @@ from tf1xent._loss.options import with_defaults
 from tf1xent._loss.resolve import Resolved
 from tf1xent._math import softmax, softmax_kernels
 from tf1xent._math.focal import focal
+from tf1xent._math.label_gap import label_gap
 from tf1xent._math.labels import label_classes, names_a_class
 from tf1xent._math.matrix import infinity_unless, smallest, take
 from tf1xent._math.transforms import transformed
@@ -186,7 +187,7 @@ def _sparse_terms(
         losses = losses * of_labels
     is_plain = gamma is None and weights is None and included is None
     if smoothing is not None and is_plain:
-        losses = losses + smoothing * softmax.label_gap(logits, labels)
+        losses = losses + smoothing * label_gap(logits, labels)
     elif smoothing is not None:
         uniform = _uniform(logits, included)
         if weights is not None:

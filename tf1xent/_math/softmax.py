@@ -25,7 +25,7 @@ derivatives of every order are closed forms. With <p, v> = mean(x, v) and centre
 A class with a logit of -inf has e_j = 0 and drops out of every sum.
 """
 
-from typing import Callable, Optional, Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 from tf1xent import _tf
 from tf1xent._math.labels import label_classes, where_valid
@@ -37,7 +37,6 @@ from tf1xent._math.matrix import (
     is_left_out,
     is_narrow,
     position_of_largest,
-    put,
     row_sum,
     scale_rows,
     take,
@@ -116,44 +115,13 @@ def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradi
     ]
 
 
-@_tf.primitive("Tf1xentLabelGap")
-def label_gap(logits: Tensor, labels: Tensor) -> Computed:
-    """x_y - mean_j x_j: [batch_size], by differences; 0 where the label's own logit is -inf.
-
-    The loss of a label smoothed by epsilon is the loss of the label plus epsilon times this.
-    """
-    at_label = take(logits, label_classes(logits, labels)[1])
-    at_label = _tf.where(is_left_out(at_label), tf.zeros_like(at_label), at_label)
-    num_classes = tf.cast(tf.shape(logits)[1], logits.dtype)
-    return -row_sum(logits - column(at_label)) / num_classes, ()
-
-
-@label_gap.gradient
-def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradients:
-    logits, labels = inputs
-    return [label_gap_direction(logits, labels, cotangent), None]
-
-
-@_tf.primitive("Tf1xentLabelGapDirection")
-def label_gap_direction(logits: Tensor, labels: Tensor, scale: Tensor) -> Computed:
-    """`scale` times the gradient of `label_gap`, which is constant: [batch_size, num_classes]."""
-    share = scale / tf.cast(tf.shape(logits)[1], logits.dtype)
-    shares = tf.zeros_like(logits) - column(share)
-    return put(shares, label_classes(logits, labels)[1], scale - share, scale), ()
-
-
-@label_gap_direction.gradient
-def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradients:
-    return [None, None, label_gap(cotangent, inputs[1])]
-
-
 # --- Dense labels -----------------------------------------------------------------------------
 
 
 def _dense_rows(
-    logits: Tensor, sizes: Sizes, read: Callable[[Tensor], Tensor] = lambda differences: differences
+    logits: Tensor, sizes: Sizes, labels: Optional[Tensor] = None
 ) -> Tuple[Tensor, Tensor, Tuple[Tensor, ...]]:
-    """(`read` of x - m, t); and for the gradient: e without the pivots' entries, s, the pivots.
+    """(x - m, or its sum with `labels`, t); and for the gradient: e without the pivots, s, pivots.
 
     With few classes the pivots are a mask of 0 and 1, in which all ties are 1. Otherwise they are
     one class for each row, and the positions of these entries.
@@ -162,30 +130,31 @@ def _dense_rows(
     if is_narrow(logits):
         # Not by keepdims, with which the gradient of a Defun, made in C++, fails.
         differences = logits - column(tf.reduce_max(logits, axis=one), one)
-        found, exponentials = read(differences), tf.exp(differences)
+        gap, exponentials = _label_sum(differences, labels, one), tf.exp(differences)
         mask = tf.cast(tf.equal(differences, 0), logits.dtype)
         at_pivots = tf.reduce_sum(mask, axis=one)
         others, pivots = exponentials - mask, [mask]
     else:
         entries = Entries(logits, position_of_largest(logits, one), sizes)
         differences = logits - column(entries.take(logits), one)
-        found = read(differences)
-        exponentials = exponentials_after(found, differences)
+        gap = _label_sum(differences, labels, one)
+        exponentials = exponentials_after(gap, differences)
         at_pivots = entries.take(exponentials)
         others = entries.clear(exponentials, at_pivots)
         pivots = [entries.classes, entries.positions]
     # at_pivots - 1 is 0, the number of further ties, or NaN where the largest logit is not finite.
     others_sum = row_sum(others, one) + (at_pivots - 1)
-    return found, tf.log1p(others_sum), (others, others_sum, *pivots)
+    return gap, tf.log1p(others_sum), (others, others_sum, *pivots)
+
+
+def _label_sum(differences: Tensor, labels: Optional[Tensor], axis: Tensor) -> Tensor:
+    product = None if labels is None else _tf.multiply_no_nan(differences, labels)
+    return differences if product is None else row_sum(product, axis)
 
 
 def _dense_loss_and_rows(logits: Tensor, labels: Tensor) -> Computed:
     sizes = Sizes(logits)
-    gap, log_total, rows = _dense_rows(
-        logits,
-        sizes,
-        lambda differences: row_sum(_tf.multiply_no_nan(differences, labels), sizes.one),
-    )
+    gap, log_total, rows = _dense_rows(logits, sizes, labels)
     label_sum = row_sum(labels, sizes.one)
     # Older saved graphs have the first four, in this order, and no positions.
     return label_sum * log_total - gap, (*rows[:3], label_sum, *rows[3:])

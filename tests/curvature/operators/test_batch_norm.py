@@ -224,7 +224,15 @@ def test_the_gauss_newton_matrix(kind, reference):
         close(matrix, expected, kind)
 
 
-@pytest.mark.parametrize("kind", ["fused_moving", "moments_moving", "fused_cond", "moments_cond"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "fused_moving",
+        "moments_moving",
+        pytest.param("fused_cond", marks=pytest.mark.lengthy),
+        "moments_cond",
+    ],
+)
 def test_moving_averages_are_constants_in_both_modes(kind, reference):
     found, _ = operators(kind, **({"training": False} if "cond" in kind else {}))
     for matrix, operator in found.values():

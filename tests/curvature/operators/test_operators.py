@@ -246,7 +246,14 @@ def test_damping_is_added_to_the_diagonal_and_may_change(running):
     close(operator.to_dense(), running.expected("ggn"))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "hessian",
+        "fisher",
+        *(pytest.param(kind, marks=pytest.mark.lengthy) for kind in ("ggn", "empirical_fisher")),
+    ],
+)
 def test_a_submatrix_is_a_block_of_the_same_kind(running, kind):
     operator = running.operator(kind, damping=0.5)
     part = operator.submatrix("dense/bias")

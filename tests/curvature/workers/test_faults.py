@@ -88,6 +88,7 @@ def test_one_is_killed_in_the_middle_of_a_product(running):
     assert running.well() == [True, False, True]
 
 
+@pytest.mark.lengthy
 def test_one_hangs_and_goes_on_later(running):
     try:
         assert running.disturb(running.tasks[0].stop) < LIMIT + SLOWNESS

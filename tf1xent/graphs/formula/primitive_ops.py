@@ -7,7 +7,7 @@ value, the tensors that the value was computed from, and what its gradient reuse
 from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from tf1xent import _tf
-from tf1xent._math import softcap, softmax
+from tf1xent._math import label_gap, softcap, softmax
 from tf1xent._typing import NodeDef
 from tf1xent.graphs.formula.kernel_ops import KERNEL_OPS
 from tf1xent.graphs.wiring import CONTROL, Wiring
@@ -55,8 +55,8 @@ LOSSES = {
 # All other values: the stock ops that compute them have right gradients already.
 DIFFERENTIABLE = frozenset(
     {
-        softmax.label_gap.gradient_name,
-        softmax.label_gap_direction.gradient_name,
+        label_gap.label_gap.gradient_name,
+        label_gap.label_gap_direction.gradient_name,
         softmax.log_partition.gradient_name,
         softmax.softmax.gradient_name,
         softmax.centre.gradient_name,
