@@ -7,12 +7,15 @@ import sys
 import pytest
 
 import tf1xent
+from tests.support.processes import environment
 from tf1xent import cli, kernels
 
 
 def run_python(*arguments):
     """Runs Python with `arguments` in a process of its own; returns (code, output, errors)."""
-    process = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    process = subprocess.run(
+        [sys.executable, *arguments], env=environment(), capture_output=True, text=True
+    )
     return process.returncode, process.stdout, process.stderr
 
 

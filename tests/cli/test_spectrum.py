@@ -236,6 +236,7 @@ def test_what_is_not_installed_is_named_with_the_remedy(refused, monkeypatch):
     refused(r"needs no_such_module. Run: pip install tf1xent\[curvature\]$")
 
 
+@pytest.mark.lengthy
 def test_a_loss_that_draws_random_numbers_is_refused(refused, tmp_path):
     prefix = str(tmp_path / "dropout")
     with tf.Graph().as_default(), tf.Session() as session:

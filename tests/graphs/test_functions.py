@@ -59,7 +59,13 @@ def call_in_branch(logits, labels):
     return branch(logits, labels, mean_loss_by_call)
 
 
-FUNCTIONS = [branch, loop, case, branch_in_branch, call_in_branch]
+FUNCTIONS = [
+    branch,
+    loop,
+    case,
+    pytest.param(branch_in_branch, marks=pytest.mark.lengthy),
+    call_in_branch,
+]
 
 
 def meta_graph_of(build, patched=False):

@@ -170,7 +170,7 @@ def test_derivatives_of_a_loss_with_options():
         np.testing.assert_allclose(after, before, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", ["half", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["half", pytest.param("bfloat16", marks=pytest.mark.lengthy)])
 def test_narrow_dtypes_are_cast_outside(dtype):
     stock = graphs.rewrite_meta_graph(saved(sparse, dtype))
     (before,), (after,) = (run(g, lambda _: ["value:0"]) for g in (saved(sparse, dtype), stock))

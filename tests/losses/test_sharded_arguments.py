@@ -28,7 +28,7 @@ def partitioned(name, value, axis, parts):
     )
 
 
-@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("transposed", [False, pytest.param(True, marks=pytest.mark.lengthy)])
 def test_partitioned_variables(transposed):
     """Weights, biases and class weights in uneven parts: the loss and gradients of one tensor."""
     with tf.Graph().as_default(), tf.Session() as session:

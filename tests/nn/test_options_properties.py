@@ -105,6 +105,7 @@ def _rows(example, chosen):
     return {name: value[chosen] if name in BY_ROW else value for name, value in example.items()}
 
 
+@pytest.mark.lengthy
 @FEW
 @given(_examples(), st.randoms(use_true_random=False))
 def test_the_order_of_classes_does_not_matter(example, random):

@@ -184,7 +184,7 @@ def test_weights_and_masks_as_variables(holder):
             np.testing.assert_allclose(in_class_weights, want["class_weights"], rtol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", ["int32", "int64"])
+@pytest.mark.parametrize("dtype", [pytest.param("int32", marks=pytest.mark.lengthy), "int64"])
 def test_several_labels_to_ignore(dtype):
     """Given as a list, an array and a tensor, also one that only the run knows, of any shape."""
     labels = np.array([2, -1, 255, 1, 2**31 - 1, 0]).astype(dtype)
