@@ -6,6 +6,7 @@ One graph for each kind of labels, with every option in it and of unknown sizes,
 import functools
 
 import numpy as np
+import pytest
 import tensorflow.compat.v1 as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
