@@ -3,8 +3,6 @@
 Each is a session of pytest in a process of its own, since `--implementation` is for all of one.
 """
 
-import os
-
 import pytest
 
 from tests.support.processes import environment, run_forked
@@ -24,7 +22,6 @@ def run_core(implementation, marks, *files):
     assert int(last_line.split(" passed")[0].split()[-1]) > 20, last_line
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks processes")
 @pytest.mark.parametrize(
     "marks",
     [
@@ -36,6 +33,5 @@ def test_on_the_kernels(marks, library):
     run_core("kernel", marks, *CORE, "tests/nn/test_properties.py")
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks processes")
 def test_kernels_that_are_not_there_have_no_silent_fallback():
     run_core("missing", "not exhaustive and not lengthy", *CORE)

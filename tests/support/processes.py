@@ -12,6 +12,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from tests import ROOT
 
 # From 2.15 on TensorFlow imports Keras with itself, which takes as much time again, but where this
@@ -32,13 +34,13 @@ class Starter:
     """The process that others are forked from: TensorFlow is imported once for all tests."""
 
     def __init__(self):
-        # A process with threads must not be forked; NumPy's linear algebra starts them.
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.forking_program"],
             # It ends when its input does: with this process, however that ends, and with all tasks.
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            # A process with threads must not be forked; NumPy's linear algebra starts them.
             env=environment(OPENBLAS_NUM_THREADS="1"),
             universal_newlines=True,
         )
@@ -101,6 +103,8 @@ def run_forked(*arguments, folder=ROOT, variables=None, together=False):
     Returns:
       A subprocess.CompletedProcess of texts.
     """
+    if not hasattr(os, "fork"):
+        pytest.skip("this system does not fork processes")
     with tempfile.TemporaryDirectory() as made:
         out, err = (Path(made) / name for name in ("out", "out" if together else "err"))
         pid = starter().run(arguments, out, err, folder=folder, variables=variables)
