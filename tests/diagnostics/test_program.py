@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 
 from tests.diagnostics import programs
 from tests.diagnostics.programs import descent, inputs, mean_loss, ran, weights
-from tests.support.processes import run_forked
+from tests.support.processes import output_of
 from tf1xent.diagnostics.program.program import Program
 
 OPTIMIZERS = {
@@ -219,9 +219,7 @@ def test_replicas():
     """Two replicas of a MirroredStrategy: a process of its own, which has two CPUs."""
     if not hasattr(tf, "distribute"):
         pytest.skip("this TensorFlow has no strategies")
-    done = run_forked("-m", "tests.diagnostics.mirrored_program")
-    assert done.returncode == 0, done.stderr[-4000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(output_of("-m", "tests.diagnostics.mirrored_program").splitlines()[-1])
     assert found["trainable"] == ["w", "w/replica_1"]
     assert found["updated"] == found["trainable"]
     assert found["sources"] == 4

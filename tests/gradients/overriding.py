@@ -6,7 +6,7 @@ from tensorflow.python.framework import ops
 
 import tf1xent
 from tests.support.loss_graph import SPARSE
-from tests.support.processes import run_forked
+from tests.support.processes import output_of
 
 SPARSE_OP = "SparseSoftmaxCrossEntropyWithLogits"
 DENSE_OP = "SoftmaxCrossEntropyWithLogits"
@@ -74,6 +74,4 @@ def sparse_loss(logits, **arguments):
 
 def module_results(module, *arguments):
     """What `python -m tests.routes.MODULE ARGUMENTS` prints."""
-    process = run_forked("-m", "tests.routes." + module, *arguments)
-    assert process.returncode == 0, process.stderr
-    return process.stdout
+    return output_of("-m", "tests.routes." + module, *arguments)

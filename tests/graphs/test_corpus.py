@@ -18,7 +18,7 @@ import tensorflow.compat.v1 as tf
 
 import tf1xent
 from tests.corpus.reading import entries
-from tests.support.processes import run_forked
+from tests.support.processes import output_of
 from tests.support.v1_loops import can_be_functional
 from tf1xent import graphs
 from tf1xent.graphs import Verdict
@@ -264,8 +264,7 @@ def answers_elsewhere():
     code = "import sys, tests.graphs.test_corpus as t; t.write_answers(sys.argv[1])"
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "answers")
-        process = run_forked("-c", code, path)
-        assert process.returncode == 0, process.stderr[-4000:]
+        output_of("-c", code, path)
         with open(path, "rb") as file:
             return pickle.load(file)
 

@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tests.corpus.reading import FILES, entries
-from tests.support.processes import run_forked
+from tests.support.processes import output_of
 from tf1xent import graphs
 
 IS_TF1 = tensorflow.__version__.startswith("1.")
@@ -47,8 +47,7 @@ for arguments, log in json.loads(sys.argv[1]):
 def saved_model_cli(folder, commands):
     """Runs several commands of saved_model_cli; returns what each printed."""
     logs = [str(folder / f"{number}.log") for number in range(len(commands))]
-    process = run_forked("-c", SAVED_MODEL_CLI, json.dumps(list(zip(commands, logs))))
-    assert process.returncode == 0, process.stderr
+    output_of("-c", SAVED_MODEL_CLI, json.dumps(list(zip(commands, logs))))
     return [Path(log).read_text() for log in logs]
 
 

@@ -8,7 +8,7 @@ import tensorflow
 import tensorflow.compat.v1 as tf
 
 import tf1xent
-from tests.support.processes import run_forked
+from tests.support.processes import output_of
 from tf1xent import nn
 
 PREFIX = "Tf1xentKernel"
@@ -97,9 +97,8 @@ def test_a_function_that_was_traced_before_is_compiled(library):
     option = [name for name in ("jit_compile", "experimental_compile") if name in options]
     if not option:
         pytest.skip("this TensorFlow compiles no tf.function")
-    done = run_forked("-c", _COMPILED_LATER, option[0])
-    assert done.returncode == 0, done.stderr[-4000:]
-    np.testing.assert_allclose(list(map(float, done.stdout.split())), [LOG_2] * 2, rtol=1e-6)
+    output = output_of("-c", _COMPILED_LATER, option[0])
+    np.testing.assert_allclose(list(map(float, output.split())), [LOG_2] * 2, rtol=1e-6)
 
 
 # --- No class, and op determinism ---------------------------------------------------------------
@@ -170,8 +169,6 @@ def test_labels_are_refused_in_a_gathers_words_with_op_determinism_on(library):
         tensorflow.config.experimental, "enable_op_determinism"
     ):
         pytest.skip("this TensorFlow has no op determinism")
-    done = run_forked("-c", _DETERMINISTIC)
-    assert done.returncode == 0, done.stderr[-4000:]
-    lines = done.stdout.splitlines()
+    lines = output_of("-c", _DETERMINISTIC).splitlines()
     assert set(lines[:9]) == {"indices[0] = 4 is not in [0, 4)"} and len(lines) == 15
     assert lines[12] == lines[9] == "Expected batch_dims in the range [0, 0], but got 1"

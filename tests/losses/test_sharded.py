@@ -149,6 +149,7 @@ def test_contract_in_float32_whatever_is_added_to_the_logits():
 
 
 @pytest.mark.lengthy
+@pytest.mark.both_ends
 def test_shards_that_take_no_part():
     """A shard of -inf, one that a class mask leaves out, and one of the label alone."""
     left = np.array([3, 4, 5, 6])

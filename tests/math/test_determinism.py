@@ -16,10 +16,9 @@ def lines():
         environment[f"TF_NUM_{kind}_THREADS"] = "4"
     if not program.has_switch():
         environment["TF_DETERMINISTIC_OPS"] = "1"
-    process = processes.run_forked("-m", program.__name__, variables=environment)
-    assert process.returncode == 0, process.stderr[-3000:]
+    output = processes.output_of("-m", program.__name__, variables=environment)
     found = {}
-    for line in process.stdout.splitlines():
+    for line in output.splitlines():
         name, num_classes, number, state, *numbers = line.split()
         values = np.array([float.fromhex(number) for number in numbers])
         found[name, int(num_classes), int(number)] = state, values

@@ -5,13 +5,11 @@ import json
 import numpy as np
 
 from tests.metrics.calls import NAMES
-from tests.support.processes import run_forked
+from tests.support.processes import output_of
 
 
 def test_replicas_add_up_as_those_of_tf_metrics():
-    run = run_forked("-m", "tests.metrics.distributed_program")
-    assert run.returncode == 0, run.stderr[-4000:]
-    report = json.loads(run.stdout.splitlines()[-1])
+    report = json.loads(output_of("-m", "tests.metrics.distributed_program").splitlines()[-1])
     found = report["metrics"]
     assert len(found) == 2 * (1 + len(NAMES))  # with and without weights; one is of tf.metrics
     for name, case in found.items():

@@ -72,7 +72,10 @@ def test_losses_of_tf1xent_in_a_cluster_are_those_of_numpy(tmp_path, flags):
         (["--bad_step=8"], "8: inputs not finite"),
         pytest.param(["--bad_step=7"], "8: parameters not finite", marks=pytest.mark.exhaustive),
         # A step is both workers': batches 8 and 9 are those of step 4.
-        pytest.param(["--sync", "--bad_step=8"], "4: inputs not finite", marks=pytest.mark.lengthy),
+        pytest.param(
+            *(["--sync", "--bad_step=8"], "4: inputs not finite"),
+            marks=[pytest.mark.lengthy, pytest.mark.both_ends],
+        ),
         pytest.param(
             ["--sync", "--bad_step=9"], "5: parameters not finite", marks=pytest.mark.exhaustive
         ),

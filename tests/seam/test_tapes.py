@@ -7,14 +7,13 @@ import tensorflow.compat.v1 as tf
 
 from tests.oracle.reference import Reference
 from tests.seam import tape_program as program
-from tests.support.processes import run_forked
+from tests.support.processes import output_of
 
 XLA_ROUTES = ("tapes in XLA", "XLA under tapes")
 
 
 def _run_program(path):
-    run = run_forked("-m", program.__name__, path)
-    assert run.returncode == 0, run.stderr[-4000:]
+    output_of("-m", program.__name__, path)
 
 
 @pytest.fixture(scope="module")

@@ -118,3 +118,10 @@ def run_forked(*arguments, folder=ROOT, variables=None, together=False):
         texts = [path.read_text(encoding="utf-8", errors="replace") for path in (out, err)]
     code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
     return subprocess.CompletedProcess(arguments, code, *texts)
+
+
+def output_of(*arguments, variables=None):
+    """Returns what `run_forked` prints; fails with its errors if it does not end well."""
+    done = run_forked(*arguments, variables=variables)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout

@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 from tests.curvature import killed_program
 from tests.curvature.workers.network import network, same, vectors
 from tests.support import clusters
-from tests.support.processes import run_forked
+from tests.support.processes import output_of, run_forked
 
 NUM_WORKERS = 3
 NUM_VECTORS = 4
@@ -233,8 +233,6 @@ with network() as made:
     print(operator.loss())
 """
     try:
-        ended = run_forked("-c", code)
-        assert ended.returncode == 0, ended.stderr[-2000:]
-        assert float(ended.stdout) == running.network.operator().loss()
+        assert float(output_of("-c", code)) == running.network.operator().loss()
     finally:
         running.tasks[0].resume()

@@ -9,7 +9,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from tests.diagnostics.watching.trainings import Training, dense, pixel
-from tests.support.processes import run_forked
+from tests.support.processes import output_of
 from tf1xent import _tf, patched
 from tf1xent.diagnostics import LossDoctor
 
@@ -122,8 +122,8 @@ def test_replicas():
     """Two replicas of a MirroredStrategy: a process of its own, which has two CPUs."""
     if not hasattr(tf, "distribute"):
         pytest.skip("this TensorFlow has no strategies")
-    done = run_forked("-m", "tests.diagnostics.watching.mirrored_program")
-    assert done.returncode == 0, done.stderr[-4000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(
+        output_of("-m", "tests.diagnostics.watching.mirrored_program").splitlines()[-1]
+    )
     assert found["alarms"] == [["inputs not finite", 7, 2]]
     assert found["same_variables"]
