@@ -44,9 +44,11 @@ class Fused:
         return functools.partial(self.loss, name)
 
     def loss(self, name, labels, logits):
-        graph_def = self.changed(fused_graph_def(name, logits, labels))
+        graph_def = fused_graph_def(name, logits, labels)
+        graph_def.node.add(name="output_1", op="Identity", input=["xent:1"])
+        graph_def.node[-1].attr["T"].type = logits.dtype.as_datatype_enum
         inputs = {"logits:0": logits, "labels:0": labels}
-        (op,) = tf.import_graph_def(graph_def, inputs, ["xent"])
+        (op,) = tf.import_graph_def(self.changed(graph_def), inputs, ["xent"])
         return op.outputs[0]
 
 
@@ -59,11 +61,12 @@ class Stock(Fused):
 
 
 class Graph(LossGraph):
-    """A LossGraph that knows the op's output 1 too, as ("output_1",)."""
+    """A LossGraph that knows what reads the op's output 1 too, as ("output_1",)."""
 
     def __init__(self, name, dtype, shape, labels_dtype=None, module=None):
         super().__init__(module or Stock(), name, dtype, labels_dtype, shape)
-        self._derivatives[("output_1",)] = self.loss.op.outputs[1]
+        scope = self.loss.op.name[: -len("xent")]
+        self._derivatives[("output_1",)] = self.loss.graph.get_tensor_by_name(scope + "output_1:0")
 
 
 @functools.lru_cache(maxsize=None)

@@ -11,7 +11,8 @@ from tf1xent.graphs.wiring import Names
 
 _INT32 = tf.int32.as_datatype_enum
 _INT64 = tf.int64.as_datatype_enum
-_BLOCKS = 32
+# A row of many classes is summed in so many blocks: the fewest, and the most plus 1.
+_BLOCKS = (24, 65)
 
 
 class Nodes:
@@ -112,35 +113,14 @@ class Arithmetic:
             "ExpandDims", [row_values, self.nodes.constant(axis, _INT32)], **types
         )
 
-    def sum(self, tensor: str, axis: int) -> str:
-        types = {"T": self.dtype, "Tidx": DataType(_INT32)}
+    def reduce(self, name: str, tensor: str, axis: int, dtype: Optional[int] = None) -> str:
+        """Adds "Sum" or "Max" over one axis, of a tensor of the dtype or of another."""
+        types = {"T": self.dtype if dtype is None else DataType(dtype), "Tidx": DataType(_INT32)}
         inputs = [tensor, self.nodes.constant(axis, _INT32)]
-        return self.nodes.add("Sum", inputs, keep_dims=False, **types)
+        return self.nodes.add(name, inputs, keep_dims=False, **types)
 
-    def row_sum(self, matrix: str, rows: str, columns: str) -> str:
-        """Sums over the classes of a matrix with so many rows and columns: [batch_size].
-
-        It sums blocks first: TF 1.x adds thousands of terms nearly one after another, and where
-        they are equal all rounding errors have the same sign.
-        """
-        rows, columns = (self.cast(size, _INT64, _INT32) for size in (rows, columns))
-        zero, one, most = (self.nodes.constant(number, _INT32) for number in (0, 1, _BLOCKS))
-        # With few classes there is one block.
-        blocks = self._int32("Add", self._int32("FloorDiv", columns, most), one)
-        blocks = self._int32("Minimum", blocks, most)
-        rounded_up = self._int32("Add", columns, self._int32("Sub", blocks, one))
-        size = self._int32("FloorDiv", rounded_up, blocks)
-        missing = self._int32("Sub", self._int32("Mul", size, blocks), columns)
-        none, at_the_end = self.pack(_INT32, zero, zero), self.pack(_INT32, zero, missing)
-        # int32: the gradient of Pad in TF 1.x accepts nothing else.
-        paddings = self.pack(_INT32, none, at_the_end)
-        types = {"T": self.dtype, "Tpaddings": DataType(_INT32)}
-        padded = self.nodes.add("Pad", [matrix, paddings], **types)
-        types = {"T": self.dtype, "Tshape": DataType(_INT32)}
-        cut = self.nodes.add("Reshape", [padded, self.pack(_INT32, rows, blocks, size)], **types)
-        return self.sum(self.sum(cut, 2), 1)
-
-    def _int32(self, name: str, *inputs: str) -> str:
+    def int32(self, name: str, *inputs: str) -> str:
+        """Adds an op on int32 tensors."""
         return self.nodes.add(name, inputs, T=DataType(_INT32))
 
     def int64(self, name: str, *inputs: str) -> str:
@@ -157,15 +137,8 @@ class Arithmetic:
         """Casts a tensor unless the dtypes are equal."""
         return tensor if source == target else self.cast(tensor, source, target)
 
-    def without(self, condition: str, tensor: str) -> str:
-        """Replaces entries by 0 where the condition, of the same shape, holds."""
-        return self.op("Select", condition, self.op("ZerosLike", tensor), tensor)
-
-    def sizes(self, matrix: str) -> Tuple[str, str]:
-        """Returns the numbers of rows and of columns."""
-        shape = self.nodes.add("Shape", [matrix], T=self.dtype, out_type=DataType(_INT64))
-        sizes = self.nodes.add("Unpack", [shape], outputs=2, num=2, axis=0, T=DataType(_INT64))
-        return sizes, f"{sizes}:1"
+    def shape(self, matrix: str) -> str:
+        return self.nodes.add("Shape", [matrix], T=self.dtype, out_type=DataType(_INT64))
 
     def numbers(self, count: str) -> str:
         """Returns 0, 1, ... count - 1."""
@@ -173,16 +146,68 @@ class Arithmetic:
         return self.nodes.add("Range", limits, Tidx=DataType(_INT64))
 
     def entries(self, rows: str, classes: str) -> str:
-        """Returns the indices (i, classes[i]) of one entry a row: [batch_size, 2]."""
-        return self.pack(_INT64, self.numbers(rows), classes, axis=1)
+        """Returns the indices (rows[i], classes[i]) of one entry a row: [batch_size, 2]."""
+        return self.pack(_INT64, rows, classes, axis=1)
 
     def take(self, matrix: str, entries: str) -> str:
         """Returns the entries at some indices: [batch_size]."""
         types = {"Tparams": self.dtype, "Tindices": DataType(_INT64)}
         return self.nodes.add("GatherNd", [matrix, entries], **types)
 
-    def is_class(self, chosen: str, columns: str) -> str:
-        """Tells whether j is the class chosen for row i: [batch_size, num_classes], bool."""
-        classes = self.column(self.numbers(columns), _INT64, axis=0)
-        chosen = self.column(chosen, _INT64)
-        return self.int64("Equal", chosen, classes)
+    def put(self, entries: str, values: str, shape: str) -> str:
+        """Returns a matrix of this shape that is the sum of the values at some indices, else 0."""
+        types = {"T": self.dtype, "Tindices": DataType(_INT64)}
+        return self.nodes.add("ScatterNd", [entries, values, shape], **types)
+
+
+class Sizes:
+    """The shape of a matrix, and sums over its rows.
+
+    Attributes:
+      shape: int64, [2].
+      count, columns: the numbers of rows and of columns, int64.
+    """
+
+    def __init__(self, a: Arithmetic, shape: str) -> None:
+        self._a, self.shape = a, shape
+        sizes = a.nodes.add("Unpack", [shape], outputs=2, num=2, axis=0, T=DataType(_INT64))
+        self.count, self.columns = sizes, f"{sizes}:1"
+        self._blocks: Optional[Tuple[str, str]] = None
+
+    def row_sum(self, matrix: str) -> str:
+        """Sums over the classes: [batch_size].
+
+        It sums blocks first: TF 1.x adds thousands of terms nearly one after another, and where
+        they are equal all rounding errors have the same sign.
+        """
+        a = self._a
+        self._blocks = self._blocks or self._paddings_and_blocks()
+        paddings, blocks = self._blocks
+        types = {"T": a.dtype, "Tpaddings": DataType(_INT32)}
+        padded = a.nodes.add("Pad", [matrix, paddings], **types)
+        types = {"T": a.dtype, "Tshape": DataType(_INT32)}
+        cut = a.nodes.add("Reshape", [padded, blocks], **types)
+        return a.reduce("Sum", a.reduce("Sum", cut, 2), 1)
+
+    def _paddings_and_blocks(self) -> Tuple[str, str]:
+        """Returns what a matrix is padded by, and the shape of its rows' blocks.
+
+        There are as many blocks as the largest divisor among the useful numbers, since TensorFlow
+        copies no matrix that is padded by nothing. All is arithmetic on int32, which TensorFlow
+        computes on the host.
+        """
+        a = self._a
+        rows, columns = (a.cast(size, _INT64, _INT32) for size in (self.count, self.columns))
+        zero, one, least, most = (a.nodes.constant(n, _INT32) for n in (0, 1, *_BLOCKS))
+        fewest = a.int32("Add", a.int32("FloorDiv", columns, a.nodes.constant(32, _INT32)), one)
+        fewest = a.int32("Minimum", fewest, least)
+        numbers = a.nodes.add("Range", [fewest, most, one], Tidx=DataType(_INT32))
+        is_rest = a.int32("Minimum", a.int32("FloorMod", columns, numbers), one)
+        more = a.int32("Mul", a.int32("Sub", numbers, fewest), a.int32("Sub", one, is_rest))
+        blocks = a.int32("Add", fewest, a.reduce("Max", more, 0, _INT32))
+        rounded_up = a.int32("Add", columns, a.int32("Sub", blocks, one))
+        size = a.int32("FloorDiv", rounded_up, blocks)
+        missing = a.int32("Sub", a.int32("Mul", size, blocks), columns)
+        none, at_the_end = a.pack(_INT32, zero, zero), a.pack(_INT32, zero, missing)
+        # int32: the gradient of Pad in TF 1.x accepts nothing else.
+        return a.pack(_INT32, none, at_the_end), a.pack(_INT32, rows, blocks, size)

@@ -24,12 +24,12 @@ of the others would cancel. So neither first derivatives nor Hessian entries sub
 numbers. Output 1 is TensorFlow's own gradient, p - l.
 """
 
-from typing import Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
 from tf1xent.graphs.attributes import DataType
-from tf1xent.graphs.formula.building import Arithmetic, Nodes
+from tf1xent.graphs.formula.building import Arithmetic, Nodes, Sizes
 
 _NARROW = (tf.half.as_datatype_enum, tf.bfloat16.as_datatype_enum)
 _FLOAT32 = tf.float32.as_datatype_enum
@@ -43,37 +43,61 @@ _FACTORS = [2.0 ** (_HALVINGS + 1) / (2 * n + 1) for n in range(6)]
 
 
 class Rows:
-    """The terms that all formulas share, named as in the module's docstring."""
+    """The terms that all formulas share, named as in the module's docstring.
 
-    def __init__(self, a: Arithmetic, logits: str) -> None:
-        self.logits = logits
-        self.count, self.columns = a.sizes(logits)
-        axis = a.nodes.constant(1, _INT32)
+    Attributes:
+      sizes: those of all matrices here; logits and dense labels may have to be broadcast to them.
+      numbers: 0, 1, ... batch_size - 1.
+      entries: the indices of the pivots.
+      e: exp(x_j - m), but 0 at the pivots.
+      others, rest: w + 1 = others + rest, of which `rest` is the pivot's.
+    """
+
+    def __init__(
+        self,
+        a: Arithmetic,
+        logits: str,
+        labels: Optional["IntegerLabels"] = None,
+        *,
+        nan: str = "",
+        common: Optional[Sizes] = None,
+    ) -> None:
+        """The logits are broadcast to the sizes `common`. `nan` is 0, or NaN for rows of NaN."""
+        sizes = labels.sizes if labels else Sizes(a, a.shape(logits))
+        self.logits, self.sizes = logits, common or sizes
+        self.numbers = labels.numbers if labels else a.numbers(self.sizes.count)
         types = {"T": a.dtype, "Tidx": DataType(_INT32), "output_type": DataType(_INT64)}
-        self.pivot = a.nodes.add("ArgMax", [logits, axis], **types)
-        self.is_pivot = a.is_class(self.pivot, self.columns)
-        self.entries = a.entries(self.count, self.pivot)
-        self.m = a.op("StopGradient", a.take(logits, self.entries))
-        self.shifted = a.op("Sub", logits, a.column(self.m))
-        # Taken from the difference, so that no compiler folds it to 0 and its exponential to 1.
-        self.c = c = a.take(self.shifted, self.entries)
-        self.e = a.op("Exp", self.shifted)
-        s = self.row_sum(a, a.without(self.is_pivot, self.e))
+        pivot = a.nodes.add("ArgMax", [logits, a.nodes.constant(1, _INT32)], **types)
+        if common:
+            pivot = a.int64("Add", pivot, a.int64("ZerosLike", self.numbers))
+        self.pivot, self.entries = pivot, a.entries(self.numbers, pivot)
+        if labels:  # both entries at once: the gradient of each take is a matrix
+            self.entries_and_labels = a.pack(_INT64, self.entries, labels.entries, axis=1)
+            types = {"num": 2, "axis": 1, "T": a.dtype}
+            taken = a.take(logits, self.entries_and_labels)
+            largest = a.nodes.add("Unpack", [taken], outputs=2, **types)
+        else:
+            largest = a.take(logits, clipped(a, sizes, self) if common else self.entries)
+        self.m = a.op("StopGradient", largest)
+        self.label_difference = a.op("Sub", f"{largest}:1", self.m) if labels else ""
+        c = a.op("Sub", largest, self.m)
+        self.m_column = a.column(self.m)
+        if common:
+            self.m_column = a.op("Add", self.m_column, missing_columns(a, sizes, common))
+        # x_j - m less half of the largest number: its exponential is 0. But NaN stays NaN.
+        zeros = a.op("ZerosLike", c)
+        away = a.op("Add", zeros, a.number(tf.as_dtype(a.dtype).max / 2))
+        away = a.put(self.entries, away, self.sizes.shape)
+        self.e = a.op("Exp", a.op("Sub", logits, a.op("Add", away, self.m_column)))
+        s = self.sizes.row_sum(self.e)
+        for mark in (labels.nan_if_invalid if labels else "", nan):
+            s = a.op("Add", s, mark) if mark else s
         self.sure = a.op("Less", s, a.number(1))
-        self.shift = a.op("Select", self.sure, c, a.op("ZerosLike", c))
+        self.shift = a.op("Select", self.sure, c, zeros)
         self.factor = a.op("Exp", a.op("Neg", self.shift))
-        unsure_w = a.op("Sub", a.op("Add", s, a.op("Exp", c)), a.number(1))
-        self.w = a.op("Select", self.sure, a.op("Mul", s, self.factor), unsure_w)
-        sure_columns = a.column(self.sure, _BOOL)
-        self.sure_pivot = a.nodes.add("LogicalAnd", [self.is_pivot, sure_columns])
-
-    def mark(self, a: Arithmetic, nan: str) -> None:
-        """Adds `nan`, which is 0 or NaN, to w, and so to everything computed from w."""
-        self.w = a.op("Add", self.w, nan)
-
-    def row_sum(self, a: Arithmetic, matrix: str) -> str:
-        """Sums over the classes: [batch_size]."""
-        return a.row_sum(matrix, self.count, self.columns)
+        self.others = a.op("Mul", s, self.factor)
+        self.rest = a.op("Exp", a.op("Select", self.sure, zeros, c))
+        self.total = a.op("Add", self.others, self.rest)
 
     def log1p(self, a: Arithmetic) -> str:
         """Returns log(1 + w): where w < 1 by a series, with the derivatives of log(1 + w).
@@ -84,8 +108,8 @@ class Rows:
         log(1 + w) = 2 atanh(z) with z = w / (w + 2).
         """
         one, two = a.number(1), a.number(2)
-        log = a.op("Log", a.op("Add", self.w, one))
-        root, w = a.op("Add", self.w, one), self.w
+        log = a.op("Log", self.total)
+        root, w = self.total, self.others  # which is w where w < 1
         for _ in range(_HALVINGS):
             root = a.op("Sqrt", root)
             w = a.op("RealDiv", w, a.op("Add", root, one))
@@ -97,21 +121,68 @@ class Rows:
         value = a.op("Select", self.sure, a.op("Mul", z, series), log)
         return a.op("Add", log, a.op("StopGradient", a.op("Sub", value, log)))
 
-    def probabilities(self, a: Arithmetic) -> Tuple[str, str]:
-        """Returns (p - q, q)."""
-        at_pivot = a.cast(self.sure_pivot, _BOOL, a.dtype)
-        numerator = a.op(
-            "Sub",
-            a.op("Mul", a.without(self.sure_pivot, self.e), a.column(self.factor)),
-            a.op("Mul", at_pivot, a.column(self.w)),
-        )
-        total = a.op("Add", self.w, a.number(1))
-        return a.op("RealDiv", numerator, a.column(total)), at_pivot
+    def scaled_e(self, a: Arithmetic, scale: str = "") -> str:
+        """Returns p_j times its row's scale, but 0 at the pivots."""
+        factor = a.op("RealDiv", self.factor, self.total)
+        factor = a.op("Mul", scale, factor) if scale else factor
+        return a.op("Mul", self.e, a.column(factor))
 
-    def surprisals(self, a: Arithmetic) -> str:
-        """Returns t - d_j = -log p_j."""
-        d = a.op("Sub", self.shifted, a.column(self.shift))
-        return a.op("Sub", a.column(self.log1p(a)), a.without(self.sure_pivot, d))
+    def with_pivots(self, a: Arithmetic, matrix: str, at_pivots: str) -> str:
+        """Returns a matrix, which is 0 at the pivots, with their values."""
+        return a.op("Add", matrix, a.put(self.entries, at_pivots, self.sizes.shape))
+
+    def at_pivots(self, a: Arithmetic, if_sure: str, scale: str = "") -> str:
+        """Returns what the pivots' values are: p_k times the row's scale where p_k <= 1/2."""
+        probability = a.op("RealDiv", self.rest, self.total)
+        unsure = a.op("Mul", scale, probability) if scale else probability
+        return a.op("Select", self.sure, if_sure, unsure)
+
+    def other_mass(self, a: Arithmetic) -> str:
+        """Returns 1 - p_k where p_k > 1/2."""
+        return a.op("RealDiv", self.others, self.total)
+
+    def probabilities(self, a: Arithmetic) -> str:
+        at_pivots = a.op("RealDiv", self.rest, self.total)
+        return self.with_pivots(a, self.scaled_e(a), at_pivots)
+
+    def if_sure(self, a: Arithmetic, at_pivots: str) -> str:
+        """Returns the pivots' values where p_k > 1/2, else 0."""
+        return a.op("Select", self.sure, at_pivots, a.op("ZerosLike", at_pivots))
+
+    def sure_pivots(self, a: Arithmetic) -> str:
+        """Returns q, a matrix."""
+        ones = a.op("Add", a.op("ZerosLike", self.m), a.number(1))
+        return a.put(self.entries, self.if_sure(a, ones), self.sizes.shape)
+
+    def split(self, a: Arithmetic, labels: str, entries: str) -> Tuple[str, str]:
+        """Returns labels with 0 for those of pivots with p_k > 1/2; and these, 0 in other rows.
+
+        `entries` are the indices of the pivots in `labels`.
+        """
+        own = self.if_sure(a, a.take(labels, entries))
+        return a.op("Sub", labels, a.put(self.entries, own, self.sizes.shape)), own
+
+    def log_probabilities(self, a: Arithmetic, log1p: str) -> str:
+        """Returns d_j - t = log p_j, for j other than the pivots with p_k > 1/2."""
+        differences = a.op("Sub", self.logits, self.m_column)
+        # Not "Sub", whose gradient is first negated as a matrix, and then summed.
+        return a.op("Add", differences, a.column(a.op("Neg", a.op("Add", log1p, self.shift))))
+
+
+def clipped(a: Arithmetic, sizes: Sizes, rows: Rows) -> str:
+    """Returns the indices of the pivots in a matrix that is still to be broadcast."""
+    of_pivot = zip((rows.numbers, rows.pivot), (sizes.count, sizes.columns))
+    return a.entries(
+        *(a.int64("Minimum", n, a.int64("Sub", size, a.integer(1))) for n, size in of_pivot)
+    )
+
+
+def missing_columns(a: Arithmetic, sizes: Sizes, common: Sizes) -> str:
+    """Returns a row of zeros that broadcasts a matrix to as many columns as `common`."""
+    missing = a.int64("Sub", common.columns, sizes.columns)
+    shape = a.pack(_INT64, a.integer(1), a.int64("Add", missing, a.integer(1)))
+    types = {"T": a.dtype, "index_type": DataType(_INT64)}
+    return a.nodes.add("Fill", [shape, a.number(0)], **types)
 
 
 def nan_unless(a: Arithmetic, condition: str) -> str:
@@ -125,62 +196,84 @@ def nan_unless(a: Arithmetic, condition: str) -> str:
 
 
 class IntegerLabels:
-    """int64 labels, [batch_size].
+    """int64 labels, [batch_size], of logits.
 
     Attributes:
+      sizes: of the logits.
+      numbers: 0, 1, ... batch_size - 1.
       entries: indices of the labels' entries in a matrix. On a CPU GatherNd raises
         InvalidArgumentError for an invalid label, unless `raises` is False.
       nan_if_invalid: 0, or NaN for an invalid label, for devices that do not raise.
-      is_label: whether j is the label of row i.
     """
 
-    def __init__(self, a: Arithmetic, rows: Rows, labels: str, raises: bool = True) -> None:
-        self.labels = labels
+    def __init__(self, a: Arithmetic, logits: str, labels: str, raises: bool = True) -> None:
+        self.labels, self.sizes = labels, Sizes(a, a.shape(logits))
+        self.numbers = a.numbers(self.sizes.count)
         in_range = a.nodes.add(
             "LogicalAnd",
             [
-                a.int64("Less", labels, rows.columns),
+                a.int64("Less", labels, self.sizes.columns),
                 a.int64("GreaterEqual", labels, a.integer(0)),
             ],
         )
         self.nan_if_invalid = nan_unless(a, in_range)
         if not raises:
             labels = a.int64("Select", in_range, labels, a.int64("ZerosLike", labels))
-        self.entries = a.entries(rows.count, labels)
-        self.is_label = a.is_class(self.labels, rows.columns)
+        self.entries = a.entries(self.numbers, labels)
 
 
-def output_1(a: Arithmetic, rows: Rows, labels: str) -> str:
-    """Returns (p - q) + (q - labels)."""
-    probabilities, at_pivot = rows.probabilities(a)
-    return a.op("Add", probabilities, a.op("Sub", at_pivot, labels))
+def is_hit(a: Arithmetic, rows: Rows, labels: IntegerLabels) -> str:
+    """Tells where the label is a pivot with p_k > 1/2."""
+    return a.nodes.add("LogicalAnd", [rows.sure, a.int64("Equal", labels.labels, rows.pivot)])
 
 
 def sparse_loss(a: Arithmetic, rows: Rows, labels: IntegerLabels) -> str:
-    """Returns the loss of integer labels; `rows` are already marked where labels are invalid."""
-    at_label = a.take(rows.shifted, labels.entries)
-    hit = a.nodes.add("LogicalAnd", [rows.sure, a.int64("Equal", labels.labels, rows.pivot)])
-    d = a.without(hit, a.op("Sub", at_label, rows.shift))
+    """Returns the loss of integer labels, those of `rows`."""
+    d = a.op("Sub", rows.label_difference, rows.shift)
+    d = a.op("Select", is_hit(a, rows, labels), a.op("ZerosLike", d), d)
     return a.op("Sub", rows.log1p(a), d)
 
 
-def dense_loss(a: Arithmetic, rows: Rows, labels: str) -> str:
-    """Returns the loss of labels [batch_size, num_classes].
+def sparse_output_1(a: Arithmetic, rows: Rows, labels: IntegerLabels) -> str:
+    """Returns p less 1 at the labels, those of `rows`."""
+    hit = is_hit(a, rows, labels)
+    total = rows.total
+    at_pivots = a.op(
+        "Select",
+        hit,
+        a.op("Neg", a.op("RealDiv", rows.others, total)),
+        a.op("RealDiv", rows.rest, total),
+    )
+    ones = a.op("Add", a.op("ZerosLike", total), a.number(1))
+    at_labels = a.op("Select", hit, a.op("ZerosLike", total), a.op("Neg", ones))
+    values = a.pack(a.dtype, at_pivots, at_labels, axis=1)
+    at_both = a.put(rows.entries_and_labels, values, rows.sizes.shape)
+    return a.op("Add", rows.scaled_e(a), at_both)
+
+
+def dense_loss(a: Arithmetic, rows: Rows, labels: str, sizes: Optional[Sizes] = None) -> str:
+    """Returns the loss of labels [batch_size, num_classes], of these sizes if not of the rows'.
 
     A class with a logit of -inf and a label of 0 contributes 0, not 0 times inf, which is NaN.
     """
-    surprisals = rows.surprisals(a)
+    log1p = rows.log1p(a)
+    others, own = rows.split(a, labels, clipped(a, sizes, rows) if sizes else rows.entries)
+    log_probabilities = rows.log_probabilities(a, log1p)
     left_out = a.nodes.add(
         "LogicalAnd",
-        [a.op("Equal", labels, a.number(0)), a.is_infinite(surprisals)],
+        [a.op("Equal", others, a.number(0)), a.is_minus_infinity(log_probabilities)],
     )
-    return rows.row_sum(a, a.op("Mul", labels, a.without(left_out, surprisals)))
+    # Where a logit is -inf, e is 0.
+    zeros = a.op("StopGradient", rows.e)
+    products = a.op("Mul", others, a.op("Select", left_out, zeros, log_probabilities))
+    return a.op("Sub", a.op("Mul", own, log1p), rows.sizes.row_sum(products))
 
 
-def broadcast_to_each_other(a: Arithmetic, logits: str, labels: str) -> Tuple[str, str]:
-    """Returns both in their common broadcast shape."""
-    zeros = a.op("ZerosLike", a.op("Add", logits, labels))
-    return a.op("Add", zeros, logits), a.op("Add", zeros, labels)
+def dense_output_1(a: Arithmetic, rows: Rows, labels: str) -> str:
+    """Returns p - labels as (p - q) + (q - labels)."""
+    at_pivots = rows.at_pivots(a, a.op("Neg", rows.other_mass(a)))
+    less_q = rows.with_pivots(a, rows.scaled_e(a), at_pivots)
+    return a.op("Add", less_q, a.op("Sub", rows.sure_pivots(a), labels))
 
 
 def in_float32(
@@ -205,6 +298,11 @@ def after(nodes: Nodes, tensor: str, dtype: int, controls: Sequence[str]) -> str
     return nodes.add("Identity", [tensor, *controls], T=DataType(dtype))
 
 
+def common_shape(a: Arithmetic, first: str, second: str) -> str:
+    """Returns the shape to which matrices of two shapes are broadcast."""
+    return a.int64("Select", a.int64("Equal", first, a.integer(1)), second, first)
+
+
 def loss_and_gradient(
     nodes: Nodes,
     op_type: str,
@@ -221,16 +319,13 @@ def loss_and_gradient(
     labels = after(nodes, labels, labels_dtype, controls)
     a, logits = in_float32(nodes, dtype, logits, controls)
     if op_type == _tf.SPARSE_OP:
-        rows = Rows(a, logits)
-        integers = IntegerLabels(a, rows, a.cast_if_other(labels, labels_dtype, _INT64))
-        rows.mark(a, integers.nan_if_invalid)
-        loss = sparse_loss(a, rows, integers)
-        labels = a.cast(integers.is_label, _BOOL, a.dtype)
+        integers = IntegerLabels(a, logits, a.cast_if_other(labels, labels_dtype, _INT64))
+        rows = Rows(a, logits, integers)
+        loss, gradient = sparse_loss(a, rows, integers), sparse_output_1(a, rows, integers)
     else:
         labels = a.cast_if_other(labels, dtype, a.dtype)
-        # As the fused op does. Select does not broadcast.
-        logits, labels = broadcast_to_each_other(a, logits, labels)
-        rows = Rows(a, logits)
-        loss = dense_loss(a, rows, labels)
-    gradient = output_1(a, rows, labels)
+        # The fused op broadcasts logits and labels to each other.
+        sizes = Sizes(a, a.shape(labels))
+        rows = Rows(a, logits, common=Sizes(a, common_shape(a, a.shape(logits), sizes.shape)))
+        loss, gradient = dense_loss(a, rows, labels, sizes), dense_output_1(a, rows, labels)
     return a.cast_if_other(loss, a.dtype, dtype), a.cast_if_other(gradient, a.dtype, dtype)

@@ -4,7 +4,7 @@ It replaces TensorFlow's fused ops, the native library's ops, and the values tha
 under `patch()`. Each keeps its name and becomes an IdentityN of what replaces it.
 """
 
-from typing import Any, Dict, Iterable, List, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Sequence, Set, Tuple
 
 from tf1xent import _tf
 from tf1xent._tf import tf
@@ -61,13 +61,71 @@ def replace_ops(wiring: Wiring, results: List[str]) -> Added:
     around = contexts(wiring)
     names = Names(wiring.positions)
     added = _tie_labels_to_checks(wiring, own, names)
+    second_outputs = _second_outputs_read(wiring, own, results)
     for position in [*wiring.of_types(CROSS_ENTROPY_OPS), *own]:
         node = wiring.nodes[position]
         inside = around[position] is not None
-        tensors = _replace(wiring.nodes, node, names, wiring.where, inside)
-        added[node.name] = tensors
+        nodes = nodes_in_place_of(node, wiring.nodes, names, "logsumexp", inside)
+        if node.op in _tf.FUSED_OPS:
+            gradient = _replace_fused_op(nodes, node, wiring.where)
+            if position in second_outputs:
+                read = _differentiable(nodes, node, gradient)
+                _redirect(wiring.nodes, second_outputs[position], results, node.name, read)
+        elif node.op in KERNEL_OPS:
+            _replace_kernel_op(nodes, node, wiring.where)
+        else:
+            _replace_primitive(nodes, node, wiring.where)
+        added[node.name] = nodes.tensors
         wiring.nodes[position] = node
     return added
+
+
+def _second_outputs_read(
+    wiring: Wiring, own: Dict[int, str], results: Sequence[str]
+) -> Dict[int, Set[int]]:
+    """Returns the readers of the gradients that fused ops hand out, by position.
+
+    The readers of `own` may have become some, and `results` may have one.
+    """
+    fused = wiring.of_types(_tf.FUSED_OPS)
+    by_name = {wiring.nodes[position].name: position for position in fused}
+    found: Dict[int, Set[int]] = {}
+    readers = wiring.readers([*fused, *own]).values()
+    for reader in {reader for of_one in readers for reader, _ in of_one}:
+        for name, index in map(split_reference, wiring.nodes[reader].input):
+            if index == 1 and name in by_name:
+                found.setdefault(by_name[name], set()).add(reader)
+    for name, index in map(split_reference, results):
+        if index == 1 and name in by_name:
+            found.setdefault(by_name[name], set())
+    return found
+
+
+def _differentiable(nodes: Nodes, fused: NodeDef, gradient: str) -> str:
+    """Returns the gradient that a replaced op hands out, with its derivative.
+
+    TensorFlow gives every output of an IdentityN a gradient, of zeros if there is no other; these
+    would go all the way through the second output when the loss is differentiated. So the IdentityN
+    hands it out without a derivative. The value is that of the output, which may be fed.
+    """
+    a = Arithmetic(nodes, fused.attr["T"].list.type[1])
+    zero = a.op("Sub", gradient, a.op("StopGradient", gradient))
+    return a.op("Add", a.op("StopGradient", f"{fused.name}:1"), zero)
+
+
+def _redirect(
+    nodes: NodeList, readers: Iterable[int], results: List[str], name: str, read: str
+) -> None:
+    """Makes what reads the second output of a node read another tensor."""
+
+    def redirected(reference: str) -> str:
+        return read if split_reference(reference) == (name, 1) else reference
+
+    for position in readers:
+        node = nodes[position]
+        node.input[:] = map(redirected, node.input)
+        nodes[position] = node
+    results[:] = map(redirected, results)
 
 
 def _tie_labels_to_checks(wiring: Wiring, own: Dict[int, str], names: Names) -> Added:
@@ -163,20 +221,6 @@ def _drop_residuals(wiring: Wiring, own: Dict[int, str], results: List[str]) -> 
         nodes[reader] = node
 
 
-def _replace(
-    graph_nodes: NodeList, node: NodeDef, names: Names, where: str, inside: bool
-) -> List[str]:
-    """Replaces a cross-entropy op by stock ops; returns the tensors added."""
-    nodes = nodes_in_place_of(node, graph_nodes, names, "logsumexp", inside)
-    if node.op in KERNEL_OPS:
-        _replace_kernel_op(nodes, node, where)
-    elif node.op in _tf.FUSED_OPS:
-        _replace_fused_op(nodes, node, where)
-    else:
-        _replace_primitive(nodes, node, where)
-    return nodes.tensors
-
-
 def nodes_in_place_of(
     node: NodeDef, graph_nodes: NodeList, names: Names, scope: str, inside: bool = False
 ) -> Nodes:
@@ -203,14 +247,17 @@ def _replace_primitive(nodes: Nodes, node: NodeDef, where: str) -> None:
         del node.attr["_output_shapes"].list.shape[end:]
 
 
-def _replace_fused_op(nodes: Nodes, fused: NodeDef, where: str) -> None:
+def _replace_fused_op(nodes: Nodes, fused: NodeDef, where: str) -> str:
+    """Returns the gradient of the loss, as stock ops compute it."""
     inputs, controls = checked_inputs(fused, 2, where)
     dtype = checked_type(fused, "T", 0, LOGITS_TYPES, where)
     labels_dtype = dtype
     if fused.op == _tf.SPARSE_OP:
         labels_dtype = checked_type(fused, "Tlabels", _DEFAULT_LABELS_TYPE, _LABELS_TYPES, where)
-    outputs = loss_and_gradient(nodes, fused.op, dtype, labels_dtype, inputs, controls)
-    become_identity(fused, outputs, [dtype, dtype])
+    loss, gradient = loss_and_gradient(nodes, fused.op, dtype, labels_dtype, inputs, controls)
+    handed_out = Arithmetic(nodes, dtype).op("StopGradient", gradient)
+    become_identity(fused, [loss, handed_out], [dtype, dtype])
+    return gradient
 
 
 def _replace_kernel_op(nodes: Nodes, node: NodeDef, where: str) -> None:

@@ -4,14 +4,13 @@ A tag is the attribute `_gradient_op_type` of a node. TensorFlow differentiates 
 gradient registered under that name. tf1xent's own ops and values are left as they are.
 """
 
-from typing import Iterable, List
+from typing import Iterable, List, Tuple
 
 from tf1xent import _tf
 from tf1xent._typing import NodeDef
 from tf1xent.gradients import GRADIENT_NAMES
 from tf1xent.graphs.formula.building import Arithmetic
 from tf1xent.graphs.formula.primitive_ops import checks_of_labels
-from tf1xent.graphs.formula.stock_formula import broadcast_to_each_other
 from tf1xent.graphs.functions import Library
 from tf1xent.graphs.raw import Graph, NodeList
 from tf1xent.graphs.rewriting.replacement import (
@@ -47,11 +46,17 @@ def _broadcast(wiring: Wiring) -> Added:
         nodes = nodes_in_place_of(node, wiring.nodes, names, "broadcast")
         inputs, controls = checked_inputs(node, 2, wiring.where)
         dtype = checked_type(node, "T", 0, LOGITS_TYPES, wiring.where)
-        logits, labels = broadcast_to_each_other(Arithmetic(nodes, dtype), *inputs)
+        logits, labels = _broadcast_to_each_other(Arithmetic(nodes, dtype), *inputs)
         node.input[:] = [logits, labels, *controls]
         wiring.nodes[position] = node
         added[node.name] = nodes.tensors
     return added
+
+
+def _broadcast_to_each_other(a: Arithmetic, logits: str, labels: str) -> Tuple[str, str]:
+    """Returns both in their common broadcast shape."""
+    zeros = a.op("ZerosLike", a.op("Add", logits, labels))
+    return a.op("Add", zeros, logits), a.op("Add", zeros, labels)
 
 
 def _tag(nodes: NodeList, positions: Iterable[int]) -> None:
