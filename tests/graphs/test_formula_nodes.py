@@ -13,9 +13,9 @@ pytestmark = pytest.mark.lengthy
 
 # All are ops of TF 1.13, which other runtimes know too.
 STOCK_OPS = set(
-    "Add ArgMax Cast Const Equal Exp ExpandDims Fill FloorDiv FloorMod GatherNd GreaterEqual "
-    "Identity IdentityN Less Log LogicalAnd Max Minimum Mul Neg Pack Pad Range RealDiv Reshape "
-    "ScatterNd Select Shape Sqrt StopGradient Sub Sum Unpack ZerosLike".split()
+    "Add ArgMax BroadcastArgs Cast Const Equal Exp ExpandDims Fill FloorDiv FloorMod GatherNd "
+    "GreaterEqual Identity IdentityN Less Log LogicalAnd Max Minimum Mul Neg Pack Pad Range "
+    "RealDiv Reshape ScatterNd Select Shape Sqrt StopGradient Sub Sum Unpack ZerosLike".split()
 )
 XENT_SHAPES = {SPARSE: ([None, 3], [None]), DENSE_V2: ([None, 3], [None, 3])}
 

@@ -64,7 +64,7 @@ class Rows:
     ) -> None:
         """The logits are broadcast to the sizes `common`. `nan` is 0, or NaN for rows of NaN."""
         sizes = labels.sizes if labels else Sizes(a, a.shape(logits))
-        self.logits, self.sizes = logits, common or sizes
+        self.sizes = common or sizes
         self.numbers = labels.numbers if labels else a.numbers(self.sizes.count)
         types = {"T": a.dtype, "Tidx": DataType(_INT32), "output_type": DataType(_INT64)}
         pivot = a.nodes.add("ArgMax", [logits, a.nodes.constant(1, _INT32)], **types)
@@ -81,14 +81,19 @@ class Rows:
         self.m = a.op("StopGradient", largest)
         self.label_difference = a.op("Sub", f"{largest}:1", self.m) if labels else ""
         c = a.op("Sub", largest, self.m)
-        self.m_column = a.column(self.m)
+        m_column = a.column(self.m)
         if common:
-            self.m_column = a.op("Add", self.m_column, missing_columns(a, sizes, common))
+            m_column = a.op("Add", m_column, missing_columns(a, sizes, common))
         # x_j - m less half of the largest number: its exponential is 0. But NaN stays NaN.
         zeros = a.op("ZerosLike", c)
-        away = a.op("Add", zeros, a.number(tf.as_dtype(a.dtype).max / 2))
-        away = a.put(self.entries, away, self.sizes.shape)
-        self.e = a.op("Exp", a.op("Sub", logits, a.op("Add", away, self.m_column)))
+        half = a.op("Add", zeros, a.number(tf.as_dtype(a.dtype).max / 2))
+        away = a.put(self.entries, half, self.sizes.shape)
+        if labels:
+            without_pivots = a.op("Sub", logits, a.op("Add", away, m_column))
+        else:  # dense losses need the differences too
+            self.differences = a.op("Sub", logits, m_column)
+            without_pivots = a.op("Sub", self.differences, away)
+        self.e = a.op("Exp", without_pivots)
         s = self.sizes.row_sum(self.e)
         for mark in (labels.nan_if_invalid if labels else "", nan):
             s = a.op("Add", s, mark) if mark else s
@@ -164,9 +169,8 @@ class Rows:
 
     def log_probabilities(self, a: Arithmetic, log1p: str) -> str:
         """Returns d_j - t = log p_j, for j other than the pivots with p_k > 1/2."""
-        differences = a.op("Sub", self.logits, self.m_column)
         # Not "Sub", whose gradient is first negated as a matrix, and then summed.
-        return a.op("Add", differences, a.column(a.op("Neg", a.op("Add", log1p, self.shift))))
+        return a.op("Add", self.differences, a.column(a.op("Neg", a.op("Add", log1p, self.shift))))
 
 
 def clipped(a: Arithmetic, sizes: Sizes, rows: Rows) -> str:
@@ -298,11 +302,6 @@ def after(nodes: Nodes, tensor: str, dtype: int, controls: Sequence[str]) -> str
     return nodes.add("Identity", [tensor, *controls], T=DataType(dtype))
 
 
-def common_shape(a: Arithmetic, first: str, second: str) -> str:
-    """Returns the shape to which matrices of two shapes are broadcast."""
-    return a.int64("Select", a.int64("Equal", first, a.integer(1)), second, first)
-
-
 def loss_and_gradient(
     nodes: Nodes,
     op_type: str,
@@ -326,6 +325,7 @@ def loss_and_gradient(
         labels = a.cast_if_other(labels, dtype, a.dtype)
         # The fused op broadcasts logits and labels to each other.
         sizes = Sizes(a, a.shape(labels))
-        rows = Rows(a, logits, common=Sizes(a, common_shape(a, a.shape(logits), sizes.shape)))
+        common = a.int64("BroadcastArgs", a.shape(logits), sizes.shape)
+        rows = Rows(a, logits, common=Sizes(a, common))
         loss, gradient = dense_loss(a, rows, labels, sizes), dense_output_1(a, rows, labels)
     return a.cast_if_other(loss, a.dtype, dtype), a.cast_if_other(gradient, a.dtype, dtype)
