@@ -108,3 +108,21 @@ def test_names_that_are_taken(name):
         got = session.run(fetches, {"logits:0": logits, "labels:0": labels})
     np.testing.assert_allclose(got[0], [1.4076059644], rtol=1e-6)
     assert got[1:] == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("name", [SPARSE, DENSE_V2])
+def test_a_gradient_of_the_loss_needs_none_of_output_1(name):
+    """TensorFlow would send zeros back through it, and compute it for them."""
+    after = rewrite_graph_def(plain_graph_def(name))
+    with tf.Graph().as_default() as graph:
+        loss, xent = tf.import_graph_def(after, return_elements=["reader:0", "xent"], name="")
+        logits, cotangent = graph.get_tensor_by_name("logits:0"), tf.placeholder(tf.float32, [None])
+        (gradient,) = tf.gradients(loss, logits, cotangent)
+    needed, pending = set(), [gradient.op]
+    while pending:
+        op = pending.pop()
+        if op not in needed:
+            needed.add(op)
+            pending += [tensor.op for tensor in op.inputs]
+    assert len(needed) > 50
+    assert not needed & {xent, xent.inputs[1].op, xent.inputs[1].op.inputs[0].op}

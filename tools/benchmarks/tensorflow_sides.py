@@ -55,7 +55,10 @@ def plain(labels: Any, logits: Any) -> Any:
 
 
 def rewritten(stock: Callable[..., Any], labels: Any, logits: Any) -> Any:
-    """What `tf1xent.graphs.rewrite_graph_def` puts in the place of TensorFlow's op."""
+    """What reads the loss that `tf1xent.graphs.rewrite_graph_def` puts in place of TensorFlow's.
+
+    A run that fetches this loss itself would compute its second output too, which nothing reads.
+    """
     from tf1xent import graphs
 
     with tf.Graph().as_default() as graph:
@@ -63,7 +66,7 @@ def rewritten(stock: Callable[..., Any], labels: Any, logits: Any) -> Any:
         loss = stock(labels=fed[0], logits=fed[1]).name
     graph_def = graphs.rewrite_graph_def(graph.as_graph_def())
     inputs = {fed[0].name: labels, fed[1].name: logits}
-    return tf.import_graph_def(graph_def, input_map=inputs, return_elements=[loss])[0]
+    return tf.identity(tf.import_graph_def(graph_def, inputs, return_elements=[loss])[0])
 
 
 def loss_function(side: str, settings: Namespace) -> Callable[..., Any]:

@@ -2,9 +2,9 @@
 
 In the terms of `stock_formula`:
 
-    gradient of the dense loss    S (p - q) + (S q - l),  entry k, if q_k = 1: sum_{j != k} l_j
+    gradient of the dense loss    S p - l,  entry k, if sure:  sum_{j != k} l_j - S (1 - p_k)
     gradient in the labels        t - d_j
-    Hessian product               S p (w - <p, w>),  w = v - v_k  if sure,  else  v
+    Hessian product               p (w - <p, w>),  w = v - v_k  if sure,  else  v
 
 each times the row's scale. They are computed from the logits, not from the statistics that the
 loss op returns, so that TensorFlow can differentiate them.

@@ -6,15 +6,15 @@ runtimes accept them. Nothing here builds a live graph or depends on the TensorF
 For a row x, with k = argmax x, m = x_k taken as a constant, and c = x_k - m, which is 0 but has a
 derivative:
 
-    e_j  = exp(x_j - m),  s = sum_{j != k} e_j        leaves out the pivot's own 1
+    e_j  = exp(x_j - m),  e_k = 0,  s = sum_j e_j     leaves out the pivot's own 1
     sure = s < 1                                      that is, p_k > 1/2
-    w    = s exp(-c)  if sure,  else  s + exp(c) - 1,   t = log1p(w)
+    f, r = exp(-c), 1  if sure,  else  1, exp(c)      r is the pivot's own term
+    w    = s f + r - 1,   t = log1p(w)
     d_j  = x_j - m - c  if sure (d_k = 0),  else  x_j - m
-    sparse loss   = -d_y + t
+    sparse loss   = t - d_y
     dense loss    = sum_j l_j (t - d_j)
     q_j  = [sure and j = k]
-    f    = exp(-c)  if sure,  else  1
-    p_j - q_j     = -w / (1 + w)  if q_j = 1,  else  f e_j / (1 + w)
+    p_j - q_j     = f e_j / (1 + w),  entry k:  -s f / (1 + w)  if sure,  else  r / (1 + w)
     output 1      = (p_j - q_j) + (q_j - l_j)
 
 Values are those of `tf1xent._math.softmax`. c changes no value; it only decides which path
