@@ -131,7 +131,7 @@ def _dense_rows(
         # Not by keepdims, with which the gradient of a Defun, made in C++, fails.
         differences = logits - column(tf.reduce_max(logits, axis=one), one)
         gap, exponentials = _label_sum(differences, labels, one), tf.exp(differences)
-        mask = tf.cast(tf.equal(differences, 0), logits.dtype)
+        mask = tf.floor(exponentials)  # of what is rounded to 1, too, which makes no difference
         at_pivots = tf.reduce_sum(mask, axis=one)
         others, pivots = exponentials - mask, [mask]
     else:
