@@ -284,18 +284,25 @@ def label_gradient_gradient(
 # --- The softmax distribution: what second and higher derivatives are made of ------------------
 
 
-def _distribution(logits: Tensor) -> Tuple[Tensor, Tensor, Entries, Tensor]:
-    """(e, Z, the pivots' entries, the number 1)."""
-    sizes = Sizes(logits)
-    entries = Entries(logits, position_of_largest(logits, sizes.one), sizes)
-    exponentials = tf.exp(logits - column(entries.take(logits), sizes.one))
-    return exponentials, row_sum(exponentials, sizes.one), entries, sizes.one
+def _distribution(logits: Tensor, sizes: Sizes) -> Tuple[Tensor, Tensor]:
+    """(e, Z)."""
+    largest = tf.reduce_max(logits, axis=sizes.one)
+    exponentials = tf.exp(logits - column(largest, sizes.one))
+    return exponentials, row_sum(exponentials, sizes.one)
 
 
 def _centred(logits: Tensor, vectors: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
     """(e, Z, v - <p, v>); v is first shifted to 0 at a pivot with more than half of the mass."""
-    exponentials, total, pivots, one = _distribution(logits)
-    at_pivot = pivots.take(vectors)
+    sizes = Sizes(logits)
+    one = sizes.one
+    if is_narrow(logits):
+        exponentials, total = _distribution(logits, sizes)
+        # The floor is 1 at the pivot, and at ties, with which no pivot has more than half.
+        at_pivot = row_sum(tf.floor(exponentials) * vectors, one)
+    else:
+        pivots = Entries(logits, position_of_largest(logits, one), sizes)
+        exponentials = tf.exp(logits - column(pivots.take(logits), one))
+        total, at_pivot = row_sum(exponentials, one), pivots.take(vectors)
     shift = _tf.where(total < 2, at_pivot, tf.zeros_like(at_pivot))
     shifted = vectors - column(shift, one)
     mean_shifted = row_sum(exponentials * shifted, one) / total
@@ -305,8 +312,9 @@ def _centred(logits: Tensor, vectors: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
 @_tf.primitive("Tf1xentSoftmax")
 def softmax(logits: Tensor) -> Computed:
     """p: [batch_size, num_classes]."""
-    exponentials, total, _, one = _distribution(logits)
-    return scale_rows(1 / total, exponentials, one), ()
+    sizes = Sizes(logits)
+    exponentials, total = _distribution(logits, sizes)
+    return scale_rows(1 / total, exponentials, sizes.one), ()
 
 
 @softmax.gradient
@@ -330,8 +338,9 @@ def _(cotangent: Tensor, inputs: Sequence[Tensor], _: Sequence[Tensor]) -> Gradi
 @_tf.primitive("Tf1xentSoftmaxMean")
 def mean(logits: Tensor, vectors: Tensor) -> Computed:
     """<p, v>: [batch_size]."""
-    exponentials, total, _, one = _distribution(logits)
-    return row_sum(exponentials * vectors, one) / total, ()
+    sizes = Sizes(logits)
+    exponentials, total = _distribution(logits, sizes)
+    return row_sum(exponentials * vectors, sizes.one) / total, ()
 
 
 @mean.gradient
