@@ -286,8 +286,8 @@ def label_gradient_gradient(
 
 def _distribution(logits: Tensor, sizes: Sizes) -> Tuple[Tensor, Tensor]:
     """(e, Z)."""
-    largest = tf.reduce_max(logits, axis=sizes.one)
-    exponentials = tf.exp(logits - column(largest, sizes.one))
+    # As in the sparse loss, so that TensorFlow computes it once in a run of both.
+    exponentials = tf.exp(logits - tf.reduce_max(logits, axis=sizes.one, keepdims=True))
     return exponentials, row_sum(exponentials, sizes.one)
 
 
