@@ -44,6 +44,15 @@ from tf1xent._math.matrix import (
 from tf1xent._tf import Computed, Gradients, tf
 from tf1xent._typing import Tensor
 
+
+def _less_largest(logits: Tensor, sizes: Sizes) -> Tensor:
+    """x - m: by the same ops for every value, so that in a run of several it is computed once."""
+    if not is_narrow(logits):
+        return logits - tf.reduce_max(logits, axis=sizes.one, keepdims=True)
+    # With keepdims the gradient of a Defun, made in C++, fails; but it takes one op less.
+    return logits - column(tf.reduce_max(logits, axis=sizes.one), sizes.one)
+
+
 # --- Sparse labels ----------------------------------------------------------------------------
 
 
@@ -57,7 +66,7 @@ def _sparse_rows(
     valid, classes = label_classes(logits, labels)
     sizes = Sizes(logits) if sizes is None else sizes
     entries = Entries(logits, classes, sizes)
-    differences = logits - tf.reduce_max(logits, axis=sizes.one, keepdims=True)
+    differences = _less_largest(logits, sizes)
     label_difference = entries.take(differences)
     at_label = tf.exp(label_difference)
     others = entries.clear(exponentials_after(label_difference, differences), at_label)
@@ -128,8 +137,7 @@ def _dense_rows(
     """
     one = sizes.one
     if is_narrow(logits):
-        # Not by keepdims, with which the gradient of a Defun, made in C++, fails.
-        differences = logits - column(tf.reduce_max(logits, axis=one), one)
+        differences = _less_largest(logits, sizes)
         gap, exponentials = _label_sum(differences, labels, one), tf.exp(differences)
         mask = tf.floor(exponentials)  # of what is rounded to 1, too, which makes no difference
         at_pivots = tf.reduce_sum(mask, axis=one)
@@ -261,7 +269,7 @@ def label_gradient(
     if rows is None:
         differences, log_total, _ = _dense_rows(logits, sizes)
     else:
-        differences = logits - tf.reduce_max(logits, axis=sizes.one, keepdims=True)
+        differences = _less_largest(logits, sizes)
         log_total = tf.log1p(rows[1])
     surprisals = _without_masked(logits, labels, column(log_total, sizes.one) - differences)
     return scale_rows(scale, surprisals, sizes.one), ()
@@ -286,8 +294,7 @@ def label_gradient_gradient(
 
 def _distribution(logits: Tensor, sizes: Sizes) -> Tuple[Tensor, Tensor]:
     """(e, Z)."""
-    # As in the sparse loss, so that TensorFlow computes it once in a run of both.
-    exponentials = tf.exp(logits - tf.reduce_max(logits, axis=sizes.one, keepdims=True))
+    exponentials = tf.exp(_less_largest(logits, sizes))
     return exponentials, row_sum(exponentials, sizes.one)
 
 
