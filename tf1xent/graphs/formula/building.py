@@ -96,22 +96,17 @@ class Arithmetic:
     def integer(self, value: int) -> str:
         return self.nodes.constant(value, _INT64)
 
-    def is_infinite(self, tensor: str) -> str:
-        """Tells where a tensor is +inf: above the largest finite number.
+    def is_minus_infinity(self, tensor: str) -> str:
+        """Tells where a tensor is -inf: below the smallest finite number.
 
         NaN detectors look at constants too, so none is infinite.
         """
-        return self.op("Less", self.number(tf.as_dtype(self.dtype).max), tensor)
-
-    def is_minus_infinity(self, tensor: str) -> str:
         return self.op("Less", tensor, self.number(tf.as_dtype(self.dtype).min))
 
-    def column(self, row_values: str, dtype: Optional[int] = None, axis: int = 1) -> str:
-        """Reshapes [batch_size] to [batch_size, 1]; with axis 0, [n] to [1, n]."""
-        types = {"T": self.dtype if dtype is None else DataType(dtype), "Tdim": DataType(_INT32)}
-        return self.nodes.add(
-            "ExpandDims", [row_values, self.nodes.constant(axis, _INT32)], **types
-        )
+    def column(self, row_values: str) -> str:
+        """Reshapes [batch_size] to [batch_size, 1]."""
+        types = {"T": self.dtype, "Tdim": DataType(_INT32)}
+        return self.nodes.add("ExpandDims", [row_values, self.nodes.constant(1, _INT32)], **types)
 
     def reduce(self, name: str, tensor: str, axis: int, dtype: Optional[int] = None) -> str:
         """Adds "Sum" or "Max" over one axis, of a tensor of the dtype or of another."""

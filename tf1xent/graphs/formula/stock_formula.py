@@ -48,9 +48,14 @@ class Rows:
     Attributes:
       sizes: those of all matrices here; logits and dense labels may have to be broadcast to them.
       numbers: 0, 1, ... batch_size - 1.
-      entries: the indices of the pivots.
-      e: exp(x_j - m), but 0 at the pivots.
-      others, rest: w + 1 = others + rest, of which `rest` is the pivot's.
+      pivot, entries: k, and the indices of the pivots in a matrix.
+      e: a matrix.
+      shift: c if sure, else 0.
+      factor, rest: f and r.
+      others, total: s f and 1 + w.
+      differences: x_j - m, a matrix; without integer labels.
+      label_difference: x_y - m; with integer labels.
+      entries_and_labels: the indices of the pivots and of the labels, [batch_size, 2, 2]; likewise.
     """
 
     def __init__(
@@ -73,9 +78,8 @@ class Rows:
         self.pivot, self.entries = pivot, a.entries(self.numbers, pivot)
         if labels:  # both entries at once: the gradient of each take is a matrix
             self.entries_and_labels = a.pack(_INT64, self.entries, labels.entries, axis=1)
-            types = {"num": 2, "axis": 1, "T": a.dtype}
             taken = a.take(logits, self.entries_and_labels)
-            largest = a.nodes.add("Unpack", [taken], outputs=2, **types)
+            largest = a.nodes.add("Unpack", [taken], outputs=2, num=2, axis=1, T=a.dtype)
         else:
             largest = a.take(logits, clipped(a, sizes, self) if common else self.entries)
         self.m = a.op("StopGradient", largest)
@@ -241,15 +245,10 @@ def sparse_loss(a: Arithmetic, rows: Rows, labels: IntegerLabels) -> str:
 def sparse_output_1(a: Arithmetic, rows: Rows, labels: IntegerLabels) -> str:
     """Returns p less 1 at the labels, those of `rows`."""
     hit = is_hit(a, rows, labels)
-    total = rows.total
-    at_pivots = a.op(
-        "Select",
-        hit,
-        a.op("Neg", a.op("RealDiv", rows.others, total)),
-        a.op("RealDiv", rows.rest, total),
-    )
-    ones = a.op("Add", a.op("ZerosLike", total), a.number(1))
-    at_labels = a.op("Select", hit, a.op("ZerosLike", total), a.op("Neg", ones))
+    probabilities = a.op("RealDiv", rows.rest, rows.total)
+    at_pivots = a.op("Select", hit, a.op("Neg", rows.other_mass(a)), probabilities)
+    zeros = a.op("ZerosLike", probabilities)
+    at_labels = a.op("Select", hit, zeros, a.op("Sub", zeros, a.number(1)))
     values = a.pack(a.dtype, at_pivots, at_labels, axis=1)
     at_both = a.put(rows.entries_and_labels, values, rows.sizes.shape)
     return a.op("Add", rows.scaled_e(a), at_both)
