@@ -2,7 +2,7 @@
 //
 // Vectors are those of GCC and clang (arithmetic, comparisons and ?: act lane by lane), so that the
 // code is the same for all levels; a few conversions have instructions of their own. Has to be
-// compiled without -ffast-math, and with -ffp-contract=fast.
+// compiled without -ffast-math.
 
 #ifndef TF1XENT_VECTORS_H_
 #define TF1XENT_VECTORS_H_

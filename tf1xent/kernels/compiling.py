@@ -17,19 +17,21 @@ LAST_LINES = 20
 _QUIET = "-w"
 # No -ffast-math: linked with it, a library makes the whole process flush subnormals to zero.
 # No -march: the level decides the instructions, so that they are the same on every machine.
-_ROWS = (
-    "-O3 -fPIC -std=c++14 -ffp-contract=fast -fno-math-errno -fno-trapping-math -fvisibility=hidden"
-).split()
+_ROWS = "-O3 -fPIC -std=c++14 -fno-math-errno -fno-trapping-math -fvisibility=hidden".split()
 _DISPATCH = "-O2 -fPIC -std=c++14 -fvisibility=hidden".split()
 _TENSORFLOW = "-O2 -fPIC".split()
 _STANDARD = (
     "-std=c++14"  # of TensorFlow's headers where its flags name none; 1.x loads with no newer
 )
-_X86_LEVELS = {
-    "baseline": [],
-    "avx2": "-mavx2 -mfma -mf16c".split(),
+
+# Where the compiler may fuse multiplications with additions, it has to fuse the remainder of a row
+# as its vectors. On x86-64 it does. On ARM, whose portable level could be fused too, it does not.
+_LEVELS = {
+    "baseline": ["-ffp-contract=off"],
+    "avx2": "-ffp-contract=fast -mavx2 -mfma -mf16c".split(),
     "avx512": (
-        "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512"
+        "-ffp-contract=fast -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c "
+        "-mprefer-vector-width=512"
     ).split(),
 }
 
@@ -52,7 +54,7 @@ class Step(NamedTuple):
 
 def levels(architecture: str) -> List[str]:
     """Returns the levels that rows are compiled for, lowest first; the run chooses one."""
-    return list(_X86_LEVELS) if architecture == "x86_64" else ["baseline"]
+    return list(_LEVELS) if architecture == "x86_64" else ["baseline"]
 
 
 def steps(architecture: str, tensorflow_flags: Sequence[str]) -> List[Step]:
@@ -65,7 +67,7 @@ def steps(architecture: str, tensorflow_flags: Sequence[str]) -> List[Step]:
         flags += ["-isystem", flag[2:]] if flag.startswith("-I") else [flag]
     found = [Step("tensorflow_ops.cc", "tensorflow_ops.o", flags, includes_tensorflow=True)]
     for level in levels(architecture):
-        level_flags = [*_ROWS, f"-DTF1XENT_LEVEL={level}", *_X86_LEVELS[level]]
+        level_flags = [*_ROWS, f"-DTF1XENT_LEVEL={level}", *_LEVELS[level]]
         found.append(Step("rows.cc", f"rows_{level}.o", level_flags))
     dispatch = [*_DISPATCH, "-DTF1XENT_X86"] if architecture == "x86_64" else _DISPATCH
     found.append(Step("dispatch.cc", "dispatch.o", list(dispatch)))
