@@ -47,10 +47,9 @@ from tf1xent._typing import Tensor
 
 def _less_largest(logits: Tensor, sizes: Sizes) -> Tensor:
     """x - m: by the same ops for every value, so that in a run of several it is computed once."""
-    if not is_narrow(logits):
-        return logits - tf.reduce_max(logits, axis=sizes.one, keepdims=True)
-    # With keepdims the gradient of a Defun, made in C++, fails; but it takes one op less.
-    return logits - column(tf.reduce_max(logits, axis=sizes.one), sizes.one)
+    if _tf.in_defun():  # whose gradient, made in C++, fails with keepdims
+        return logits - column(tf.reduce_max(logits, axis=sizes.one), sizes.one)
+    return logits - tf.reduce_max(logits, axis=sizes.one, keepdims=True)
 
 
 # --- Sparse labels ----------------------------------------------------------------------------

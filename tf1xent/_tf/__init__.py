@@ -19,7 +19,7 @@ from tf1xent._tf.control_flow_v2 import (
     control_flow_v2_refusal,
     set_control_flow_v2,
 )
-from tf1xent._tf.defuns import TIED_GRADIENT, tied_to_function_inputs
+from tf1xent._tf.defuns import TIED_GRADIENT, in_defun, tied_to_function_inputs
 from tf1xent._tf.distribution import across_replicas, partitions, parts_of_variable
 from tf1xent._tf.drop_ins import (
     DENSE_FUNCTIONS,
@@ -254,6 +254,7 @@ __all__ = [
     "import_meta_graph",
     "in_function",
     "in_place_of_guard",
+    "in_defun",
     "in_plain_graph",
     "is_defun_call",
     "is_second_output",

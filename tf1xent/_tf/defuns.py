@@ -11,6 +11,11 @@ from tf1xent._typing import Operation, Tensor
 TIED_GRADIENT = "Tf1xentTiedToFunctionInputs"
 
 
+def in_defun() -> bool:
+    """Whether ops built now are in the body of a Defun."""
+    return not tf.executing_eagerly() and isinstance(tf.get_default_graph(), function._FuncGraph)
+
+
 def tied_to_function_inputs(loss: Tensor) -> Tensor:
     """`loss`; in a Defun's body, through an op that reads the function's inputs of unknown rank.
 
@@ -20,9 +25,9 @@ def tied_to_function_inputs(loss: Tensor) -> Tensor:
     inputs a path to the loss on which no shape is taken, so that the error is raised. Derivatives
     inside the body do not go through it.
     """
-    graph = tf.get_default_graph()
-    if tf.executing_eagerly() or not isinstance(graph, function._FuncGraph):
+    if not in_defun():
         return loss
+    graph = tf.get_default_graph()
     inputs = [tensor for tensor in graph.inputs if tensor.dtype.is_floating]
     if all(tensor.shape.ndims is not None for tensor in inputs):
         return loss
