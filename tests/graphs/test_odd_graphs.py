@@ -40,6 +40,30 @@ def test_unknown_shapes_and_a_second_output_without_gradient_are_rewritten():
     check_same_values(graph_def, ("xent:0", "reader:0"))
 
 
+@pytest.mark.parametrize("step", [1, -1])
+def test_a_loss_of_the_gradient_of_a_loss_is_differentiated_in_any_order_of_nodes(step):
+    graph_def = small_graph()
+    (xent,) = [node for node in graph_def.node if node.name == "xent"]
+    second = graph_def.node.add()
+    second.CopyFrom(xent)
+    second.name, second.input[0] = "second", "xent:1"
+    ordered = tf.GraphDef(node=list(graph_def.node)[::step])
+    rewritten = graphs.rewrite_graph_def(ordered)
+    logits, labels = np.array([[1.0, -2.0, 0.5], [3.0, 0.25, -1.0]], np.float32), [0, 2]
+    with tf.Graph().as_default(), tf.Session() as session:
+        x, loss = tf.import_graph_def(rewritten, return_elements=["x:0", "second:0"], name="")
+        found = session.run(tf.gradients(loss, x)[0], {x: logits, "y:0": labels})
+
+    def softmax(rows):
+        exponentials = np.exp(rows)
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+    p, one_hot = softmax(logits), np.eye(3)[labels]
+    cotangent = softmax(p - one_hot) - one_hot
+    want = p * (cotangent - (p * cotangent).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(found, want, rtol=1e-5)
+
+
 def test_taken_names_are_left_alone():
     graph_def = with_function()
     before = [node.name for node in graph_def.node]

@@ -62,7 +62,9 @@ def replace_ops(wiring: Wiring, results: List[str]) -> Added:
     names = Names(wiring.positions)
     added = _tie_labels_to_checks(wiring, own, names)
     second_outputs = _second_outputs_read(wiring, own, results)
-    for position in [*wiring.of_types(CROSS_ENTROPY_OPS), *own]:
+    replaced = {*wiring.of_types(CROSS_ENTROPY_OPS), *own}
+    # In order: what a replaced node reads is final before it is replaced.
+    for position in filter(replaced.__contains__, wiring.order):
         node = wiring.nodes[position]
         inside = around[position] is not None
         nodes = nodes_in_place_of(node, wiring.nodes, names, "logsumexp", inside)
