@@ -151,8 +151,10 @@ class Arithmetic:
 
     def put(self, entries: str, values: str, shape: str) -> str:
         """Returns a matrix of this shape that is the sum of the values at some indices, else 0."""
-        types = {"T": self.dtype, "Tindices": DataType(_INT64)}
-        return self.nodes.add("ScatterNd", [entries, values, shape], **types)
+        # int32: TFLite of TF 2.4 has no other.
+        indices, shape = (self.cast(tensor, _INT64, _INT32) for tensor in (entries, shape))
+        types = {"T": self.dtype, "Tindices": DataType(_INT32)}
+        return self.nodes.add("ScatterNd", [indices, values, shape], **types)
 
 
 class Sizes:
