@@ -118,11 +118,8 @@ def test_a_gradient_of_the_loss_needs_none_of_output_1(name):
         loss, xent = tf.import_graph_def(after, return_elements=["reader:0", "xent"], name="")
         logits, cotangent = graph.get_tensor_by_name("logits:0"), tf.placeholder(tf.float32, [None])
         (gradient,) = tf.gradients(loss, logits, cotangent)
-    needed, pending = set(), [gradient.op]
-    while pending:
-        op = pending.pop()
-        if op not in needed:
-            needed.add(op)
-            pending += [tensor.op for tensor in op.inputs]
+    part = tf.graph_util.extract_sub_graph(graph.as_graph_def(), [gradient.op.name])
+    needed = {node.name for node in part.node}
     assert len(needed) > 50
-    assert not needed & {xent, xent.inputs[1].op, xent.inputs[1].op.inputs[0].op}
+    handed_out = xent.inputs[1].op
+    assert not needed & {op.name for op in (xent, handed_out, handed_out.inputs[0].op)}

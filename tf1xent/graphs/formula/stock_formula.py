@@ -142,17 +142,20 @@ class Rows:
 
     def at_pivots(self, a: Arithmetic, if_sure: str, scale: str = "") -> str:
         """Returns what the pivots' values are: p_k times the row's scale where p_k <= 1/2."""
-        probability = a.op("RealDiv", self.rest, self.total)
+        probability = self.pivot_mass(a)
         unsure = a.op("Mul", scale, probability) if scale else probability
         return a.op("Select", self.sure, if_sure, unsure)
+
+    def pivot_mass(self, a: Arithmetic) -> str:
+        """Returns p_k."""
+        return a.op("RealDiv", self.rest, self.total)
 
     def other_mass(self, a: Arithmetic) -> str:
         """Returns 1 - p_k where p_k > 1/2."""
         return a.op("RealDiv", self.others, self.total)
 
     def probabilities(self, a: Arithmetic) -> str:
-        at_pivots = a.op("RealDiv", self.rest, self.total)
-        return self.with_pivots(a, self.scaled_e(a), at_pivots)
+        return self.with_pivots(a, self.scaled_e(a), self.pivot_mass(a))
 
     def if_sure(self, a: Arithmetic, at_pivots: str) -> str:
         """Returns the pivots' values where p_k > 1/2, else 0."""
@@ -245,7 +248,7 @@ def sparse_loss(a: Arithmetic, rows: Rows, labels: IntegerLabels) -> str:
 def sparse_output_1(a: Arithmetic, rows: Rows, labels: IntegerLabels) -> str:
     """Returns p less 1 at the labels, those of `rows`."""
     hit = is_hit(a, rows, labels)
-    probabilities = a.op("RealDiv", rows.rest, rows.total)
+    probabilities = rows.pivot_mass(a)
     at_pivots = a.op("Select", hit, a.op("Neg", rows.other_mass(a)), probabilities)
     zeros = a.op("ZerosLike", probabilities)
     at_labels = a.op("Select", hit, zeros, a.op("Sub", zeros, a.number(1)))

@@ -72,7 +72,8 @@ def replace_ops(wiring: Wiring, results: List[str]) -> Added:
             gradient = _replace_fused_op(nodes, node, wiring.where)
             if position in second_outputs:
                 read = _differentiable(nodes, node, gradient)
-                _redirect(wiring.nodes, second_outputs[position], results, node.name, read)
+                moves = {join_reference(node.name, 1): read}
+                _redirect(wiring.nodes, second_outputs[position], results, moves)
         elif node.op in KERNEL_OPS:
             _replace_kernel_op(nodes, node, wiring.where)
         else:
@@ -116,18 +117,18 @@ def _differentiable(nodes: Nodes, fused: NodeDef, gradient: str) -> str:
 
 
 def _redirect(
-    nodes: NodeList, readers: Iterable[int], results: List[str], name: str, read: str
+    nodes: NodeList, readers: Iterable[int], results: List[str], moves: Dict[str, str]
 ) -> None:
-    """Makes what reads the second output of a node read another tensor."""
+    """Makes some nodes, and the `results`, read other tensors: the values of `moves`, by key."""
 
-    def redirected(reference: str) -> str:
-        return read if split_reference(reference) == (name, 1) else reference
+    def moved(reference: str) -> str:
+        return moves.get(join_reference(*split_reference(reference)), reference)
 
     for position in readers:
         node = nodes[position]
-        node.input[:] = map(redirected, node.input)
+        node.input[:] = map(moved, node.input)
         nodes[position] = node
-    results[:] = map(redirected, results)
+    results[:] = map(moved, results)
 
 
 def _tie_labels_to_checks(wiring: Wiring, own: Dict[int, str], names: Names) -> Added:
@@ -213,14 +214,8 @@ def _drop_residuals(wiring: Wiring, own: Dict[int, str], results: List[str]) -> 
         for index in range(1 + len(PRIMITIVES[name].inputs), len(data)):
             sources[join_reference(node.name, index)] = data[index]
 
-    def moved(reference: str) -> str:
-        return sources.get(join_reference(*split_reference(reference)), reference)
-
-    results[:] = map(moved, results)
-    for reader in {reader for readers in wiring.readers(own).values() for reader, _ in readers}:
-        node = nodes[reader]
-        node.input[:] = [moved(reference) for reference in node.input]
-        nodes[reader] = node
+    readers = {reader for found in wiring.readers(own).values() for reader, _ in found}
+    _redirect(nodes, readers, results, sources)
 
 
 def nodes_in_place_of(
